@@ -1,0 +1,176 @@
+import { timingSafeEqual } from 'node:crypto';
+
+/** Most header lines in a request. Codex sends about 20; the limit keeps a head's cost in bounds. */
+export const maxHeaderLines = 256;
+
+/** What the gate lets through. */
+export interface Rules {
+  /** The one request target that is served, as text. */
+  endpoint: string;
+  /** The port we listen on, for the Host header. */
+  port: number;
+  /** `GET /shutdown` is served. */
+  shutdown: boolean;
+  /** The users whose connections are served; undefined for all. */
+  allowedUids: ReadonlySet<number> | undefined;
+  /** The token a request must carry; undefined for none. */
+  token: Buffer | undefined;
+}
+
+/** What is known of a request once its head is complete. */
+export interface RequestFacts {
+  httpVersion: string;
+  method: string;
+  /** The raw request target. */
+  target: string;
+  /** Names and values in turn, as received. */
+  rawHeaders: readonly string[];
+  /** The user at the other end; undefined when nobody asked, or the kernel does not know. */
+  peerUid: number | undefined;
+}
+
+/** A request that is not served: what the client is told, and how. */
+export interface Refusal {
+  status: number;
+  /** For programs; one of a closed set. */
+  code: RefusalCode;
+  message: string;
+  /** The connection cannot be trusted any more: nothing that follows on it is read. */
+  closes?: boolean;
+}
+
+export type RefusalCode =
+  | 'bad_request'
+  | 'too_many_headers'
+  | 'host_not_allowed'
+  | 'browser_not_allowed'
+  | 'user_not_allowed'
+  | 'endpoint_not_allowed'
+  | 'expectation_failed'
+  | 'invalid_token';
+
+export type Verdict = { action: 'forward' | 'shutdown' } | { action: 'refuse'; refusal: Refusal };
+
+/** The few headers that decide, gathered in one pass. Counts, because a second copy is how two parsers come to disagree. */
+interface DecidingHeaders {
+  hosts: string[];
+  authorizations: string[];
+  transferCodings: string[];
+  contentLengths: number;
+  expectations: string[];
+  fromBrowser: 'Origin' | 'Sec-Fetch-Site' | undefined;
+}
+
+/**
+ * Decides on a request before a byte of it goes upstream. The order is part of the contract: framing, then Host, Origin
+ * and user, then method and target, then token.
+ */
+export function judge(facts: RequestFacts, rules: Rules): Verdict {
+  const headers = decidingHeaders(facts.rawHeaders);
+  const refusal =
+    badFraming(facts, headers) ?? wrongPeer(facts, headers, rules) ?? wrongTarget(facts, headers, rules) ?? wrongToken(headers, rules);
+  if (refusal !== undefined) return { action: 'refuse', refusal };
+  return { action: facts.target === rules.endpoint ? 'forward' : 'shutdown' };
+}
+
+function decidingHeaders(rawHeaders: readonly string[]): DecidingHeaders {
+  const found: DecidingHeaders = {
+    hosts: [],
+    authorizations: [],
+    transferCodings: [],
+    contentLengths: 0,
+    expectations: [],
+    fromBrowser: undefined,
+  };
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const value = rawHeaders[i + 1] ?? '';
+    switch (rawHeaders[i]?.toLowerCase()) {
+      case 'host':
+        found.hosts.push(value);
+        break;
+      case 'authorization':
+        found.authorizations.push(value);
+        break;
+      case 'transfer-encoding':
+        found.transferCodings.push(value);
+        break;
+      case 'content-length':
+        found.contentLengths++;
+        break;
+      case 'expect':
+        found.expectations.push(value);
+        break;
+      case 'origin':
+        found.fromBrowser = 'Origin';
+        break;
+      case 'sec-fetch-site':
+        found.fromBrowser = 'Sec-Fetch-Site';
+        break;
+    }
+  }
+  return found;
+}
+
+/**
+ * What node:http parses and RFC 9112 section 6 does not allow, or allows and no client of ours sends. Content-Length
+ * beside Transfer-Encoding, unequal lengths, bare LF and the like never come this far: node:http answers 400 itself.
+ */
+function badFraming(facts: RequestFacts, headers: DecidingHeaders): Refusal | undefined {
+  if (facts.rawHeaders.length / 2 > maxHeaderLines) {
+    return { status: 431, code: 'too_many_headers', message: `A request may have at most ${maxHeaderLines} header lines.`, closes: true };
+  }
+  const codings = headers.transferCodings;
+  if (codings.length > 1 || (codings.length === 1 && codings[0]?.toLowerCase() !== 'chunked')) {
+    return badRequest('The only transfer coding understood here is one "chunked".');
+  }
+  if (codings.length > 0 && facts.httpVersion === '1.0') return badRequest('HTTP/1.0 has no transfer codings.');
+  if (headers.contentLengths + codings.length > 1) return badRequest('The length of the body is given twice.');
+  return undefined;
+}
+
+function badRequest(message: string): Refusal {
+  return { status: 400, code: 'bad_request', message, closes: true };
+}
+
+/** Who asks: not a browser (by DNS rebinding, or by a page of another origin), and none but the users allowed. */
+function wrongPeer(facts: RequestFacts, headers: DecidingHeaders, rules: Rules): Refusal | undefined {
+  const port = rules.port === 80 ? '' : `:${rules.port}`;
+  const [host] = headers.hosts;
+  if (headers.hosts.length !== 1 || (host !== `127.0.0.1${port}` && host !== `localhost${port}`)) {
+    return { status: 403, code: 'host_not_allowed', message: `The Host header must be 127.0.0.1${port} or localhost${port}, once.` };
+  }
+  if (headers.fromBrowser !== undefined) {
+    return { status: 403, code: 'browser_not_allowed', message: `Browsers are not served here: the request carries ${headers.fromBrowser}.` };
+  }
+  if (rules.allowedUids !== undefined && (facts.peerUid === undefined || !rules.allowedUids.has(facts.peerUid))) {
+    return { status: 403, code: 'user_not_allowed', message: 'This user is not served here (--allow-user).' };
+  }
+  return undefined;
+}
+
+/** What is asked: exactly the endpoint, compared as text, without normalising anything. */
+function wrongTarget({ httpVersion, method, target }: RequestFacts, headers: DecidingHeaders, rules: Rules): Refusal | undefined {
+  const isServed =
+    (method === 'POST' && target === rules.endpoint) || (rules.shutdown && method === 'GET' && target === '/shutdown');
+  if (!isServed || (httpVersion !== '1.1' && httpVersion !== '1.0')) {
+    return { status: 403, code: 'endpoint_not_allowed', message: `Only POST ${rules.endpoint} over HTTP/1.1 is served here, without a query.` };
+  }
+  if (headers.expectations.some((expectation) => expectation.toLowerCase() !== '100-continue')) {
+    return { status: 417, code: 'expectation_failed', message: 'The only expectation understood here is 100-continue.', closes: true };
+  }
+  return undefined;
+}
+
+function wrongToken(headers: DecidingHeaders, { token }: Rules): Refusal | undefined {
+  if (token === undefined) return undefined;
+  const [authorization] = headers.authorizations;
+  const given = headers.authorizations.length === 1 ? bearerToken(authorization ?? '') : undefined;
+  if (given !== undefined && given.length === token.length && timingSafeEqual(given, token)) return undefined;
+  return { status: 401, code: 'invalid_token', message: 'This daemon wants its own token: Authorization: Bearer <token>.' };
+}
+
+/** RFC 9110 section 11.4: the scheme's case does not matter, at least one space follows it. */
+function bearerToken(authorization: string): Buffer | undefined {
+  const match = /^bearer +(\S+)$/i.exec(authorization);
+  return match?.[1] === undefined ? undefined : Buffer.from(match[1], 'latin1');
+}

@@ -1,0 +1,33 @@
+import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import type { Native } from '../key/native.ts';
+import { Failure, exitCodes, reason } from '../run/failure.ts';
+
+/**
+ * Makes the question that `--allow-user` asks of each connection: which user is at its other end?
+ *
+ * @throws {Failure} where the kernel cannot tell: no sock_diag, or a user namespace, in which all strangers look alike
+ */
+export function peerLookup(native: Native | undefined): (socket: Socket) => number | undefined {
+  if (native === undefined) throw cannotTell('its native part is missing', 'install a C compiler, then: npm rebuild responses-api-proxy');
+  if (!/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'))) {
+    throw cannotTell('it runs in a user namespace', 'run it outside (systemd: no PrivateUsers), or use --issue-token instead');
+  }
+  try {
+    native.peerUid('127.0.0.1', 1, '127.0.0.1', 1);
+  } catch (error) {
+    throw cannotTell(`sock_diag failed: ${reason(error)}`, 'allow AF_NETLINK sockets, load the kernel module inet_diag, or use --issue-token instead');
+  }
+  return ({ localAddress, localPort, remoteAddress, remotePort }) => {
+    if (localAddress === undefined || localPort === undefined || remoteAddress === undefined || remotePort === undefined) return undefined;
+    try {
+      return native.peerUid(localAddress, localPort, remoteAddress, remotePort);
+    } catch {
+      return undefined; // unknown, which the gate refuses
+    }
+  };
+}
+
+function cannotTell(why: string, hint: string): Failure {
+  return new Failure(`cannot tell users apart for --allow-user: ${why}`, { hint, exitCode: exitCodes.failed });
+}

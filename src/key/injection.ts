@@ -1,0 +1,106 @@
+import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import type { buildConnector } from 'undici';
+import type { LockedKey, Piece } from './locked-key.ts';
+
+/**
+ * The one place where the key meets a socket.
+ *
+ * undici composes a request head as a string, so whatever stands in it stays in V8's heap, many times over. It is given
+ * a random placeholder instead, and a socket whose `write` puts the key in its place, in locked memory, and writes that
+ * as ONE buffer: SSL_write then encrypts it where it stands. Two writes at once would not do, for a busy or corked
+ * socket joins them by writev, and node's TLS copies what it joins into ordinary memory.
+ */
+export interface Injection {
+  /** Stands for the key in the headers given to undici. Random, and never sent: nobody else can know it. */
+  readonly placeholder: string;
+  /** Wraps a connector of undici so that its sockets inject the key. */
+  connector(connect: buildConnector.connector): buildConnector.connector;
+}
+
+export function injectionOf(key: LockedKey): Injection {
+  const placeholder = randomBytes(32).toString('hex');
+  // One scratch area serves every socket, for SSL_write has read it when it returns. In the clear, libuv may
+  // keep the pointer until the write is done; until then the area is that socket's.
+  let lentTo: Socket | undefined;
+
+  const writeHead: WriteHead = (socket, plain, head, pieces) => {
+    const busy = socket.writableLength > 0 || socket.writableCorked > 0;
+    if (busy || (lentTo !== undefined && lentTo.writableLength > 0 && !lentTo.destroyed)) {
+      socket.destroy(new Error('the socket was not idle, so the key was not written to it'));
+      return false;
+    }
+    const injected = key.inject(head, placeholder, pieces);
+    if (injected === undefined) return writeAll(plain, [head, ...pieces]);
+    lentTo = socket instanceof TLSSocket ? undefined : socket;
+    const wantsMore = plain.write(injected.first);
+    return injected.rest.length === 0 ? wantsMore : writeAll(plain, injected.rest);
+  };
+
+  return {
+    placeholder,
+    connector: (connect) => (options, callback) =>
+      connect(options, (error, socket) => {
+        if (error !== null || socket === null) return callback(error ?? new Error('no socket'), null);
+        carryHeads(socket as Socket, writeHead);
+        // Node 26 does not yet write from within 'secureConnect': it keeps what it is given, in ordinary memory.
+        setImmediate(() => callback(null, socket as Socket));
+        return undefined;
+      }),
+  };
+}
+
+/** The writing half of a socket, as it was before we put ours in its place. */
+interface Plain {
+  write(piece: Piece, encoding?: BufferEncoding): boolean;
+  cork(): void;
+  uncork(): void;
+}
+
+type WriteHead = (socket: Socket, plain: Plain, head: string, pieces: Piece[]) => boolean;
+
+/**
+ * Gives a socket the `write` described above.
+ *
+ * undici writes text (the head, the length of a chunk) before the bytes it belongs to, between cork and uncork. So the
+ * text is held until those bytes come, or until the socket is uncorked, and goes out with them.
+ */
+function carryHeads(socket: Socket, writeHead: WriteHead): void {
+  const plain: Plain = {
+    write: socket.write.bind(socket) as Plain['write'],
+    cork: socket.cork.bind(socket),
+    uncork: socket.uncork.bind(socket),
+  };
+  let corked = false;
+  let held: string[] = [];
+
+  const flush = (last: Uint8Array[]): boolean => {
+    const [head, ...following] = held;
+    if (head === undefined) return writeAll(plain, last);
+    held = [];
+    return writeHead(socket, plain, head, [...following, ...last]);
+  };
+
+  socket.cork = () => {
+    corked = true;
+  };
+  socket.uncork = () => {
+    corked = false;
+    flush([]);
+  };
+  socket.write = (piece: Piece): boolean => {
+    if (typeof piece !== 'string') return flush([piece]);
+    held.push(piece);
+    return corked || flush([]);
+  };
+}
+
+/** Writes ordinary pieces; several go out together. Returns false when the socket wants a pause, like `write`. */
+function writeAll(plain: Plain, pieces: Piece[]): boolean {
+  let wantsMore = true;
+  plain.cork();
+  for (const piece of pieces) wantsMore = typeof piece === 'string' ? plain.write(piece, 'latin1') : plain.write(piece);
+  plain.uncork();
+  return wantsMore;
+}

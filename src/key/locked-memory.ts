@@ -1,0 +1,52 @@
+import { Failure, exitCodes } from '../run/failure.ts';
+import { hardeningSteps } from '../run/hardening.ts';
+import type { Native } from './native.ts';
+
+/** Memory that a secret may be written to. */
+export interface LockedMemory {
+  readonly buffer: Buffer;
+  wipe(): void;
+}
+
+const missingAddon = 'its native part is missing or does not load';
+
+/**
+ * Takes memory that is neither swapped out nor dumped, and where the kernel has memfd_secret(2), readable by nobody else.
+ *
+ * @param native undefined where the addon could not be loaded
+ * @param isWaived the user said --unsafe-unlocked-memory
+ * @returns the memory, and what protection it lacks, in words
+ * @throws {Failure} with exit code 3 when there is nothing to lock with, and that was not waived
+ */
+export function lockMemory(bytes: number, native: Native | undefined, isWaived: boolean): { memory: LockedMemory; waived: string[] } {
+  if (native === undefined) {
+    if (!isWaived) {
+      throw unsafe(missingAddon, 'install a C compiler, then: npm rebuild responses-api-proxy (in a checkout: npm ci)');
+    }
+    const buffer = Buffer.alloc(bytes);
+    return { memory: { buffer, wipe: () => buffer.fill(0) }, waived: ['locked memory', ...Object.values(hardeningSteps)].map(withoutAddon) };
+  }
+  const { buffer, kind } = allocate(bytes, native, isWaived);
+  const waived = kind === 'unlocked' ? ['the key may be written to swap'] : [];
+  return { memory: { buffer, wipe: () => native.wipe(buffer) }, waived };
+}
+
+function allocate(bytes: number, native: Native, isWaived: boolean): ReturnType<Native['allocate']> {
+  try {
+    return native.allocate(bytes, isWaived ? 'waived' : 'required');
+  } catch (error) {
+    const { reasons = 'unknown reason' } = error as { reasons?: string };
+    throw unsafe(
+      `cannot lock ${bytes / 1024} KiB of memory (${reasons})`,
+      'raise RLIMIT_MEMLOCK to 64 KiB (ulimit -l 64, systemd: LimitMEMLOCK=64K), or allow memfd_secret or mlock in the seccomp profile',
+    );
+  }
+}
+
+function withoutAddon(what: string): string {
+  return `${what}: not provided, for ${missingAddon}`;
+}
+
+function unsafe(message: string, hint: string): Failure {
+  return new Failure(message, { hint: `${hint}; --unsafe-unlocked-memory goes without`, exitCode: exitCodes.unsafe });
+}

@@ -1,0 +1,213 @@
+/* JavaScript in front, C behind: arguments, results and errors, and nothing else. */
+#define NAPI_VERSION 8
+#include <node_api.h>
+
+#include "native.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_AREA_BYTES = 1 << 30 };
+
+/* A Node-API call that fails leaves an exception behind, if need be one about the argument it could not use. */
+#define TRY(call)                                   \
+  do {                                              \
+    if ((call) != napi_ok) return throw_napi(env);  \
+  } while (0)
+
+static napi_value throw_napi(napi_env env) {
+  const napi_extended_error_info *info;
+  bool pending = true;
+  napi_get_last_error_info(env, &info);
+  const char *message = info->error_message != NULL ? info->error_message : "invalid argument";
+  napi_is_exception_pending(env, &pending);
+  if (!pending) napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", message);
+  return NULL;
+}
+
+static napi_value set_string(napi_env env, napi_value object, const char *name, const char *text) {
+  napi_value value;
+  TRY(napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &value));
+  TRY(napi_set_named_property(env, object, name, value));
+  return object;
+}
+
+/* An Error like those of Node's own file system calls: message, code, errno (negative), syscall. */
+static napi_value system_error(napi_env env, struct failure failure) {
+  char text[256];
+  const char *code = errno_name(failure.error);
+  snprintf(text, sizeof text, "%s: %s, %s", code, strerror(failure.error), failure.syscall);
+
+  napi_value message, code_value, error, number;
+  TRY(napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message));
+  TRY(napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &code_value));
+  TRY(napi_create_error(env, code_value, message, &error));
+  TRY(napi_create_int32(env, -failure.error, &number));
+  TRY(napi_set_named_property(env, error, "errno", number));
+  return set_string(env, error, "syscall", failure.syscall);
+}
+
+static napi_value throw_failure(napi_env env, struct failure failure) {
+  napi_value error = system_error(env, failure);
+  if (error != NULL) napi_throw(env, error);
+  return NULL;
+}
+
+static napi_value throw_unlockable(napi_env env, const struct lock_failures *failures) {
+  char reasons[128];
+  snprintf(reasons, sizeof reasons, "%s: %s, %s: %s",
+           failures->memfd_secret.syscall, errno_name(failures->memfd_secret.error),
+           failures->mlock.syscall, errno_name(failures->mlock.error));
+  napi_value error = system_error(env, failures->mlock);
+  if (error != NULL && set_string(env, error, "reasons", reasons) != NULL) napi_throw(env, error);
+  return NULL;
+}
+
+static const char *kind_of(enum protection protection) {
+  switch (protection) {
+    case MEMFD_SECRET: return "memfd_secret";
+    case MLOCK: return "mlock";
+    case UNLOCKED: break;
+  }
+  return "unlocked";
+}
+
+/* allocate(bytes: number, locking: 'required' | 'waived'): { buffer: Buffer, kind: string } */
+static napi_value allocate(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value arguments[2];
+  int64_t bytes;
+  char locking[16];
+  TRY(napi_get_cb_info(env, info, &count, arguments, NULL, NULL));
+  TRY(napi_get_value_int64(env, arguments[0], &bytes));
+  TRY(napi_get_value_string_utf8(env, arguments[1], locking, sizeof locking, NULL));
+  bool waived = strcmp(locking, "waived") == 0;
+  if (!waived && strcmp(locking, "required") != 0) {
+    napi_throw_type_error(env, "ERR_INVALID_ARG_VALUE", "locking is 'required' or 'waived'");
+    return NULL;
+  }
+  if (bytes < 1 || bytes > MAX_AREA_BYTES) {
+    napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "bytes is 1 to 1 GiB");
+    return NULL;
+  }
+
+  struct area area;
+  struct lock_failures failures;
+  if (!allocate_locked((size_t)bytes, waived, &area, &failures)) return throw_unlockable(env, &failures);
+
+  napi_value buffer, result;
+  /* No finalizer: sockets hold bare pointers into the area while they write, so it outlives every Buffer over it. The
+     kernel takes it back when the process ends, and clears it before anybody else gets the pages. */
+  TRY(napi_create_external_buffer(env, (size_t)bytes, area.data, NULL, NULL, &buffer));
+  TRY(napi_create_object(env, &result));
+  TRY(napi_set_named_property(env, result, "buffer", buffer));
+  return set_string(env, result, "kind", kind_of(area.protection));
+}
+
+/* wipe(bytes: Uint8Array): void */
+static napi_value wipe(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  void *data;
+  size_t length;
+  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
+  TRY(napi_get_typedarray_info(env, argument, NULL, &length, &data, NULL, NULL));
+  explicit_bzero(data, length);
+  return NULL;
+}
+
+static napi_value done(napi_env env, struct failure failure) {
+  return failure.error == 0 ? NULL : throw_failure(env, failure);
+}
+
+static napi_value forbidTracing(napi_env env, napi_callback_info info) {
+  (void)info;
+  return done(env, forbid_tracing());
+}
+
+static napi_value forbidCoreDumps(napi_env env, napi_callback_info info) {
+  (void)info;
+  return done(env, forbid_core_dumps());
+}
+
+static napi_value forbidNewPrivileges(napi_env env, napi_callback_info info) {
+  (void)info;
+  return done(env, forbid_new_privileges());
+}
+
+/* perturbFreedMemory(): boolean */
+static napi_value perturbFreedMemory(napi_env env, napi_callback_info info) {
+  (void)info;
+  napi_value result;
+  TRY(napi_get_boolean(env, perturb_freed_memory(), &result));
+  return result;
+}
+
+static napi_value read_endpoint(napi_env env, const napi_value arguments[2], struct sockaddr_in *endpoint) {
+  char address[INET_ADDRSTRLEN + 1]; /* one more, so that what is too long is not cut into what is right */
+  uint32_t port;
+  TRY(napi_get_value_string_utf8(env, arguments[0], address, sizeof address, NULL));
+  TRY(napi_get_value_uint32(env, arguments[1], &port));
+  *endpoint = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+  if (inet_pton(AF_INET, address, &endpoint->sin_addr) == 1 && port >= 1 && port <= 65535) return arguments[0];
+  napi_throw_type_error(env, "ERR_INVALID_ARG_VALUE", "an end of a connection is an IPv4 address and a port");
+  return NULL;
+}
+
+/* peerUid(localAddress, localPort, remoteAddress, remotePort): number | undefined */
+static napi_value peerUid(napi_env env, napi_callback_info info) {
+  size_t count = 4;
+  napi_value arguments[4], uid;
+  struct connection connection;
+  TRY(napi_get_cb_info(env, info, &count, arguments, NULL, NULL));
+  if (read_endpoint(env, arguments, &connection.local) == NULL) return NULL;
+  if (read_endpoint(env, arguments + 2, &connection.remote) == NULL) return NULL;
+
+  struct owner owner;
+  struct failure failure = find_peer(&connection, &owner);
+  if (failure.error != 0) return throw_failure(env, failure);
+  if (!owner.known) return NULL;
+  TRY(napi_create_uint32(env, owner.uid, &uid));
+  return uid;
+}
+
+static napi_value set_number(napi_env env, napi_value object, const char *name, uint32_t number) {
+  napi_value value;
+  TRY(napi_create_uint32(env, number, &value));
+  TRY(napi_set_named_property(env, object, name, value));
+  return object;
+}
+
+/* account(nameOrUid: string): { name: string, uid: number, gid: number } | undefined */
+static napi_value account(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument, result;
+  char name_or_uid[256]; /* longer ones are cut, and match nothing: `struct account` has no room for them either */
+  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
+  TRY(napi_get_value_string_utf8(env, argument, name_or_uid, sizeof name_or_uid, NULL));
+
+  struct account found;
+  if (!find_account(name_or_uid, &found)) return NULL;
+  TRY(napi_create_object(env, &result));
+  if (set_string(env, result, "name", found.name) == NULL) return NULL;
+  if (set_number(env, result, "uid", found.uid) == NULL) return NULL;
+  return set_number(env, result, "gid", found.gid);
+}
+
+NAPI_MODULE_INIT() {
+#define METHOD(name) {#name, NULL, name, NULL, NULL, NULL, napi_enumerable, NULL}
+  const napi_property_descriptor exported[] = {
+    METHOD(allocate),
+    METHOD(wipe),
+    METHOD(forbidTracing),
+    METHOD(forbidCoreDumps),
+    METHOD(forbidNewPrivileges),
+    METHOD(perturbFreedMemory),
+    METHOD(peerUid),
+    METHOD(account),
+  };
+#undef METHOD
+  TRY(napi_define_properties(env, exports, sizeof exported / sizeof *exported, exported));
+  return exports;
+}

@@ -1,0 +1,36 @@
+/* What went wrong, in the words of errno(3). */
+#include "native.h"
+
+#include <errno.h>
+
+struct failure failed(const char *syscall) {
+  return (struct failure){.syscall = syscall, .error = errno};
+}
+
+/* The errnos that the calls in this folder are documented to give; strerrorname_np(3) is glibc's alone. */
+const char *errno_name(int error) {
+  switch (error) {
+#define NAME(code) case code: return #code
+    NAME(EACCES);
+    NAME(EADDRNOTAVAIL);
+    NAME(EAFNOSUPPORT);
+    NAME(EAGAIN);
+    NAME(EBADMSG);
+    NAME(ECONNREFUSED);
+    NAME(EFAULT);
+    NAME(EINVAL);
+    NAME(EMFILE);
+    NAME(ENETUNREACH);
+    NAME(ENFILE);
+    NAME(ENOBUFS);
+    NAME(ENODEV);
+    NAME(ENOENT);
+    NAME(ENOMEM);
+    NAME(ENOSYS);
+    NAME(EOPNOTSUPP);
+    NAME(EPERM);
+    NAME(EPROTONOSUPPORT);
+#undef NAME
+    default: return "EUNKNOWN";
+  }
+}

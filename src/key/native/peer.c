@@ -1,0 +1,191 @@
+/*
+ * Whose socket is at the other end of a loopback connection? The kernel knows both ends and tells anyone over
+ * NETLINK_SOCK_DIAG (sock_diag(7)). One socket serves all questions; it lives until the process ends.
+ */
+#include "native.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+/* The kernel answers before send(2) returns; the limit only keeps a stranger kernel from hanging the daemon. */
+enum { ANSWER_TIMEOUT_SECONDS = 1 };
+
+/* lo, in every network namespace (LOOPBACK_IFINDEX, include/net/flow.h). */
+enum { LOOPBACK_INTERFACE = 1 };
+
+static int diag = -1;
+static uint32_t diag_port;
+static uint32_t sequence;
+
+struct question {
+  struct nlmsghdr header;
+  struct inet_diag_req_v2 request;
+};
+
+/* Some 200 bytes come; the attributes behind inet_diag_msg are not read. */
+union answer {
+  struct nlmsghdr header;
+  char bytes[1024];
+};
+
+/* What it gives is the kernel's own message, or nothing (*found false) where there is no such socket. */
+static struct failure ask(const struct sockaddr_in *source, const struct sockaddr_in *destination, bool *found,
+                          struct inet_diag_msg *message) {
+  struct question question = {
+    .header = {
+      .nlmsg_len = sizeof question,
+      .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+      .nlmsg_flags = NLM_F_REQUEST,
+      .nlmsg_seq = ++sequence,
+    },
+    .request = {
+      /* Finds IPv6 sockets that speak IPv4 (::ffff:127.0.0.1) too: they are hashed by their IPv4 addresses. */
+      .sdiag_family = AF_INET,
+      .sdiag_protocol = IPPROTO_TCP,
+      .id = {
+        .idiag_sport = source->sin_port,
+        .idiag_dport = destination->sin_port,
+        .idiag_src = {source->sin_addr.s_addr},
+        .idiag_dst = {destination->sin_addr.s_addr},
+        /* As for a packet: finds the sockets that are bound to lo as well as those bound to no device. */
+        .idiag_if = LOOPBACK_INTERFACE,
+        .idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE},
+      },
+    },
+  };
+  if (send(diag, &question, sizeof question, 0) < 0) return failed("send");
+
+  union answer answer;
+  for (;;) {
+    ssize_t length = recv(diag, &answer, sizeof answer, 0);
+    if (length < 0 && errno == EINTR) continue;
+    if (length < 0) return failed("recv");
+    if (!NLMSG_OK(&answer.header, (size_t)length)) continue;
+    /* Not ours is what came too late for an earlier question. */
+    if (answer.header.nlmsg_seq == sequence && answer.header.nlmsg_pid == diag_port) break;
+  }
+
+  *found = false;
+  if (answer.header.nlmsg_type == NLMSG_ERROR) {
+    const struct nlmsgerr *error = NLMSG_DATA(&answer.header);
+    if (answer.header.nlmsg_len < NLMSG_LENGTH(sizeof *error)) errno = EBADMSG;
+    else if (error->error == -ENOENT) return (struct failure){0};
+    else errno = -error->error;
+    return failed("sock_diag");
+  }
+  if (answer.header.nlmsg_type != SOCK_DIAG_BY_FAMILY || answer.header.nlmsg_len < NLMSG_LENGTH(sizeof *message)) {
+    errno = EBADMSG;
+    return failed("sock_diag");
+  }
+  memcpy(message, NLMSG_DATA(&answer.header), sizeof *message);
+  *found = true;
+  return (struct failure){0};
+}
+
+/*
+ * "No such socket" and "no such module" are one errno, ENOENT. So that the second cannot pass for the first, the
+ * kernel has to find a socket that is certainly there: our own, listening.
+ */
+static struct failure check_that_it_answers(void) {
+  struct sockaddr_in nobody = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_port = htons(1)};
+  struct sockaddr_in listener = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  socklen_t length = sizeof listener;
+
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return failed("socket");
+
+  struct failure failure = {0};
+  if (bind(fd, (struct sockaddr *)&listener, sizeof listener) != 0) failure = failed("bind");
+  else if (listen(fd, 1) != 0) failure = failed("listen");
+  else if (getsockname(fd, (struct sockaddr *)&listener, &length) != 0) failure = failed("getsockname");
+  else {
+    bool found;
+    struct inet_diag_msg message;
+    failure = ask(&listener, &nobody, &found, &message);
+    if (failure.error == 0 && !found) {
+      errno = ENOENT;
+      failure = failed("sock_diag");
+    }
+  }
+  close(fd);
+  return failure;
+}
+
+static struct failure open_diag(void) {
+  diag = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+  if (diag < 0) return failed("socket");
+
+  struct timeval timeout = {.tv_sec = ANSWER_TIMEOUT_SECONDS};
+  struct sockaddr_nl address = {.nl_family = AF_NETLINK}; /* port 0 is the kernel; connected, we hear nobody else */
+  socklen_t length = sizeof address;
+
+  struct failure failure = {0};
+  if (setsockopt(diag, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) != 0) failure = failed("setsockopt");
+  else if (connect(diag, (struct sockaddr *)&address, sizeof address) != 0) failure = failed("connect");
+  else if (getsockname(diag, (struct sockaddr *)&address, &length) != 0) failure = failed("getsockname");
+  else {
+    diag_port = address.nl_pid;
+    failure = check_that_it_answers();
+  }
+  if (failure.error != 0) {
+    close(diag);
+    diag = -1;
+  }
+  return failure;
+}
+
+/* IPv4 as it is, or as an IPv6 socket writes it: ::ffff:127.0.0.1. */
+static bool is_address(const struct inet_diag_msg *message, const __be32 found[4], in_addr_t expected) {
+  if (message->idiag_family == AF_INET) return found[0] == expected;
+  return found[0] == 0 && found[1] == 0 && found[2] == htonl(0xffff) && found[3] == expected;
+}
+
+/*
+ * Asked for a connection that is gone, the kernel offers whoever listens at that port, and for one that is being
+ * opened, a socket that may never be the other end of ours. Only these states have exchanged a handshake.
+ */
+static bool is_connected(const struct inet_diag_msg *message) {
+  switch (message->idiag_state) {
+    case TCP_ESTABLISHED:
+    case TCP_FIN_WAIT1:
+    case TCP_FIN_WAIT2:
+    case TCP_CLOSE_WAIT:
+    case TCP_CLOSING:
+    case TCP_LAST_ACK:
+      return true;
+    default:
+      return false;
+  }
+}
+
+static bool is_other_end(const struct inet_diag_msg *message, const struct connection *connection) {
+  return is_connected(message) && message->id.idiag_sport == connection->remote.sin_port &&
+         message->id.idiag_dport == connection->local.sin_port &&
+         is_address(message, message->id.idiag_src, connection->remote.sin_addr.s_addr) &&
+         is_address(message, message->id.idiag_dst, connection->local.sin_addr.s_addr);
+}
+
+/* The owner is unknown when the peer has closed its socket: an orphan has inode 0, and uid 0 that is not root's. */
+struct failure find_peer(const struct connection *connection, struct owner *owner) {
+  *owner = (struct owner){0};
+  if (diag < 0) {
+    struct failure failure = open_diag();
+    if (failure.error != 0) return failure;
+  }
+  bool found;
+  struct inet_diag_msg message;
+  struct failure failure = ask(&connection->remote, &connection->local, &found, &message);
+  if (failure.error != 0 || !found) return failure;
+
+  owner->known = is_other_end(&message, connection) && message.idiag_inode != 0;
+  owner->uid = message.idiag_uid;
+  return failure;
+}

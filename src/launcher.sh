@@ -1,0 +1,51 @@
+#!/bin/sh
+# The door into the daemon: the same process, with nothing of the caller's environment but an allowlist.
+#
+# It has to happen before node starts. By the time a script runs, NODE_OPTIONS has loaded its --require, NODE_DEBUG
+# prints headers, LD_PRELOAD is inside, and /proc/PID/environ shows OPENAI_API_KEY for as long as the process lives.
+# Every step is an exec or a builtin, so pid and stdin stay those of the command that was started.
+set -u
+
+fail() {
+  printf 'responses-api-proxy: %s\nhint: %s\n' "$1" "$2" >&2
+  exit "$3"
+}
+
+[ "$(uname -s)" = Linux ] || fail 'runs on Linux only' 'it relies on memfd_secret, prctl and sock_diag' 1
+
+self=$(readlink -f -- "$0") || fail "cannot find its own files from $0" 'start it by its full path' 1
+root=${self%/*/*}
+
+# The first node on PATH that is a plain program. Empty and relative entries are passed over:
+# they would let the current folder choose the program that is about to hold the key.
+node=
+rest=${PATH-}:
+while [ -n "$rest" ]; do
+  folder=${rest%%:*}
+  rest=${rest#*:}
+  case $folder in
+    *=*) continue ;; # `env` would take the program's path for an assignment
+    /*) ;;
+    *) continue ;;
+  esac
+  if [ -f "$folder/node" ] && [ -x "$folder/node" ]; then
+    node=$folder/node
+    break
+  fi
+done
+[ -n "$node" ] || fail 'found no node on PATH' 'install Node.js 20.19 or later' 1
+[ -f "$root/dist/main.js" ] || fail 'is not built' "run: npm ci, in $root" 1
+
+# Node resets every signal to its default at start, so what nohup or a background job had ignored must be handed on.
+ignored=0
+while read -r name value; do
+  case $name in SigIgn:) ignored=$value ;; esac
+done < "/proc/$$/status"
+
+exec /usr/bin/env -i \
+  "RESPONSES_API_PROXY_IGNORED_SIGNALS=$ignored" \
+  ${HTTPS_PROXY+"HTTPS_PROXY=$HTTPS_PROXY"} \
+  ${https_proxy+"https_proxy=$https_proxy"} \
+  ${NO_PROXY+"NO_PROXY=$NO_PROXY"} \
+  ${no_proxy+"no_proxy=$no_proxy"} \
+  "$node" --no-warnings "$root/dist/main.js" "$@"

@@ -1,0 +1,126 @@
+/**
+ * One run of the daemon, from top to bottom: harden, options, key, upstream, listen, announce, wait, stop.
+ * Only this file ends the process.
+ */
+import './run/refuse-inspector.ts';
+import { randomBytes } from 'node:crypto';
+import { closeSync, openSync } from 'node:fs';
+import { peerLookup } from './gate/peer.ts';
+import { injectionOf } from './key/injection.ts';
+import { LockedKey, lockedBytes } from './key/locked-key.ts';
+import { lockMemory } from './key/locked-memory.ts';
+import { loadNative } from './key/native.ts';
+import { type Options, parseCommandLine } from './options.ts';
+import { listen } from './proxy/server.ts';
+import { createUpstream } from './proxy/upstream.ts';
+import { RefusalLog } from './record/refusal-log.ts';
+import { findAccount } from './run/accounts.ts';
+import { Failure, exitCodes } from './run/failure.ts';
+import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hardening.ts';
+import { listenForStop } from './run/lifecycle.ts';
+import { openLog } from './run/log.ts';
+import { removeServerInfo, writeServerInfo } from './run/server-info.ts';
+
+const stdin = 0;
+const tokenBytes = 32;
+
+const log = openLog();
+/** What must happen on every way out. */
+const cleanups: Array<() => void> = [];
+process.on('exit', () => cleanups.forEach((cleanUp) => cleanUp()));
+process.on('uncaughtException', fail);
+
+await main().catch(fail);
+
+async function main(): Promise<void> {
+  checkCleanStart();
+  const native = loadNative();
+  if (native !== undefined) harden(native);
+
+  const command = await parseCommandLine(process.argv.slice(2), process.env);
+  if (command.kind === 'print') {
+    process.stdout.write(`${command.text}\n`, () => process.exit(exitCodes.stopped));
+    return;
+  }
+  const { options } = command;
+  const account = (flag: string, user: string) => findAccount(flag, user, native);
+  const runAs = options.runAs === undefined ? undefined : account('--run-as', options.runAs);
+  const serverInfoOwner = options.serverInfoOwner === undefined ? undefined : account('--server-info-owner', options.serverInfoOwner);
+  const allowedUids = options.allowUsers.map((user) => account('--allow-user', user).uid);
+
+  const { memory, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
+  for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
+  cleanups.push(() => memory.wipe());
+  const key = LockedKey.read(stdin, memory);
+  letGoOfStdin();
+  checkUnobserved();
+
+  const stop = listenForStop(process.env['RESPONSES_API_PROXY_IGNORED_SIGNALS'] ?? '0', () => process.exit(exitCodes.stopped));
+  const injection = injectionOf(key);
+  const refusals = new RefusalLog(log);
+  const token = tokenOf(options);
+  const server = await listen({
+    port: options.port,
+    maxConnections: options.maxConnections,
+    rules: {
+      endpoint: options.endpoint,
+      shutdown: options.httpShutdown,
+      allowedUids: allowedUids.length === 0 ? undefined : new Set(allowedUids),
+      token: token === undefined ? undefined : Buffer.from(token),
+    },
+    peerUidOf: allowedUids.length === 0 ? undefined : peerLookup(native),
+    forwarding: {
+      upstream: createUpstream(options.upstream, injection),
+      credential: { name: 'Authorization', value: `Bearer ${injection.placeholder}` },
+      key,
+      log,
+    },
+    refusals,
+    onShutdownRequest: stop.make,
+  });
+
+  const { serverInfo } = options;
+  if (serverInfo !== undefined) {
+    const issued = options.token.kind === 'issued' && token !== undefined ? { token } : {};
+    writeServerInfo(serverInfo, { port: server.port, pid: process.pid, ...issued }, serverInfoOwner);
+    cleanups.push(() => removeServerInfo(serverInfo, process.pid));
+  }
+  if (runAs !== undefined) giveUpRoot(runAs, native);
+  else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
+  checkUnobserved();
+  log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
+
+  await stop.made;
+  await server.stop(options.shutdownTimeoutMs);
+  refusals.flush();
+  process.exit(exitCodes.stopped);
+}
+
+/** A pipe that is still open would keep its writer waiting, and could hold what was left of the key. */
+function letGoOfStdin(): void {
+  closeSync(stdin);
+  openSync('/dev/null', 'r'); // takes the lowest free descriptor, which is stdin's
+}
+
+function tokenOf({ token }: Options): string | undefined {
+  switch (token.kind) {
+    case 'none':
+      return undefined;
+    case 'given':
+      return token.token;
+    case 'issued':
+      return randomBytes(tokenBytes).toString('base64url');
+  }
+}
+
+/** Ends the run for a reason of its own. */
+function fail(error: unknown): never {
+  if (error instanceof Failure) {
+    log.failure(error);
+    process.exit(error.exitCode);
+  }
+  // A defect. Its message and stack could hold anything; the name and code help whoever reports it.
+  const { name, code } = error instanceof Error ? (error as NodeJS.ErrnoException) : { name: 'unknown', code: undefined };
+  log.say(`internal error: ${name}${code === undefined ? '' : ` (${code})`}`);
+  process.exit(exitCodes.failed);
+}

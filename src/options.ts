@@ -1,0 +1,264 @@
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import yargs from 'yargs';
+import { maxBytesBeforeKey } from './key/locked-key.ts';
+import type { UpstreamOptions } from './proxy/upstream.ts';
+import { Failure, exitCodes, reason } from './run/failure.ts';
+import { foreign } from './run/log.ts';
+import { environmentProxy, isLoopback } from './proxy/environment-proxy.ts';
+
+/** What the user asked for: parsed, with defaults, valid. Nothing downstream checks it again. */
+export interface Options {
+  readonly port: number;
+  readonly maxConnections: number;
+  readonly endpoint: string;
+  readonly httpShutdown: boolean;
+  readonly shutdownTimeoutMs: number;
+  readonly upstream: UpstreamOptions;
+  readonly serverInfo: string | undefined;
+  /** A user's name or uid, as given; so are the two below. Only the system knows whether they exist. */
+  readonly serverInfoOwner: string | undefined;
+  readonly runAs: string | undefined;
+  readonly allowUsers: readonly string[];
+  readonly token: { readonly kind: 'none' } | { readonly kind: 'issued' } | { readonly kind: 'given'; readonly token: string };
+  readonly unsafeUnlockedMemory: boolean;
+}
+
+/** What a command line asks for: a run, or a text and nothing else. */
+export type Command = { kind: 'run'; options: Options } | { kind: 'print'; text: string };
+
+/** Longest token of `--client-token-file`, in bytes. A head has room for no more than 64 KiB. */
+const maxTokenBytes = 8 * 1024;
+
+/** Longest delay that node's timers take: 2^31 - 1 ms. */
+const maxSeconds = 2_147_483;
+
+/** No flag has a longer name; what is longer may be a key that got among the arguments, and is not repeated. */
+const maxFlagNameLength = 24;
+
+const flags = {
+  port: { string: true, requiresArg: true, group: 'Listening:', describe: 'port on 127.0.0.1 (default: one that is free)' },
+  'max-connections': { string: true, requiresArg: true, default: '512', group: 'Listening:', describe: 'connections at once' },
+  'server-info': { string: true, requiresArg: true, group: 'Listening:', describe: 'write {"port":N,"pid":N} to this file once listening' },
+  'server-info-owner': { string: true, requiresArg: true, group: 'Listening:', describe: 'give that file to this user' },
+
+  'upstream-url': {
+    string: true,
+    requiresArg: true,
+    default: 'https://api.openai.com/v1/responses',
+    group: 'Upstream:',
+    describe: 'where requests go',
+  },
+  'upstream-ca': { string: true, requiresArg: true, group: 'Upstream:', describe: 'trust exactly the CAs in this PEM file' },
+  'upstream-proxy': { string: true, requiresArg: true, group: 'Upstream:', describe: 'tunnel through this proxy, or none (default: HTTPS_PROXY)' },
+  'connect-timeout': { string: true, requiresArg: true, default: '10', group: 'Upstream:', describe: 'seconds to connect; 0 for no limit' },
+  'response-timeout': { string: true, requiresArg: true, default: '0', group: 'Upstream:', describe: 'seconds until the answer begins; 0 for no limit' },
+  'idle-timeout': { string: true, requiresArg: true, default: '0', group: 'Upstream:', describe: 'seconds between bytes of the answer; 0 for no limit' },
+
+  'allow-user': { string: true, requiresArg: true, group: 'Who may ask:', describe: 'serve this user (name or uid) alone; can be repeated' },
+  'issue-token': { boolean: true, group: 'Who may ask:', describe: 'make a token that requests must carry, and put it into --server-info' },
+  'client-token-file': { string: true, requiresArg: true, group: 'Who may ask:', describe: 'requests must carry the token in this file' },
+
+  'http-shutdown': { boolean: true, group: 'Stopping:', describe: 'GET /shutdown stops the daemon' },
+  'shutdown-timeout': { string: true, requiresArg: true, default: '10', group: 'Stopping:', describe: 'seconds that running answers may take to finish' },
+
+  'run-as': { string: true, requiresArg: true, group: 'Custody:', describe: 'give up root for this user, once started' },
+  'unsafe-unlocked-memory': { boolean: true, group: 'Custody:', describe: 'run even where the key cannot be locked in memory' },
+
+  help: { boolean: true, group: 'Others:', describe: 'show this' },
+  version: { boolean: true, group: 'Others:', describe: 'show the version' },
+} as const;
+
+type FlagName = keyof typeof flags;
+type Values = Partial<Record<FlagName, string | string[] | boolean>>;
+
+const repeatable: ReadonlySet<string> = new Set<FlagName>(['allow-user']);
+
+/**
+ * Reads the command line.
+ *
+ * @param environment for HTTPS_PROXY and NO_PROXY
+ * @throws {Failure} with exit code 2. The message never holds an argument that is not a flag's name: it could be a key.
+ */
+export async function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<Command> {
+  checkShape(argv);
+  const parser = yargs([...argv])
+    .scriptName('responses-api-proxy')
+    .locale('en')
+    .help(false)
+    .version(false)
+    .usage('printenv OPENAI_API_KEY | env -u OPENAI_API_KEY $0 [flags]')
+    .options(flags)
+    .example('$0 --port 8080', 'Listening')
+    .example('$0 --upstream-url https://gateway.example/v1/responses', 'Upstream')
+    .example('$0 --allow-user ci --issue-token --server-info /run/proxy.json', 'Who may ask')
+    .example('$0 --http-shutdown --shutdown-timeout 60', 'Stopping')
+    .example('$0 --run-as nobody', 'Custody')
+    .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false, 'parse-numbers': false })
+    .wrap(110)
+    .exitProcess(false)
+    .fail((message: string, error: Error | undefined) => {
+      throw error ?? misuse(message.charAt(0).toLowerCase() + message.slice(1));
+    });
+  const values = (await parser.parse()) as Values;
+  if (values.help === true) return { kind: 'print', text: await parser.getHelp() };
+  if (values.version === true) return { kind: 'print', text: version() };
+  return { kind: 'run', options: Object.freeze(validate(values, environment)) };
+}
+
+/** What yargs lets pass: flags we do not have, flags given twice, values for flags that take none, and plain words. */
+function checkShape(argv: readonly string[]): void {
+  const seen = new Set<string>();
+  let takesValue = false;
+  for (const argument of argv) {
+    if (takesValue && !argument.startsWith('-')) {
+      takesValue = false;
+      continue;
+    }
+    if (!argument.startsWith('-')) throw misuse('unexpected argument', 'the key comes on stdin, never on the command line');
+    const [, name = '', value] = /^--([a-z-]+)(=.*)?$/s.exec(argument) ?? [];
+    if (!(name in flags)) throw misuse(name === '' || name.length > maxFlagNameLength ? 'unknown flag' : `unknown flag --${name}`);
+    const isBoolean = 'boolean' in flags[name as FlagName];
+    if (isBoolean && value !== undefined) throw misuse(`--${name} takes no value`);
+    if (seen.has(name) && !repeatable.has(name)) throw misuse(`--${name} was given twice`);
+    seen.add(name);
+    takesValue = !isBoolean && value === undefined;
+  }
+}
+
+function validate(values: Values, environment: NodeJS.ProcessEnv): Options {
+  const text = (name: FlagName): string | undefined => {
+    const value = values[name];
+    if (value === undefined) return undefined;
+    if (typeof value !== 'string' || value === '') throw misuse(`--${name} needs a value`);
+    return value;
+  };
+  const milliseconds = (name: FlagName): number => Math.round(number(name, text(name) ?? '', /^\d+(\.\d{1,3})?$/, 0, maxSeconds, 'seconds') * 1000);
+
+  const port = text('port');
+  const serverInfo = text('server-info');
+  const serverInfoOwner = text('server-info-owner');
+  if (serverInfoOwner !== undefined && serverInfo === undefined) throw misuse('--server-info-owner needs --server-info');
+  return {
+    port: port === undefined ? 0 : number('port', port, /^\d+$/, 1, 65_535, 'a port'),
+    maxConnections: number('max-connections', text('max-connections') ?? '', /^\d+$/, 1, 100_000, 'a number'),
+    endpoint: '/v1/responses',
+    httpShutdown: values['http-shutdown'] === true,
+    shutdownTimeoutMs: milliseconds('shutdown-timeout'),
+    upstream: {
+      ...upstreamOf(text('upstream-url') ?? '', text('upstream-proxy'), environment),
+      ca: certificates(text('upstream-ca')),
+      connectTimeoutMs: milliseconds('connect-timeout'),
+      responseTimeoutMs: milliseconds('response-timeout'),
+      idleTimeoutMs: milliseconds('idle-timeout'),
+    },
+    serverInfo,
+    serverInfoOwner,
+    runAs: text('run-as'),
+    allowUsers: users(values['allow-user']),
+    token: tokenOf(values['issue-token'] === true, text('client-token-file'), serverInfo),
+    unsafeUnlockedMemory: values['unsafe-unlocked-memory'] === true,
+  };
+}
+
+function number(name: FlagName, text: string, form: RegExp, least: number, most: number, what: string): number {
+  const value = form.test(text) ? Number(text) : Number.NaN;
+  if (value >= least && value <= most) return value;
+  throw misuse(`--${name} takes ${what} from ${least} to ${most}, not ${foreign(text)}`);
+}
+
+function users(given: string | string[] | boolean | undefined): string[] {
+  const names = given === undefined ? [] : [given].flat();
+  return names.map((name) => {
+    if (typeof name !== 'string' || name === '') throw misuse('--allow-user needs a value');
+    return name;
+  });
+}
+
+/** The upstream's origin, target and proxy. Path and query are kept as text: URL would normalise them. */
+function upstreamOf(given: string, proxy: string | undefined, environment: NodeJS.ProcessEnv): Pick<UpstreamOptions, 'origin' | 'target' | 'proxy'> {
+  const refuse = (why: string): Failure => misuse(`--upstream-url ${why}`);
+  // Before URL sees it: that one drops tabs and line ends, and takes a backslash for a slash.
+  if (!/^[\x21-\x7e]+$/.test(given) || given.includes('\\')) throw refuse('has characters that no URL has');
+  const [, scheme, authority = '', rest = ''] = /^([a-z]+):\/\/([^/?#]*)(.*)$/i.exec(given) ?? [];
+  if (!/^https?$/i.test(scheme ?? '')) throw refuse('must begin with https:// (or http:// on loopback)');
+  if (authority.includes('@')) throw refuse('must not hold a user or a password: the key comes on stdin');
+  if (rest.includes('#')) throw refuse('must not have a fragment');
+  let origin: URL;
+  try {
+    origin = new URL(`${scheme}://${authority}`);
+  } catch {
+    throw refuse('is no URL');
+  }
+  if (given.length > maxBytesBeforeKey / 2) throw refuse(`is longer than ${maxBytesBeforeKey / 2} bytes`);
+  const isCleartext = origin.protocol === 'http:';
+  if (isCleartext && !isLoopback(origin.hostname)) throw refuse('must begin with https://: in the clear the key goes to loopback alone');
+  if (isCleartext && proxy !== undefined && proxy !== 'none') throw misuse('--upstream-proxy needs an https upstream: it would read the key');
+  return { origin, target: rest.startsWith('/') ? rest : `/${rest}`, proxy: proxyOf(proxy, origin, environment) };
+}
+
+function proxyOf(given: string | undefined, origin: URL, environment: NodeJS.ProcessEnv): URL | undefined {
+  if (given === 'none') return undefined;
+  const text = given ?? environmentProxy(origin, environment);
+  if (text === undefined) return undefined;
+  const source = given === undefined ? 'HTTPS_PROXY' : '--upstream-proxy';
+  const url = tryUrl(text);
+  const isBare = url !== undefined && url.pathname === '/' && url.search === '' && url.hash === '' && url.hostname !== '';
+  if (!isBare || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
+    throw misuse(`${source} must be http://[user:password@]host:port`, 'pass --upstream-proxy none to go without');
+  }
+  return url;
+}
+
+function tryUrl(text: string): URL | undefined {
+  try {
+    return new URL(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The CAs in a file, as PEM. Each is parsed here, because OpenSSL passes over what it cannot read. */
+function certificates(file: string | undefined): string | undefined {
+  if (file === undefined) return undefined;
+  const pem = read('upstream-ca', file);
+  const blocks = pem.match(/-----BEGIN (TRUSTED )?CERTIFICATE-----[^-]*-----END \1?CERTIFICATE-----/g) ?? [];
+  try {
+    if (blocks.length === 0) throw new Error('none');
+    for (const block of blocks) new X509Certificate(block);
+  } catch {
+    throw new Failure(`--upstream-ca ${file} holds no readable certificate`, { hint: 'it takes a PEM file of CA certificates' });
+  }
+  return blocks.join('\n');
+}
+
+function tokenOf(isIssued: boolean, file: string | undefined, serverInfo: string | undefined): Options['token'] {
+  if (isIssued && file !== undefined) throw misuse('--issue-token and --client-token-file exclude each other');
+  if (isIssued && serverInfo === undefined) throw misuse('--issue-token needs --server-info, where the token goes');
+  if (isIssued) return { kind: 'issued' };
+  if (file === undefined) return { kind: 'none' };
+  const token = read('client-token-file', file).replace(/[\r\n]+$/, '');
+  if (!/^[A-Za-z0-9._~+/-]+=*$/.test(token) || token.length > maxTokenBytes) {
+    throw new Failure(`--client-token-file ${file} holds no token`, {
+      hint: `one line of letters, digits and - . _ ~ + / =, at most ${maxTokenBytes}; for example: openssl rand -hex 32`,
+    });
+  }
+  return { kind: 'given', token };
+}
+
+function read(name: FlagName, file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new Failure(`cannot read --${name} ${file}: ${reason(error)}`);
+  }
+}
+
+function version(): string {
+  const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+  return manifest.version;
+}
+
+function misuse(message: string, hint = 'see responses-api-proxy --help'): Failure {
+  return new Failure(message, { hint, exitCode: exitCodes.usage });
+}

@@ -1,0 +1,131 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Dispatcher } from 'undici';
+import type { LockedKey } from '../key/locked-key.ts';
+import { Redaction } from '../key/redaction.ts';
+import type { Log } from '../run/log.ts';
+import { type UpstreamCredential, toClient, toUpstream } from './headers.ts';
+import { answerProblem } from './problem.ts';
+import { explain } from './upstream-error.ts';
+import type { Upstream } from './upstream.ts';
+
+/** What every exchange needs. */
+export interface ForwardContext {
+  upstream: Upstream;
+  credential: UpstreamCredential;
+  key: LockedKey;
+  log: Log;
+}
+
+const nothing = Buffer.alloc(0);
+
+/**
+ * One exchange: a client's request goes up, the upstream's answer comes down, each piece as it arrives. If one side
+ * breaks off, so does the other. It is undici's handler of the request's events; undici's newer form of handler parses
+ * the answer's headers into an object and loses their order and case, so this is the older one.
+ */
+export class Exchange implements Dispatcher.DispatchHandler {
+  readonly #req: IncomingMessage;
+  readonly #res: ServerResponse;
+  readonly #context: ForwardContext;
+  readonly #redaction: Redaction;
+  #abortUpstream: (() => void) | undefined;
+  #cancelled = false;
+
+  constructor(req: IncomingMessage, res: ServerResponse, context: ForwardContext) {
+    this.#req = req;
+    this.#res = res;
+    this.#context = context;
+    this.#redaction = new Redaction(context.key, () => context.log.say('the upstream sent the key back; it was masked'));
+    res.once('close', () => {
+      if (!res.writableFinished) this.cancel();
+    });
+  }
+
+  /** Nothing of the answer has been sent yet. */
+  get unanswered(): boolean {
+    return !this.#res.headersSent;
+  }
+
+  /** The connection will end with this answer; says so, if its head is not out yet. */
+  announceClose(): void {
+    if (this.unanswered) this.#res.shouldKeepAlive = false;
+  }
+
+  /** Starts as soon as the body's first bytes are there, or its end. undici sends the head with them, never before. */
+  start(): void {
+    const req = this.#req;
+    if (this.#cancelled || req.destroyed) return;
+    if (req.readableLength === 0 && !req.complete) {
+      req.once('readable', () => this.start());
+      return;
+    }
+    const isChunked = req.headers['transfer-encoding'] !== undefined;
+    // A body that is here already goes out in one write with the head. A chunked one stays chunked.
+    const body = req.complete && !isChunked ? (req.read() as Buffer | null) : pieces(req);
+    this.#context.upstream.send(toUpstream(req.rawHeaders, this.#context.credential), body, this);
+  }
+
+  /** The client left, or must leave: the upstream's work is of no use any more. */
+  cancel(): void {
+    this.#cancelled = true;
+    this.#abortUpstream?.();
+  }
+
+  onConnect(abort: () => void): void {
+    this.#abortUpstream = abort;
+    if (this.#cancelled) abort();
+  }
+
+  onHeaders(statusCode: number, rawHeaders: Buffer[], resume: () => void, statusText: string): boolean {
+    // An interim answer (RFC 9110 section 15.2) concerns this hop alone.
+    if (statusCode < 200) return true;
+    const res = this.#res;
+    const fields = rawHeaders.map((bytes) => this.#redaction.field(bytes));
+    res.sendDate = false; // the upstream's own passes
+    res.writeHead(statusCode, this.#redaction.field(Buffer.from(statusText)), toClient(fields));
+    res.on('drain', resume);
+    // Sends the head without waiting for a body. Not `flushHeaders`: that one writes the head as UTF-8.
+    return res.write(nothing);
+  }
+
+  onData(chunk: Buffer): boolean {
+    const bytes = this.#redaction.chunk(chunk);
+    return bytes.length === 0 || this.#res.write(bytes);
+  }
+
+  onComplete(): void {
+    this.#res.end(this.#redaction.end());
+  }
+
+  onError(error: Error): void {
+    if (this.#cancelled) return;
+    const { upstream, log } = this.#context;
+    const { problem, detail } = explain(error, upstream.host);
+    if (this.unanswered) {
+      log.say(`${problem.code}: ${detail}`);
+      answerProblem(this.#res, problem);
+      return;
+    }
+    log.say(`the answer was cut: ${detail}`);
+    cutAnswer(this.#res);
+  }
+}
+
+/**
+ * The pieces of a body as they come. An early answer ends the iteration; what is left of the upload then flows off,
+ * because to close the connection on a client that is still sending would take the answer from it.
+ */
+async function* pieces(req: IncomingMessage): AsyncGenerator<Buffer> {
+  try {
+    yield* req.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  } finally {
+    req.resume();
+  }
+}
+
+/** Ends a broken answer so that the client cannot take it for a whole one: without the last chunk, or short of its length. */
+function cutAnswer(res: ServerResponse): void {
+  // In HTTP/1.0 the end of the connection can be the end of the body, so that a plain close would look like success.
+  if (res.req.httpVersionMinor === 0) res.socket?.resetAndDestroy();
+  else res.socket?.destroySoon();
+}

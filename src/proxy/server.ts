@@ -1,0 +1,197 @@
+import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES, createServer } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { type Refusal, type Rules, judge } from '../gate/gate.ts';
+import type { RefusalLog } from '../record/refusal-log.ts';
+import { Failure, reason } from '../run/failure.ts';
+import { Connection, Connections, lingerMs } from './connections.ts';
+import { Exchange, type ForwardContext } from './forward.ts';
+import { type Problem, answerProblem, rawProblem } from './problem.ts';
+
+/** The only address there is: nothing beyond this machine can reach us. */
+const address = '127.0.0.1';
+
+/** Largest request head. Codex's reach 4 KiB. */
+const maxHeadBytes = 64 * 1024;
+
+/** A head must be complete this soon after its connection, or its first byte. */
+const headTimeoutMs = 10_000;
+
+/** How often heads are looked at for that; node's own 30 s would keep a slow peer three times as long as allowed. */
+const headCheckIntervalMs = 1_000;
+
+/** How long a client may keep a connection between two requests. Longer than clients do, so that they close first. */
+const idleConnectionMs = 120_000;
+
+const tcpKeepAliveMs = 30_000;
+
+export interface ServerOptions {
+  /** 0 for a port of the system's choice. */
+  port: number;
+  maxConnections: number;
+  rules: Omit<Rules, 'port'>;
+  /** Asks the kernel who is at the other end; undefined where nobody wants to know. */
+  peerUidOf: ((socket: Socket) => number | undefined) | undefined;
+  forwarding: ForwardContext;
+  refusals: RefusalLog;
+  /** A client asked for GET /shutdown, and has its answer. */
+  onShutdownRequest: () => void;
+}
+
+/** The listener: asks the gate, then forwards. */
+export interface ProxyServer {
+  readonly port: number;
+  /** Stops listening, lets running answers finish for up to `graceMs`, then closes everything. Can be called again, with less. */
+  stop(graceMs: number): Promise<void>;
+}
+
+/** @throws {Failure} when the port cannot be bound */
+export async function listen(options: ServerOptions): Promise<ProxyServer> {
+  const server = createServer({
+    maxHeaderSize: maxHeadBytes,
+    headersTimeout: headTimeoutMs,
+    connectionsCheckingInterval: headCheckIntervalMs,
+    requestTimeout: 0, // an upload may take its time
+    keepAliveTimeout: idleConnectionMs,
+    requireHostHeader: false, // the gate says more about it
+    insecureHTTPParser: false,
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: tcpKeepAliveMs,
+  });
+  // Node drops what exceeds its own count without a word; the gate counts instead.
+  server.maxHeadersCount = 0;
+
+  await bind(server, options.port);
+  const { port } = server.address() as AddressInfo;
+  const rules: Rules = { ...options.rules, port };
+  const connections = new Connections(options.maxConnections);
+  let stopping = false;
+
+  const refuse = (connection: Connection, req: IncomingMessage, res: ServerResponse, refusal: Refusal): void => {
+    options.refusals.note(refusal.code, `${req.method} ${req.url}`);
+    // Who waits for a 100 may send its next request instead of a body. We could not tell which it is.
+    if (refusal.closes === true || req.headers.expect !== undefined) return closeWith(connection, refusal);
+    answerProblem(res, refusal);
+    discardRest(req, res);
+  };
+
+  const forward = (connection: Connection, req: IncomingMessage, res: ServerResponse, expectsContinue: boolean): void => {
+    if (expectsContinue) res.writeContinue();
+    const exchange = new Exchange(req, res, options.forwarding);
+    res.once('close', () => {
+      connection.exchangeEnded(exchange);
+      if (stopping && !connection.isBusy) connection.close();
+    });
+    discardRest(req, res);
+    if (!connection.enqueue(exchange)) connection.socket.destroy();
+  };
+
+  const shutdown = (res: ServerResponse): void => {
+    res.shouldKeepAlive = false;
+    res.once('close', options.onShutdownRequest);
+    res.writeHead(200, ['Content-Type', 'application/json', 'Content-Length', '27']);
+    res.end('{"status":"shutting_down"}\n');
+  };
+
+  const handle = (req: IncomingMessage, res: ServerResponse, expectsContinue = false): void => {
+    const connection = connections.of(req.socket);
+    if (connection === undefined || connection.isCondemned) return;
+    if (stopping) return closeWith(connection, { status: 503, code: 'shutting_down', message: 'The daemon is stopping.' });
+    const verdict = judge(factsOf(req, connection), rules);
+    if (verdict.action === 'refuse') refuse(connection, req, res, verdict.refusal);
+    else if (verdict.action === 'shutdown') shutdown(res);
+    else forward(connection, req, res, expectsContinue);
+  };
+
+  server.on('connection', (socket) => connections.add(new Connection(socket, options.peerUidOf?.(socket))));
+  server.on('request', (req, res) => handle(req, res));
+  server.on('checkContinue', (req, res) => handle(req, res, true));
+  server.on('checkExpectation', (req, res) => handle(req, res));
+  server.on('connect', (req, socket) => {
+    const connection = connections.of(socket as Socket);
+    if (connection === undefined || connection.isCondemned) return;
+    const verdict = judge(factsOf(req, connection), rules);
+    if (verdict.action !== 'refuse') throw new Error('the gate admitted a CONNECT');
+    options.refusals.note(verdict.refusal.code, `CONNECT ${req.url}`);
+    closeWith(connection, verdict.refusal);
+  });
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    const connection = connections.of(socket as Socket);
+    if (connection === undefined || !socket.writable || error.code === 'ECONNRESET') {
+      socket.destroy();
+      return;
+    }
+    if (connection.isCondemned) return; // the rest of what was not HTTP
+    const problem = unparsable(error);
+    options.refusals.note(problem.code, error.code ?? '');
+    closeWith(connection, problem);
+  });
+
+  let stopped: Promise<void> | undefined;
+  return {
+    port,
+    stop(graceMs) {
+      stopping = true;
+      stopped ??= new Promise((resolve) => server.close(() => resolve()));
+      for (const connection of connections) {
+        if (!connection.isBusy) connection.close();
+        else connection.announceClose();
+      }
+      const deadline = setTimeout(() => {
+        for (const { socket } of connections) socket.destroy();
+      }, graceMs);
+      return stopped.finally(() => clearTimeout(deadline));
+    },
+  };
+}
+
+function bind(server: Server, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const hint = error.code === 'EACCES' ? 'choose a --port above 1023, or none' : 'choose another --port, or none';
+      reject(new Failure(`cannot bind ${address}:${port}: ${reason(error)}`, { hint }));
+    });
+    server.listen({ host: address, port }, () => {
+      server.removeAllListeners('error');
+      resolve();
+    });
+  });
+}
+
+function factsOf(req: IncomingMessage, { peerUid }: Connection): Parameters<typeof judge>[0] {
+  return { httpVersion: req.httpVersion, method: req.method ?? '', target: req.url ?? '', rawHeaders: req.rawHeaders, peerUid };
+}
+
+/** What node:http could not parse, in the words of a status. */
+function unparsable({ code }: NodeJS.ErrnoException): Problem {
+  switch (code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return { status: 431, code: 'too_many_headers', message: `A request head may have at most ${maxHeadBytes} bytes.` };
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return { status: 408, code: 'request_timeout', message: `A request head must be complete within ${headTimeoutMs / 1000} seconds.` };
+    default:
+      return { status: 400, code: 'bad_request', message: 'This is not an HTTP/1.1 request.' };
+  }
+}
+
+/** Ends a connection with an answer, where one could still be understood. */
+function closeWith(connection: Connection, problem: Problem): void {
+  if (connection.condemn()) connection.close(rawProblem(problem, STATUS_CODES[problem.status] ?? ''));
+  else connection.socket.destroy();
+}
+
+/**
+ * An answer that comes before the end of its request: reads on for a while, so that the client can take it, then gives
+ * the connection up rather than read a body that nobody wants.
+ */
+function discardRest(req: IncomingMessage, res: ServerResponse): void {
+  res.once('finish', () => {
+    if (req.complete) return;
+    const { socket } = req;
+    const timer = setTimeout(() => socket.destroy(), lingerMs);
+    const done = (): void => clearTimeout(timer);
+    req.once('end', done);
+    socket.once('close', done);
+    req.resume();
+  });
+}

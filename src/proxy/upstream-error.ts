@@ -1,0 +1,79 @@
+import type { Problem } from './problem.ts';
+
+/** What a client is told when the upstream failed it, and what the daemon's user is told. */
+export interface UpstreamFailure {
+  problem: Problem;
+  /** Host and cause in one line, for stderr. */
+  detail: string;
+}
+
+/** The certificate did not verify, or the handshake failed: no byte of a request was sent. */
+export class TlsError extends Error {
+  readonly code = 'UPSTREAM_TLS';
+
+  constructor(cause: Error) {
+    super(cause.message, { cause });
+  }
+}
+
+/** The connection failed, before or after it was made, for reasons below HTTP. */
+const unreachable = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ECONNABORTED',
+  'EPIPE',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EHOSTDOWN',
+  'ENETDOWN',
+  'EADDRNOTAVAIL',
+  'EMFILE',
+  'ENFILE',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EAI_FAIL',
+  'UND_ERR_SOCKET',
+  'UPSTREAM_PROXY',
+]);
+
+const timeouts = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
+
+/** Whether an error of a connection being made lies below TLS. What is neither this nor a timeout is TLS's own. */
+export function isNetworkError(error: Error): boolean {
+  const code = codeOf(error);
+  return unreachable.has(code) || timeouts.has(code);
+}
+
+/**
+ * Puts an error of undici, node or OpenSSL into words.
+ *
+ * @param host the upstream's host and port, for the detail
+ */
+export function explain(error: Error, host: string): UpstreamFailure {
+  const code = codeOf(error);
+  return { problem: problemOf(code), detail: `${host}: ${causeOf(error, code)}` };
+}
+
+function problemOf(code: string): Problem {
+  if (timeouts.has(code)) {
+    return { status: 504, code: 'upstream_timeout', message: 'The upstream did not answer in time.' };
+  }
+  if (unreachable.has(code)) {
+    return { status: 502, code: 'upstream_unreachable', message: 'The upstream could not be reached, or hung up before it answered.' };
+  }
+  if (code === 'UPSTREAM_TLS') {
+    return { status: 502, code: 'upstream_tls', message: 'The upstream could not prove who it is, so nothing was sent to it.' };
+  }
+  return { status: 502, code: 'upstream_protocol', message: 'The upstream answered with something that is not HTTP.' };
+}
+
+/** undici says `other side closed` with its own code; a refused connection is an AggregateError without a message. */
+function causeOf(error: Error, code: string): string {
+  const cause = error.cause instanceof Error ? codeOf(error.cause) : code;
+  const text = error.message.split('\n', 1)[0] ?? '';
+  return text === '' || text.includes(cause) ? text || cause : `${text} (${cause})`;
+}
+
+function codeOf(error: Error): string {
+  return (error as NodeJS.ErrnoException).code ?? error.name;
+}

@@ -1,0 +1,18 @@
+import type { Account, Native } from '../key/native.ts';
+import { Failure, exitCodes } from './failure.ts';
+import { foreign } from './log.ts';
+
+/**
+ * Finds the account that a flag names.
+ *
+ * @param flag for the message, with its dashes
+ * @throws {Failure} when there is no such account, or no addon to ask with
+ */
+export function findAccount(flag: string, nameOrUid: string, native: Native | undefined): Account {
+  if (native === undefined) {
+    throw new Failure(`${flag} needs the native part, which is missing or does not load`, { hint: 'install a C compiler, then: npm rebuild responses-api-proxy' });
+  }
+  const account = native.account(nameOrUid);
+  if (account !== undefined) return account;
+  throw new Failure(`${flag}: there is no user ${foreign(nameOrUid)}`, { hint: 'getent passwd lists the users', exitCode: exitCodes.usage });
+}
