@@ -1,0 +1,181 @@
+// Fetches the real Codex CLI and lets it complete turns of `codex exec` through the real daemon: Codex -> a tap that
+// only listens -> the daemon -> the stand-in upstream. Needs the npm registry, no key and no other network.
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { fetchCodex, lastLines, runCodex } from './codex.ts';
+import type { CommandResult } from './command.ts';
+import { startDaemon } from './daemon.ts';
+import { runProgram } from './program.ts';
+import { startStandIn } from './stand-in-upstream.ts';
+import type { RecordedRequest } from './stand-in-upstream.ts';
+import { startTap } from './tap.ts';
+import type { TappedRequest } from './tap.ts';
+import { makeTemporaryFolder } from './temporary-folder.ts';
+
+const usage = `Usage: scripts/try-codex [--codex-version VERSION | --codex FILE] [--record FILE]
+
+Completes turns of the real Codex CLI through the daemon, against a stand-in upstream.
+
+  --codex-version VERSION  fetch this version of @openai/codex (default: 0.169.0)
+  --codex FILE             use this codex command and fetch none
+  --record FILE            write the body of the message turn's request to FILE
+`;
+
+/** What one turn left behind, at every station. */
+interface Turn {
+  readonly codex: CommandResult;
+  /** What Codex sent to the daemon. */
+  readonly sent: readonly TappedRequest[];
+  /** What the daemon sent upstream. */
+  readonly received: readonly RecordedRequest[];
+}
+
+interface Trial {
+  readonly name: string;
+  /** What the stand-in is asked to do, in its own language. */
+  readonly script: string;
+  /** Returns one line about what was seen; throws if it is not what should be. */
+  judge(turn: Turn): string;
+}
+
+const overallTimeoutMs = 600_000;
+const recoveryLimitMs = 10_000;
+const shutdownLimitMs = 15_000;
+const key = `sk-try-codex-${randomBytes(24).toString('base64url')}`;
+
+const trials: readonly Trial[] = [
+  {
+    name: 'message turn',
+    script: 'text The message has come through.',
+    judge({ codex, received }) {
+      assert.equal(codex.stdout.trim(), 'The message has come through.', 'what Codex printed');
+      assert.equal(received.length, 1, 'requests upstream');
+      return `1 request of ${received[0]?.body.length} bytes`;
+    },
+  },
+  {
+    name: 'tool turn',
+    // The result is not in the command, so it can only come from running it.
+    script: 'tool exec_command {"cmd":"echo $((6 * 7)) it is"}',
+    judge({ codex, received }) {
+      assert.match(codex.stdout, /^The tool answered: [^]*\b42 it is\b/, 'what Codex printed');
+      assert.equal(received.length, 2, 'requests upstream');
+      const second = received[1]?.body.toString('utf8') ?? '';
+      assert.match(second, /"type":"function_call_output"[^}]*42 it is/, 'the output of the command in the second request');
+      return '2 requests, the second with the output of the command';
+    },
+  },
+  {
+    name: 'cut stream',
+    script: 'cut, then text It came through the second time.',
+    judge({ codex, received: [first, second, ...more] }) {
+      assert.equal(codex.stdout.trim(), 'It came through the second time.', 'what Codex printed');
+      assert.equal(more.length, 0, 'requests upstream beyond two');
+      assert.equal(first?.outcome, 'cut', 'the end of the first answer');
+      assert.equal(second?.outcome, 'answered', 'the end of the second answer');
+      assert.ok(first.events.some(({ type }) => type === 'response.output_text.delta'), 'words before the cut');
+      const recoveryMs = (second.events[0]?.atMs ?? Infinity) - (first.events.at(-1)?.atMs ?? 0);
+      assert.ok(recoveryMs < recoveryLimitMs, `Codex took ${Math.round(recoveryMs)} ms to recover`);
+      return `cut after ${first.events.length} events, the next answer began ${Math.round(recoveryMs)} ms later`;
+    },
+  },
+];
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      'codex-version': { type: 'string', default: '0.169.0' },
+      'codex': { type: 'string' },
+      'record': { type: 'string' },
+      'help': { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(usage);
+    return 0;
+  }
+
+  const folder = makeTemporaryFolder('try-codex-');
+  const codex = values.codex === undefined
+    ? await fetchCodex(values['codex-version'], folder.path)
+    : { kind: 'fetched', command: resolve(values.codex) } as const;
+  if (codex.kind === 'unavailable') {
+    console.log(`skipped: ${codex.reason}`);
+    return 0;
+  }
+
+  const standIn = await startStandIn({ key });
+  const daemon = await startDaemon({
+    key, upstreamUrl: standIn.url, upstreamCa: standIn.caFile, serverInfo: join(folder.path, 'server-info.json'),
+  });
+  const tap = await startTap(daemon.port);
+
+  let passed = 0;
+  let failed = 0;
+  for (const { name, script, judge } of trials) {
+    const sentBefore = tap.requests().length;
+    const receivedBefore = standIn.requests.length;
+    const turnFolder = join(folder.path, name.replaceAll(' ', '-'));
+    mkdirSync(turnFolder);
+    const result = await runCodex({
+      command: codex.command, folder: turnFolder, port: tap.port, hostPort: daemon.port, prompt: `Please answer. [stand-in: ${script}]`,
+    });
+    const turn = { codex: result, sent: tap.requests().slice(sentBefore), received: standIn.requests.slice(receivedBefore) };
+    try {
+      judgeCustody(turn);
+      const seen = judge(turn);
+      passed += 1;
+      console.log(`ok    ${name}: ${seen}; ${(result.durationMs / 1000).toFixed(1)} s`);
+    } catch (error) {
+      failed += 1;
+      console.log(`FAIL  ${name}: ${error instanceof Error ? error.message : String(error)}`);
+      console.log(`Codex said:\n${lastLines(result.stderr)}\nthe daemon said:\n${lastLines(daemon.said())}`);
+    }
+    if (values.record !== undefined && name === 'message turn' && turn.sent[0] !== undefined) {
+      writeFileSync(values.record, turn.sent[0].body);
+    }
+  }
+
+  get({ host: '127.0.0.1', port: daemon.port, path: '/shutdown' }, (answer) => answer.resume()).on('error', () => {
+    // What counts is how the daemon ends.
+  });
+  const timer = setTimeout(() => { process.kill(daemon.pid, 'SIGKILL'); }, shutdownLimitMs);
+  const { code } = await daemon.exited;
+  clearTimeout(timer);
+  await tap.close();
+  await standIn.close();
+  if (code === 0) {
+    passed += 1;
+    console.log('ok    the daemon stopped by /shutdown with exit code 0');
+  } else {
+    failed += 1;
+    console.log(`FAIL  the daemon stopped with exit code ${code}`);
+  }
+  console.log(`${passed} passed, ${failed} failed`);
+  return failed === 0 ? 0 : 1;
+}
+
+/** What holds in every turn: Codex had no credential, the upstream got ours once, and the bodies are the same byte for byte. */
+function judgeCustody({ codex, sent, received }: Turn): void {
+  assert.equal(codex.code, 0, codex.code === null ? 'Codex did not end in time' : 'exit code of Codex');
+  assert.ok(received.length > 0, 'nothing reached the upstream');
+  assert.equal(sent.length, received.length, 'requests of Codex and requests upstream');
+  for (const [index, request] of received.entries()) {
+    const client = sent[index];
+    assert.ok(client !== undefined);
+    assert.match(client.head, /^POST \/v1\/responses HTTP\/1\.1\r\n/, 'the request line of Codex');
+    assert.doesNotMatch(client.head, /^(proxy-)?authorization:/im, 'Codex sent a credential');
+    const credentials = request.rawHeaders.filter((_, place, all) => place % 2 === 1 && all[place - 1]?.toLowerCase() === 'authorization');
+    // Compared without assert.equal: its message would print the key.
+    assert.ok(credentials.length === 1 && credentials[0] === `Bearer ${key}`, 'the upstream did not get the key exactly once');
+    assert.ok(client.body.equals(request.body), 'the body changed on its way');
+  }
+  assert.ok(!`${codex.stdout}${codex.stderr}`.includes(key), 'Codex has seen the key');
+}
+
+runProgram('try-codex', overallTimeoutMs, main);
