@@ -2,10 +2,10 @@
  * One run of the daemon, from top to bottom: harden, options, key, upstream, listen, announce, wait, stop.
  * Only this file ends the process.
  */
-import './run/refuse-inspector.ts';
+import './run/preconditions.ts';
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
-import { peerLookup } from './gate/peer.ts';
+import { hangUpLookup, peerLookup } from './gate/peer.ts';
 import { injectionOf } from './key/injection.ts';
 import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { lockMemory } from './key/locked-memory.ts';
@@ -74,6 +74,7 @@ async function main(): Promise<void> {
       credential: { name: 'Authorization', value: `Bearer ${injection.placeholder}` },
       key,
       log,
+      hasHungUp: hangUpLookup(native),
     },
     refusals,
     onShutdownRequest: stop.make,

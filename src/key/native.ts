@@ -15,6 +15,8 @@ export interface Native {
   forbidNewPrivileges(): void;
   /** The user at the other end of an accepted loopback connection, as the kernel knows it; undefined when nobody owns it. */
   peerUid(localAddress: string, localPort: number, remoteAddress: string, remotePort: number): number | undefined;
+  /** Whether the other end of a connected socket, given by its descriptor, has closed it, read or unread. */
+  hasHungUp(descriptor: number): boolean;
   /** Finds an account by name or uid (getpwnam(3), getpwuid(3)); undefined where there is none. */
   account(nameOrUid: string): Account | undefined;
 }

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Dispatcher } from 'undici';
 import type { LockedKey } from '../key/locked-key.ts';
 import { Redaction } from '../key/redaction.ts';
@@ -14,9 +15,14 @@ export interface ForwardContext {
   credential: UpstreamCredential;
   key: LockedKey;
   log: Log;
+  /** Tells whether the client has closed its connection; undefined where only reading can tell. */
+  hasHungUp: ((socket: Socket) => boolean) | undefined;
 }
 
 const nothing = Buffer.alloc(0);
+
+/** How often we look whether a client that uploads is still there, while back-pressure keeps us from reading. */
+const presenceCheckMs = 50;
 
 /**
  * One exchange: a client's request goes up, the upstream's answer comes down, each piece as it arrives. If one side
@@ -62,7 +68,20 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const isChunked = req.headers['transfer-encoding'] !== undefined;
     // A body that is here already goes out in one write with the head. A chunked one stays chunked.
     const body = req.complete && !isChunked ? (req.read() as Buffer | null) : pieces(req);
+    if (!req.complete) this.#watchClient();
     this.#context.upstream.send(toUpstream(req.rawHeaders, this.#context.credential), body, this);
+  }
+
+  /** While an upload waits for the upstream, nothing is read from the client, so nothing says that it left. */
+  #watchClient(): void {
+    const { socket } = this.#req;
+    const { hasHungUp } = this.#context;
+    if (hasHungUp === undefined) return;
+    const timer = setInterval(() => {
+      if (this.#req.complete) clearInterval(timer);
+      else if (hasHungUp(socket)) socket.destroy();
+    }, presenceCheckMs);
+    this.#res.once('close', () => clearInterval(timer));
   }
 
   /** The client left, or must leave: the upstream's work is of no use any more. */

@@ -188,10 +188,8 @@ function discardRest(req: IncomingMessage, res: ServerResponse): void {
   res.once('finish', () => {
     if (req.complete) return;
     const { socket } = req;
-    const timer = setTimeout(() => socket.destroy(), lingerMs);
-    const done = (): void => clearTimeout(timer);
-    req.once('end', done);
-    socket.once('close', done);
+    const timer = setTimeout(() => socket.destroy(), lingerMs).unref();
+    req.once('close', () => clearTimeout(timer));
     req.resume();
   });
 }

@@ -136,14 +136,6 @@ static napi_value forbidNewPrivileges(napi_env env, napi_callback_info info) {
   return done(env, forbid_new_privileges());
 }
 
-/* perturbFreedMemory(): boolean */
-static napi_value perturbFreedMemory(napi_env env, napi_callback_info info) {
-  (void)info;
-  napi_value result;
-  TRY(napi_get_boolean(env, perturb_freed_memory(), &result));
-  return result;
-}
-
 static napi_value read_endpoint(napi_env env, const napi_value arguments[2], struct sockaddr_in *endpoint) {
   char address[INET_ADDRSTRLEN + 1]; /* one more, so that what is too long is not cut into what is right */
   uint32_t port;
@@ -170,6 +162,17 @@ static napi_value peerUid(napi_env env, napi_callback_info info) {
   if (!owner.known) return NULL;
   TRY(napi_create_uint32(env, owner.uid, &uid));
   return uid;
+}
+
+/* hasHungUp(socket: number): boolean */
+static napi_value hasHungUp(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  int32_t socket;
+  napi_value argument, result;
+  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
+  TRY(napi_get_value_int32(env, argument, &socket));
+  TRY(napi_get_boolean(env, has_hung_up(socket), &result));
+  return result;
 }
 
 static napi_value set_number(napi_env env, napi_value object, const char *name, uint32_t number) {
@@ -203,8 +206,8 @@ NAPI_MODULE_INIT() {
     METHOD(forbidTracing),
     METHOD(forbidCoreDumps),
     METHOD(forbidNewPrivileges),
-    METHOD(perturbFreedMemory),
     METHOD(peerUid),
+    METHOD(hasHungUp),
     METHOD(account),
   };
 #undef METHOD

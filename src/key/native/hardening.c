@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <malloc.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -58,17 +57,4 @@ struct failure forbid_new_privileges(void) {
      programs; Node's helper threads never do. */
   syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW, &filter);
   return (struct failure){0};
-}
-
-/*
- * Has free(3) overwrite what it takes back, so that a buffer OpenSSL or libuv lets go of holds no old bytes; 0.2 us
- * for 16 KiB. A second line only: blocks of up to about 1 KiB go to glibc's per-thread cache as they were. False where
- * the C library has no such thing.
- */
-bool perturb_freed_memory(void) {
-#ifdef M_PERTURB
-  return mallopt(M_PERTURB, 0xff) == 1;
-#else
-  return false;
-#endif
 }

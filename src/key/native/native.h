@@ -43,7 +43,6 @@ bool allocate_locked(size_t bytes, bool waive_locking, struct area *area, struct
 struct failure forbid_tracing(void);
 struct failure forbid_core_dumps(void);
 struct failure forbid_new_privileges(void);
-bool perturb_freed_memory(void);
 
 /* peer.c: both ends are those of a connection that this process has accepted. */
 struct connection {
@@ -57,6 +56,9 @@ struct owner {
 };
 
 struct failure find_peer(const struct connection *connection, struct owner *owner);
+
+/* hangup.c: also true where unread bytes are left. */
+bool has_hung_up(int socket);
 
 /* account.c: false where there is no such account. */
 struct account {

@@ -1,0 +1,9 @@
+/* Has the other end hung up? Node notices when it reads, and it does not read from a client that has to wait. */
+#include "native.h"
+
+#include <poll.h>
+
+bool has_hung_up(int socket) {
+  struct pollfd end = {.fd = socket, .events = POLLRDHUP};
+  return poll(&end, 1, 0) == 1 && (end.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
