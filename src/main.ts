@@ -2,7 +2,7 @@
  * One run of the daemon, from top to bottom: harden, options, key, upstream, listen, announce, wait, stop.
  * Only this file ends the process.
  */
-import './run/preconditions.ts';
+import { stderrDescriptor } from './run/preconditions.ts'; // must stay the first
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { hangUpLookup, peerLookup } from './gate/peer.ts';
@@ -17,14 +17,15 @@ import { RefusalLog } from './record/refusal-log.ts';
 import { findAccount } from './run/accounts.ts';
 import { Failure, exitCodes } from './run/failure.ts';
 import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hardening.ts';
-import { listenForStop } from './run/lifecycle.ts';
-import { openLog } from './run/log.ts';
-import { removeServerInfo, writeServerInfo } from './run/server-info.ts';
+import { keepIgnoring, listenForStop } from './run/lifecycle.ts';
+import { Log } from './run/log.ts';
+import { liveDaemonIn, removeServerInfo, writeServerInfo } from './run/server-info.ts';
 
-const stdin = 0;
+/** The standard streams' descriptors, which are the lowest three. */
+const [stdin, stdout, stderr] = [0, 1, 2];
 const tokenBytes = 32;
 
-const log = openLog();
+const log = new Log(stderrDescriptor);
 /** What must happen on every way out. */
 const cleanups: Array<() => void> = [];
 process.on('exit', () => cleanups.forEach((cleanUp) => cleanUp()));
@@ -34,6 +35,7 @@ await main().catch(fail);
 
 async function main(): Promise<void> {
   checkCleanStart();
+  const ignoredSignals = keepIgnoring(process.env['RESPONSES_API_PROXY_IGNORED_SIGNALS'] ?? '0');
   const native = loadNative();
   if (native !== undefined) harden(native);
 
@@ -48,14 +50,20 @@ async function main(): Promise<void> {
   const serverInfoOwner = options.serverInfoOwner === undefined ? undefined : account('--server-info-owner', options.serverInfoOwner);
   const allowedUids = options.allowUsers.map((user) => account('--allow-user', user).uid);
 
+  const { logFile } = options;
+  if (logFile !== undefined) {
+    log.moveTo(logFile, runAs);
+    process.on('SIGUSR2', () => log.reopen(logFile));
+  }
   const { memory, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
   cleanups.push(() => memory.wipe());
   const key = LockedKey.read(stdin, memory);
-  letGoOfStdin();
+  // A pipe that is still open would keep its writer waiting, and could hold what came after the key.
+  letGoOf(stdin);
   checkUnobserved();
 
-  const stop = listenForStop(process.env['RESPONSES_API_PROXY_IGNORED_SIGNALS'] ?? '0', () => process.exit(exitCodes.stopped));
+  const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
   const injection = injectionOf(key);
   const refusals = new RefusalLog(log);
   const token = tokenOf(options);
@@ -65,6 +73,7 @@ async function main(): Promise<void> {
     rules: {
       endpoint: options.endpoint,
       shutdown: options.httpShutdown,
+      health: options.httpHealth,
       allowedUids: allowedUids.length === 0 ? undefined : new Set(allowedUids),
       token: token === undefined ? undefined : Buffer.from(token),
     },
@@ -82,6 +91,8 @@ async function main(): Promise<void> {
 
   const { serverInfo } = options;
   if (serverInfo !== undefined) {
+    const other = liveDaemonIn(serverInfo);
+    if (other !== undefined) log.say(`--server-info ${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); overwriting it`);
     const issued = options.token.kind === 'issued' && token !== undefined ? { token } : {};
     writeServerInfo(serverInfo, { port: server.port, pid: process.pid, ...issued }, serverInfoOwner);
     cleanups.push(() => removeServerInfo(serverInfo, process.pid));
@@ -89,6 +100,8 @@ async function main(): Promise<void> {
   if (runAs !== undefined) giveUpRoot(runAs, native);
   else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
   checkUnobserved();
+  // Who started us in the background may be waiting for the end of what we were given to write to.
+  if (logFile !== undefined) letGoOf(stdout, stderr);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
 
   await stop.made;
@@ -97,10 +110,12 @@ async function main(): Promise<void> {
   process.exit(exitCodes.stopped);
 }
 
-/** A pipe that is still open would keep its writer waiting, and could hold what was left of the key. */
-function letGoOfStdin(): void {
-  closeSync(stdin);
-  openSync('/dev/null', 'r'); // takes the lowest free descriptor, which is stdin's
+/** Puts /dev/null in the place of standard streams: open(2) takes the lowest free descriptor. */
+function letGoOf(...descriptors: number[]): void {
+  for (const descriptor of descriptors) {
+    closeSync(descriptor);
+    openSync('/dev/null', descriptor === stdin ? 'r' : 'w');
+  }
 }
 
 function tokenOf({ token }: Options): string | undefined {

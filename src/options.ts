@@ -13,9 +13,11 @@ export interface Options {
   readonly maxConnections: number;
   readonly endpoint: string;
   readonly httpShutdown: boolean;
+  readonly httpHealth: boolean;
   readonly shutdownTimeoutMs: number;
   readonly upstream: UpstreamOptions;
   readonly serverInfo: string | undefined;
+  readonly logFile: string | undefined;
   /** A user's name or uid, as given; so are the two below. Only the system knows whether they exist. */
   readonly serverInfoOwner: string | undefined;
   readonly runAs: string | undefined;
@@ -41,6 +43,8 @@ const flags = {
   'max-connections': { string: true, requiresArg: true, default: '512', group: 'Listening:', describe: 'connections at once' },
   'server-info': { string: true, requiresArg: true, group: 'Listening:', describe: 'write {"port":N,"pid":N} to this file once listening' },
   'server-info-owner': { string: true, requiresArg: true, group: 'Listening:', describe: 'give that file to this user' },
+  'http-health': { boolean: true, group: 'Listening:', describe: 'GET /health tells whether the daemon serves' },
+  'log-file': { string: true, requiresArg: true, group: 'Listening:', describe: 'log to this file, and let go of the standard streams' },
 
   'upstream-url': {
     string: true,
@@ -97,8 +101,8 @@ export async function parseCommandLine(argv: readonly string[], environment: Nod
     .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false, 'parse-numbers': false })
     .wrap(110)
     .exitProcess(false)
-    .fail((message: string, error: Error | undefined) => {
-      throw error ?? misuse(message.charAt(0).toLowerCase() + message.slice(1));
+    .fail((message: string) => {
+      throw misuse(message.charAt(0).toLowerCase() + message.slice(1));
     });
   const values = (await parser.parse()) as Values;
   if (values.help === true) return { kind: 'print', text: await parser.getHelp() };
@@ -117,7 +121,7 @@ function checkShape(argv: readonly string[]): void {
     }
     if (!argument.startsWith('-')) throw misuse('unexpected argument', 'the key comes on stdin, never on the command line');
     const [, name = '', value] = /^--([a-z-]+)(=.*)?$/s.exec(argument) ?? [];
-    if (!(name in flags)) throw misuse(name === '' || name.length > maxFlagNameLength ? 'unknown flag' : `unknown flag --${name}`);
+    if (!Object.hasOwn(flags, name)) throw misuse(name === '' || name.length > maxFlagNameLength ? 'unknown flag' : `unknown flag --${name}`);
     const isBoolean = 'boolean' in flags[name as FlagName];
     if (isBoolean && value !== undefined) throw misuse(`--${name} takes no value`);
     if (seen.has(name) && !repeatable.has(name)) throw misuse(`--${name} was given twice`);
@@ -144,6 +148,7 @@ function validate(values: Values, environment: NodeJS.ProcessEnv): Options {
     maxConnections: number('max-connections', text('max-connections') ?? '', /^\d+$/, 1, 100_000, 'a number'),
     endpoint: '/v1/responses',
     httpShutdown: values['http-shutdown'] === true,
+    httpHealth: values['http-health'] === true,
     shutdownTimeoutMs: milliseconds('shutdown-timeout'),
     upstream: {
       ...upstreamOf(text('upstream-url') ?? '', text('upstream-proxy'), environment),
@@ -153,6 +158,7 @@ function validate(values: Values, environment: NodeJS.ProcessEnv): Options {
       idleTimeoutMs: milliseconds('idle-timeout'),
     },
     serverInfo,
+    logFile: text('log-file'),
     serverInfoOwner,
     runAs: text('run-as'),
     allowUsers: users(values['allow-user']),
@@ -250,7 +256,7 @@ function read(name: FlagName, file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new Failure(`cannot read --${name} ${file}: ${reason(error)}`);
+    throw new Failure(`cannot read --${name} ${file}: ${reason(error)}`, { hint: 'it is read once, at start, by the user who starts the daemon' });
   }
 }
 

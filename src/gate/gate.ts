@@ -11,6 +11,8 @@ export interface Rules {
   port: number;
   /** `GET /shutdown` is served. */
   shutdown: boolean;
+  /** `GET /health` is served. */
+  health: boolean;
   /** The users whose connections are served; undefined for all. */
   allowedUids: ReadonlySet<number> | undefined;
   /** The token a request must carry; undefined for none. */
@@ -49,7 +51,10 @@ export type RefusalCode =
   | 'expectation_failed'
   | 'invalid_token';
 
-export type Verdict = { action: 'forward' | 'shutdown' } | { action: 'refuse'; refusal: Refusal };
+/** What an admitted request asks for. */
+export type Action = 'forward' | 'shutdown' | 'health';
+
+export type Verdict = { action: Action } | { action: 'refuse'; refusal: Refusal };
 
 /** The few headers that decide, gathered in one pass. Counts, because a second copy is how two parsers come to disagree. */
 interface DecidingHeaders {
@@ -67,10 +72,16 @@ interface DecidingHeaders {
  */
 export function judge(facts: RequestFacts, rules: Rules): Verdict {
   const headers = decidingHeaders(facts.rawHeaders);
-  const refusal =
-    badFraming(facts, headers) ?? wrongPeer(facts, headers, rules) ?? wrongTarget(facts, headers, rules) ?? wrongToken(headers, rules);
-  if (refusal !== undefined) return { action: 'refuse', refusal };
-  return { action: facts.target === rules.endpoint ? 'forward' : 'shutdown' };
+  const stranger = badFraming(facts, headers) ?? wrongPeer(facts, headers, rules);
+  if (stranger !== undefined) return refuse(stranger);
+  const asked = whatIsAsked(facts, headers, rules);
+  if (asked.action === 'refuse') return asked;
+  const tokenless = wrongToken(headers, rules);
+  return tokenless === undefined ? asked : refuse(tokenless);
+}
+
+function refuse(refusal: Refusal): Verdict {
+  return { action: 'refuse', refusal };
 }
 
 function decidingHeaders(rawHeaders: readonly string[]): DecidingHeaders {
@@ -148,16 +159,24 @@ function wrongPeer(facts: RequestFacts, headers: DecidingHeaders, rules: Rules):
   return undefined;
 }
 
-/** What is asked: exactly the endpoint, compared as text, without normalising anything. */
-function wrongTarget({ httpVersion, method, target }: RequestFacts, headers: DecidingHeaders, rules: Rules): Refusal | undefined {
-  const isServed =
-    (method === 'POST' && target === rules.endpoint) || (rules.shutdown && method === 'GET' && target === '/shutdown');
-  if (!isServed || (httpVersion !== '1.1' && httpVersion !== '1.0')) {
-    return { status: 403, code: 'endpoint_not_allowed', message: `Only POST ${rules.endpoint} over HTTP/1.1 is served here, without a query.` };
+/** The target is compared as text; nothing is normalised. */
+function whatIsAsked({ httpVersion, method, target }: RequestFacts, headers: DecidingHeaders, rules: Rules): Verdict {
+  const action = servedAction(method, target, rules);
+  if (action === undefined || (httpVersion !== '1.1' && httpVersion !== '1.0')) {
+    const message = `Only POST ${rules.endpoint} over HTTP/1.1 is served here, without a query.`;
+    return refuse({ status: 403, code: 'endpoint_not_allowed', message });
   }
   if (headers.expectations.some((expectation) => expectation.toLowerCase() !== '100-continue')) {
-    return { status: 417, code: 'expectation_failed', message: 'The only expectation understood here is 100-continue.', closes: true };
+    const message = 'The only expectation understood here is 100-continue.';
+    return refuse({ status: 417, code: 'expectation_failed', message, closes: true });
   }
+  return { action };
+}
+
+function servedAction(method: string, target: string, rules: Rules): Action | undefined {
+  if (method === 'POST' && target === rules.endpoint) return 'forward';
+  if (method === 'GET' && target === '/shutdown' && rules.shutdown) return 'shutdown';
+  if (method === 'GET' && target === '/health' && rules.health) return 'health';
   return undefined;
 }
 

@@ -1,6 +1,6 @@
 import { readSync } from 'node:fs';
 import { isatty } from 'node:tty';
-import { Failure } from '../run/failure.ts';
+import { Failure, reason } from '../run/failure.ts';
 import type { LockedMemory } from './locked-memory.ts';
 
 /** Longest key, in bytes. JSON Web Tokens with many claims reach 4 KiB. */
@@ -20,6 +20,8 @@ export const maxBytesBeforeKey = scratchBytes - maxKeyBytes;
 
 /** Wait between two looks at a stdin that is in non-blocking mode and has nothing yet. */
 const stdinPollMs = 5;
+
+const pipeHint = 'pipe it in: printenv OPENAI_API_KEY | env -u OPENAI_API_KEY responses-api-proxy';
 
 const lineFeed = 0x0a;
 const carriageReturn = 0x0d;
@@ -149,7 +151,7 @@ function readFirstLine(fd: number, area: Buffer): Buffer {
 }
 
 function noKey(what: string): Failure {
-  return new Failure(`no key: ${what}`, { hint: 'pipe it in: printenv OPENAI_API_KEY | env -u OPENAI_API_KEY responses-api-proxy' });
+  return new Failure(`no key: ${what}`, { hint: pipeHint });
 }
 
 /** read(2) straight into `area`; waits where stdin is non-blocking. Returns 0 at the end. */
@@ -161,7 +163,7 @@ function readSome(fd: number, area: Buffer): number {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'EOF') return 0;
-      if (code !== 'EAGAIN') throw new Failure(`cannot read the key from stdin: ${code ?? 'unknown error'}`);
+      if (code !== 'EAGAIN') throw new Failure(`cannot read the key from stdin: ${reason(error)}`, { hint: pipeHint });
       Atomics.wait(pause, 0, 0, stdinPollMs);
     }
   }

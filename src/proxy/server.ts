@@ -67,6 +67,12 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
   const connections = new Connections(options.maxConnections);
   let stopping = false;
 
+  /** Once stopping, connections stay open for as long as answers are running: whoever asks meanwhile is told. */
+  const closeWhenDone = (): void => {
+    if ([...connections].some(({ isBusy }) => isBusy)) return;
+    for (const connection of connections) connection.close();
+  };
+
   const refuse = (connection: Connection, req: IncomingMessage, res: ServerResponse, refusal: Refusal): void => {
     options.refusals.note(refusal.code, `${req.method} ${req.url}`);
     // Who waits for a 100 may send its next request instead of a body. We could not tell which it is.
@@ -80,7 +86,9 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
     const exchange = new Exchange(req, res, options.forwarding);
     res.once('close', () => {
       connection.exchangeEnded(exchange);
-      if (stopping && !connection.isBusy) connection.close();
+      if (!stopping) return;
+      if (!connection.isBusy) connection.close();
+      closeWhenDone();
     });
     discardRest(req, res);
     if (!connection.enqueue(exchange)) connection.socket.destroy();
@@ -89,16 +97,16 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
   const shutdown = (res: ServerResponse): void => {
     res.shouldKeepAlive = false;
     res.once('close', options.onShutdownRequest);
-    res.writeHead(200, ['Content-Type', 'application/json', 'Content-Length', '27']);
-    res.end('{"status":"shutting_down"}\n');
+    answerStatus(res, 200, 'shutting_down');
   };
 
   const handle = (req: IncomingMessage, res: ServerResponse, expectsContinue = false): void => {
     const connection = connections.of(req.socket);
     if (connection === undefined || connection.isCondemned) return;
-    if (stopping) return closeWith(connection, { status: 503, code: 'shutting_down', message: 'The daemon is stopping.' });
     const verdict = judge(factsOf(req, connection), rules);
-    if (verdict.action === 'refuse') refuse(connection, req, res, verdict.refusal);
+    if (verdict.action === 'refuse') return refuse(connection, req, res, verdict.refusal);
+    if (stopping) return closeWith(connection, { status: 503, code: 'shutting_down', message: 'The daemon is stopping.' });
+    if (verdict.action === 'health') answerStatus(res, 200, 'ok');
     else if (verdict.action === 'shutdown') shutdown(res);
     else forward(connection, req, res, expectsContinue);
   };
@@ -133,10 +141,8 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
     stop(graceMs) {
       stopping = true;
       stopped ??= new Promise((resolve) => server.close(() => resolve()));
-      for (const connection of connections) {
-        if (!connection.isBusy) connection.close();
-        else connection.announceClose();
-      }
+      for (const connection of connections) connection.announceClose();
+      closeWhenDone();
       const deadline = setTimeout(() => {
         for (const { socket } of connections) socket.destroy();
       }, graceMs);
@@ -178,6 +184,12 @@ function unparsable({ code }: NodeJS.ErrnoException): Problem {
 function closeWith(connection: Connection, problem: Problem): void {
   if (connection.condemn()) connection.close(rawProblem(problem, STATUS_CODES[problem.status] ?? ''));
   else connection.socket.destroy();
+}
+
+function answerStatus(res: ServerResponse, statusCode: number, status: string): void {
+  const body = `${JSON.stringify({ status })}\n`;
+  res.writeHead(statusCode, ['Content-Type', 'application/json', 'Content-Length', String(body.length)]);
+  res.end(body);
 }
 
 /**

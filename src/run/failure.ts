@@ -1,3 +1,5 @@
+import { getSystemErrorMap } from 'node:util';
+
 /** The exit codes a user can rely on. */
 export const exitCodes = {
   /** Stopped as asked. */
@@ -24,11 +26,9 @@ export class Failure extends Error {
   }
 }
 
-/** A system error's own words, as perror(3) would say them: `address already in use`, not `listen EADDRINUSE: …`. */
+/** A system error in words, as perror(3) would say it: `address already in use`, not `listen EADDRINUSE: …`. */
 export function reason(error: unknown): string {
-  if (!(error instanceof Error)) return 'unknown error';
-  const { code, message } = error as NodeJS.ErrnoException;
-  // Node's form is `CODE: text, syscall 'path'`; listen(2) and connect(2) add theirs in front.
-  const text = code === undefined ? undefined : new RegExp(`${code}: ([^,]+)`).exec(message)?.[1];
-  return text ?? code ?? message;
+  const { errno, code, message } = error as NodeJS.ErrnoException;
+  const words = errno === undefined ? undefined : getSystemErrorMap().get(errno)?.[1];
+  return words ?? code ?? message ?? 'unknown error';
 }

@@ -1,7 +1,7 @@
 /** The signals that stop the daemon, with their numbers on Linux. */
 const stopSignals = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
-type StopSignal = keyof typeof stopSignals;
+export type StopSignal = keyof typeof stopSignals;
 
 /** Somebody's wish that the daemon stop: a signal's, or a client's. */
 export interface StopRequest {
@@ -11,13 +11,29 @@ export interface StopRequest {
 }
 
 /**
- * Listens for the signals that ask the daemon to stop. One that was ignored when it was started (by nohup, or by a
- * shell's background job) stays ignored, as POSIX programs do.
+ * Goes on ignoring the signals that were ignored when the daemon was started (by nohup, or by a shell's background job),
+ * as POSIX programs do. Node has reset them all.
  *
- * @param ignoredSignals the signals ignored at start, as `SigIgn` in /proc/PID/status has them: a bit mask in hexadecimal
+ * @param mask `SigIgn` of /proc/PID/status before node: a bit mask in hexadecimal
+ */
+export function keepIgnoring(mask: string): ReadonlySet<StopSignal> {
+  const bits = BigInt(`0x${mask}`);
+  const ignored = new Set<StopSignal>();
+  for (const [signal, number] of Object.entries(stopSignals) as Array<[StopSignal, number]>) {
+    if (((bits >> BigInt(number - 1)) & 1n) === 0n) continue;
+    ignored.add(signal);
+    process.on(signal, () => {}); // how a node program ignores a signal
+  }
+  return ignored;
+}
+
+/**
+ * Listens for the signals that ask the daemon to stop. Until it is called they end the process, as they should while it
+ * waits for the key.
+ *
  * @param onImpatience called for a signal that comes when a stop was requested already
  */
-export function listenForStop(ignoredSignals: string, onImpatience: () => void): StopRequest {
+export function listenForStop(ignored: ReadonlySet<StopSignal>, onImpatience: () => void): StopRequest {
   let resolve = (): void => {};
   let isMade = false;
   const made = new Promise<void>((resolvePromise) => (resolve = resolvePromise));
@@ -25,11 +41,8 @@ export function listenForStop(ignoredSignals: string, onImpatience: () => void):
     isMade = true;
     resolve();
   };
-  const ignored = BigInt(`0x${ignoredSignals}`);
   for (const signal of Object.keys(stopSignals) as StopSignal[]) {
-    const isIgnored = ((ignored >> BigInt(stopSignals[signal] - 1)) & 1n) === 1n;
-    // A listener that does nothing is how a node program ignores a signal.
-    process.on(signal, isIgnored ? () => {} : () => (isMade ? onImpatience() : make()));
+    if (!ignored.has(signal)) process.on(signal, () => (isMade ? onImpatience() : make()));
   }
   return { made, make };
 }

@@ -1,55 +1,95 @@
-import { constants, openSync, writeSync } from 'node:fs';
-import type { Failure } from './failure.ts';
+import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync, writeSync } from 'node:fs';
+import type { Account } from '../key/native.ts';
+import { Failure, reason } from './failure.ts';
 
+/** The highest of the standard streams' descriptors. */
 const stderrFd = 2;
 
 /** Longest piece of text that a stranger chose and that may appear in a line, in characters. */
 const maxForeignTextLength = 200;
 
-/** What the daemon tells its user, one line an event. Writing never throws and never waits. */
-export interface Log {
-  /** A line as it is, without the program's name in front. */
-  line(text: string): void;
-  /** `responses-api-proxy: <message>`. */
-  say(message: string): void;
-  /** The message of a failure, and its hint on a line of its own. */
-  failure(failure: Failure): void;
-}
-
 /**
- * A log on stderr.
- *
- * A stderr that is closed, full or gone must not harm the daemon, and a pipe that nobody reads would block write(2) for
- * ever. So stderr is opened anew through /proc with O_NONBLOCK, which leaves the file description that others share as
- * it is; a line that does not fit is lost. Must be called before the process becomes untraceable: that closes /proc/self/fd.
+ * What the daemon tells its user, one line an event: on stderr, or in the file of `--log-file`. Writing never throws and
+ * never waits.
  */
-export function openLog(): Log {
-  let fd = stderrFd;
-  try {
-    fd = openSync(`/proc/self/fd/${stderrFd}`, constants.O_WRONLY | constants.O_APPEND | constants.O_NONBLOCK);
-  } catch {
-    // A socket (journald's) cannot be opened this way, nor can another user's terminal: write to the original.
+export class Log {
+  #fd: number;
+
+  /** @param fd an open descriptor, on which writing does not block */
+  constructor(fd: number) {
+    this.#fd = fd;
   }
-  const line = (text: string): void => {
+
+  /** A line as it is, without the program's name in front. */
+  line(text: string): void {
     try {
-      writeSync(fd, `${text}\n`);
+      writeSync(this.#fd, `${text}\n`);
     } catch {
       // Nobody is left to be told.
     }
-  };
-  const say = (message: string): void => line(`responses-api-proxy: ${message}`);
-  return {
-    line,
-    say,
-    failure({ message, hint }) {
-      say(message);
-      if (hint !== undefined) line(`hint: ${hint}`);
-    },
-  };
+  }
+
+  /** `responses-api-proxy: <message>`. */
+  say(message: string): void {
+    this.line(`responses-api-proxy: ${message}`);
+  }
+
+  /** The message of a failure, and its hint on a line of its own. */
+  failure({ message, hint }: Failure): void {
+    this.say(message);
+    if (hint !== undefined) this.line(`hint: ${hint}`);
+  }
+
+  /**
+   * Goes on in a file, at its end. A new file is 0600.
+   *
+   * @param owner who must be able to open it again after a rotation; undefined for the daemon's own user
+   * @throws {Failure} when it cannot be opened, or is no regular file
+   */
+  moveTo(file: string, owner: Account | undefined): void {
+    const fd = openLogFile(file, owner);
+    if (this.#fd > stderrFd) closeSync(this.#fd);
+    this.#fd = fd;
+  }
+
+  /** Opens the file anew, after somebody renamed it. Where that fails, the old one is gone on with, and says so. */
+  reopen(file: string): void {
+    try {
+      this.moveTo(file, undefined);
+    } catch (error) {
+      this.say(error instanceof Error ? error.message : 'cannot reopen --log-file');
+    }
+  }
+}
+
+function openLogFile(file: string, owner: Account | undefined): number {
+  const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
+  let fd: number;
+  try {
+    fd = openExistingOrNew(file, flags, owner);
+  } catch (error) {
+    throw new Failure(`cannot open --log-file ${file}: ${reason(error)}`);
+  }
+  if (fstatSync(fd).isFile()) return fd;
+  closeSync(fd);
+  throw new Failure(`cannot open --log-file ${file}: it is not a regular file`);
+}
+
+function openExistingOrNew(file: string, flags: number, owner: Account | undefined): number {
+  try {
+    // Without O_CREAT, see `server-info.ts`.
+    return openSync(file, flags);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  const fd = openSync(file, flags | constants.O_CREAT | constants.O_EXCL, 0o600);
+  fchmodSync(fd, 0o600);
+  if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
+  return fd;
 }
 
 /** Text that a stranger chose, made fit for a log line: control and non-ASCII characters escaped, cut to a length. */
 export function foreign(text: string): string {
-  const cut = text.length > maxForeignTextLength ? `${text.slice(0, maxForeignTextLength)}…` : text;
-  return JSON.stringify(cut).replace(/[^\x20-\x7e…]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  const cut = text.length > maxForeignTextLength ? `${text.slice(0, maxForeignTextLength)}...` : text;
+  return JSON.stringify(cut).replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

@@ -3,13 +3,33 @@
  *
  * SIGUSR1 is taken from node, which would open a debugger port for every user of the machine (`--disable-sigusr1` does
  * not exist on Node 20). A signal that was faster still shows in `checkUnobserved`.
+ *
+ * Stderr is opened anew through /proc with O_NONBLOCK: write(2) to a pipe that nobody reads would block for ever. The
+ * file description that others share stays as it is. For that, process.stderr has to go: node:assert touches it when
+ * it is loaded, and it would make the shared one non-blocking. A socket (journald's) cannot be opened this way, nor can
+ * another user's terminal; there, that is just what we want it to do.
  */
-import { writeSync } from 'node:fs';
+import { constants, openSync, writeSync } from 'node:fs';
+import { Writable } from 'node:stream';
 import { exitCodes } from './failure.ts';
 
 const oldestNode = [20, 19] as const;
 
 process.on('SIGUSR1', () => {});
+
+/** Where to write what the daemon has to say. Never blocks. */
+export const stderrDescriptor = ownStderr();
+
+function ownStderr(): number {
+  try {
+    const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_NONBLOCK | constants.O_NOCTTY;
+    const descriptor = openSync('/proc/self/fd/2', flags);
+    Object.defineProperty(process, 'stderr', { value: new Writable({ write: (_chunk, _encoding, done) => done() }) });
+    return descriptor;
+  } catch {
+    return process.stderr.fd;
+  }
+}
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 if (major < oldestNode[0] || (major === oldestNode[0] && minor < oldestNode[1])) {

@@ -49,20 +49,38 @@ export function writeServerInfo(file: string, info: ServerInfo, owner: Account |
   }
 }
 
+/** The daemon of ours that a file still names: its process lives, and it listens on the port in the file. */
+export function liveDaemonIn(file: string): ServerInfo | undefined {
+  try {
+    const info = readServerInfo(file);
+    if (info === undefined || !Number.isInteger(info.pid) || !Number.isInteger(info.port)) return undefined;
+    // Both are open to all, also those of a process that cannot be traced.
+    const isOurs = /\/dist\/main\.js\0/.test(readFileSync(`/proc/${info.pid}/cmdline`, 'latin1'));
+    const port = info.port.toString(16).toUpperCase().padStart(4, '0');
+    const isListening = new RegExp(`^ *\\d+: 0100007F:${port} [0-9A-F:]+ 0A `, 'm').test(readFileSync('/proc/net/tcp', 'latin1'));
+    return isOurs && isListening ? info : undefined;
+  } catch {
+    return undefined; // it holds nothing of ours, or its process is gone
+  }
+}
+
 /** Removes the file if it is still ours. That it may be gone, replaced or out of reach by now is no error. */
 export function removeServerInfo(file: string, pid: number): void {
   try {
-    const fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    try {
-      if (!fstatSync(fd).isFile()) return;
-      const written = JSON.parse(readFileSync(fd, 'utf8')) as Partial<ServerInfo>;
-      if (written.pid !== pid) return;
-    } finally {
-      closeSync(fd);
-    }
+    if (readServerInfo(file)?.pid !== pid) return;
     unlinkSync(file);
   } catch {
     // Not ours to remove.
+  }
+}
+
+/** @throws when it is not there, cannot be opened or holds no JSON */
+function readServerInfo(file: string): ServerInfo | undefined {
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    return fstatSync(fd).isFile() ? (JSON.parse(readFileSync(fd, 'utf8')) as ServerInfo) : undefined;
+  } finally {
+    closeSync(fd);
   }
 }
 
@@ -94,12 +112,25 @@ function unfit(stats: Stats, info: ServerInfo, owner: Account | undefined): stri
 }
 
 function create(file: string, info: ServerInfo, owner: Account | undefined): number {
-  mkdirSync(dirname(file), { recursive: true });
+  makeFolder(dirname(file));
   const mode = info.token === undefined ? 0o644 : 0o600;
   const fd = openSync(file, openFlags | constants.O_CREAT | constants.O_EXCL, mode);
   fchmodSync(fd, mode); // whatever the umask
   if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
   return fd;
+}
+
+/** Makes a folder and its parents. Not by mkdir's `recursive`: on Node 20 that never returns where /proc is among them. */
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT' || dirname(folder) === folder) throw error;
+    makeFolder(dirname(folder));
+    mkdirSync(folder);
+  }
 }
 
 function openProblem(error: unknown): string {
