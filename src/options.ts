@@ -1,6 +1,5 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import yargs from 'yargs';
 import { maxBytesBeforeKey } from './key/locked-key.ts';
 import type { UpstreamOptions } from './proxy/upstream.ts';
 import { Failure, exitCodes, reason } from './run/failure.ts';
@@ -39,34 +38,34 @@ const maxSeconds = 2_147_483;
 const maxFlagNameLength = 24;
 
 const flags = {
-  port: { string: true, requiresArg: true, group: 'Listening:', describe: 'port on 127.0.0.1 (default: one that is free)' },
-  'max-connections': { string: true, requiresArg: true, default: '512', group: 'Listening:', describe: 'connections at once' },
-  'server-info': { string: true, requiresArg: true, group: 'Listening:', describe: 'write {"port":N,"pid":N} to this file once listening' },
-  'server-info-owner': { string: true, requiresArg: true, group: 'Listening:', describe: 'give that file to this user' },
+  port: { string: true, group: 'Listening:', describe: 'port on 127.0.0.1 (default: one that is free)' },
+  'max-connections': { string: true, default: '512', group: 'Listening:', describe: 'connections at once' },
+  'server-info': { string: true, group: 'Listening:', describe: 'write {"port":N,"pid":N} to this file once listening' },
+  'server-info-owner': { string: true, group: 'Listening:', describe: 'give that file to this user' },
   'http-health': { boolean: true, group: 'Listening:', describe: 'GET /health tells whether the daemon serves' },
-  'log-file': { string: true, requiresArg: true, group: 'Listening:', describe: 'log to this file, and let go of the standard streams' },
+  'log-file': { string: true, group: 'Listening:', describe: 'log to this file, and let go of the standard streams' },
 
   'upstream-url': {
     string: true,
-    requiresArg: true,
+   
     default: 'https://api.openai.com/v1/responses',
     group: 'Upstream:',
     describe: 'where requests go',
   },
-  'upstream-ca': { string: true, requiresArg: true, group: 'Upstream:', describe: 'trust exactly the CAs in this PEM file' },
-  'upstream-proxy': { string: true, requiresArg: true, group: 'Upstream:', describe: 'tunnel through this proxy, or none (default: HTTPS_PROXY)' },
-  'connect-timeout': { string: true, requiresArg: true, default: '10', group: 'Upstream:', describe: 'seconds to connect; 0 for no limit' },
-  'response-timeout': { string: true, requiresArg: true, default: '0', group: 'Upstream:', describe: 'seconds until the answer begins; 0 for no limit' },
-  'idle-timeout': { string: true, requiresArg: true, default: '0', group: 'Upstream:', describe: 'seconds between bytes of the answer; 0 for no limit' },
+  'upstream-ca': { string: true, group: 'Upstream:', describe: 'trust exactly the CAs in this PEM file' },
+  'upstream-proxy': { string: true, group: 'Upstream:', describe: 'tunnel through this proxy, or none (default: HTTPS_PROXY)' },
+  'connect-timeout': { string: true, default: '10', group: 'Upstream:', describe: 'seconds to connect; 0 for no limit' },
+  'response-timeout': { string: true, default: '0', group: 'Upstream:', describe: 'seconds until the answer begins; 0 for no limit' },
+  'idle-timeout': { string: true, default: '0', group: 'Upstream:', describe: 'seconds between bytes of the answer; 0 for no limit' },
 
-  'allow-user': { string: true, requiresArg: true, group: 'Who may ask:', describe: 'serve this user (name or uid) alone; can be repeated' },
+  'allow-user': { string: true, group: 'Who may ask:', describe: 'serve this user (name or uid) alone; can be repeated' },
   'issue-token': { boolean: true, group: 'Who may ask:', describe: 'make a token that requests must carry, and put it into --server-info' },
-  'client-token-file': { string: true, requiresArg: true, group: 'Who may ask:', describe: 'requests must carry the token in this file' },
+  'client-token-file': { string: true, group: 'Who may ask:', describe: 'requests must carry the token in this file' },
 
   'http-shutdown': { boolean: true, group: 'Stopping:', describe: 'GET /shutdown stops the daemon' },
-  'shutdown-timeout': { string: true, requiresArg: true, default: '10', group: 'Stopping:', describe: 'seconds that running answers may take to finish' },
+  'shutdown-timeout': { string: true, default: '10', group: 'Stopping:', describe: 'seconds that running answers may take to finish' },
 
-  'run-as': { string: true, requiresArg: true, group: 'Custody:', describe: 'give up root for this user, once started' },
+  'run-as': { string: true, group: 'Custody:', describe: 'give up root for this user, once started' },
   'unsafe-unlocked-memory': { boolean: true, group: 'Custody:', describe: 'run even where the key cannot be locked in memory' },
 
   help: { boolean: true, group: 'Others:', describe: 'show this' },
@@ -86,6 +85,9 @@ const repeatable: ReadonlySet<string> = new Set<FlagName>(['allow-user']);
  */
 export async function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<Command> {
   checkShape(argv);
+  // Not imported above: builtin modules are loaded before any of ours runs, and yargs asks for one that touches
+  // process.stderr, see `run/preconditions.ts`.
+  const { default: yargs } = await import('yargs');
   const parser = yargs([...argv])
     .scriptName('responses-api-proxy')
     .locale('en')
@@ -110,23 +112,22 @@ export async function parseCommandLine(argv: readonly string[], environment: Nod
   return { kind: 'run', options: Object.freeze(validate(values, environment)) };
 }
 
-/** What yargs lets pass: flags we do not have, flags given twice, values for flags that take none, and plain words. */
+/** What yargs lets pass, or tells by its arguments: unknown flags, flags given twice, missing or superfluous values, plain words. */
 function checkShape(argv: readonly string[]): void {
   const seen = new Set<string>();
-  let takesValue = false;
-  for (const argument of argv) {
-    if (takesValue && !argument.startsWith('-')) {
-      takesValue = false;
-      continue;
-    }
+  const rest = [...argv];
+  for (let argument = rest.shift(); argument !== undefined; argument = rest.shift()) {
     if (!argument.startsWith('-')) throw misuse('unexpected argument', 'the key comes on stdin, never on the command line');
     const [, name = '', value] = /^--([a-z-]+)(=.*)?$/s.exec(argument) ?? [];
     if (!Object.hasOwn(flags, name)) throw misuse(name === '' || name.length > maxFlagNameLength ? 'unknown flag' : `unknown flag --${name}`);
-    const isBoolean = 'boolean' in flags[name as FlagName];
-    if (isBoolean && value !== undefined) throw misuse(`--${name} takes no value`);
     if (seen.has(name) && !repeatable.has(name)) throw misuse(`--${name} was given twice`);
     seen.add(name);
-    takesValue = !isBoolean && value === undefined;
+    if ('boolean' in flags[name as FlagName]) {
+      if (value !== undefined) throw misuse(`--${name} takes no value`);
+    } else if (value === undefined) {
+      const next = rest.shift();
+      if (next === undefined || next.startsWith('-')) throw misuse(`--${name} needs a value`);
+    }
   }
 }
 

@@ -1,0 +1,10 @@
+import { fileURLToPath } from 'node:url';
+
+/** The checkout's top folder. */
+export const checkout = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+
+/** What the package's bin points to: the only way the tests ever start the daemon. */
+export const launcher = `${checkout}/src/launcher.sh`;
+
+/** What the launcher runs in the end. */
+export const builtMain = `${checkout}/dist/main.js`;

@@ -1,0 +1,46 @@
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import type { TestContext } from 'vitest';
+import { nobody } from './daemon.ts';
+import { builtMain } from './daemon-paths.ts';
+
+/** What a test may need of the machine: to run as root, not to, to be able to run this checkout as `nobody`, or a command on PATH. */
+export type Need = 'root' | 'not root' | 'root and a checkout that nobody can read' | `command ${string}`;
+
+/** Skips the test, with the reason in the output, unless all needs are met: `needs(context, 'root', 'command gdb')` as its first line. */
+export function needs(context: TestContext, ...all: readonly Need[]): void {
+  const missing = all.filter((need) => !isMet(need));
+  if (missing.length > 0) context.skip(`needs ${missing.join(' and ')}`);
+}
+
+/** For conditions beyond `Need`: skips with the reason unless `met`. */
+export function skipUnless(context: TestContext, met: boolean, reason: string): void {
+  if (!met) context.skip(reason);
+}
+
+/** Whether a command is on PATH. */
+export function hasCommand(name: string): boolean {
+  return (process.env['PATH'] ?? '').split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, name), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function isMet(need: Need): boolean {
+  if (need === 'root') return process.getuid?.() === 0;
+  if (need === 'not root') return process.getuid?.() !== 0;
+  if (need === 'root and a checkout that nobody can read') return isMet('root') && nobodyCanRun();
+  return hasCommand(need.slice('command '.length));
+}
+
+let nobodyCan: boolean | undefined;
+
+function nobodyCanRun(): boolean {
+  nobodyCan ??= spawnSync(process.execPath, ['--check', builtMain], { ...nobody, cwd: '/', stdio: 'ignore' }).status === 0;
+  return nobodyCan;
+}
