@@ -11,6 +11,7 @@ import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { lockMemory } from './key/locked-memory.ts';
 import { loadNative } from './key/native.ts';
 import { type Options, parseCommandLine } from './options.ts';
+import { type Field, ownFields } from './proxy/headers.ts';
 import { listen } from './proxy/server.ts';
 import { createUpstream } from './proxy/upstream.ts';
 import { RefusalLog } from './record/refusal-log.ts';
@@ -80,7 +81,7 @@ async function main(): Promise<void> {
     peerUidOf: allowedUids.length === 0 ? undefined : peerLookup(native),
     forwarding: {
       upstream: createUpstream(options.upstream, injection),
-      credential: { name: 'Authorization', value: `Bearer ${injection.placeholder}` },
+      ownFields: ownFields(credentialField(options, injection.placeholder), options.upstreamHeaders),
       key,
       log,
       hasHungUp: hangUpLookup(native),
@@ -116,6 +117,10 @@ function letGoOf(...descriptors: number[]): void {
     closeSync(descriptor);
     openSync('/dev/null', descriptor === stdin ? 'r' : 'w');
   }
+}
+
+function credentialField({ authHeader, authScheme }: Options, key: string): Field {
+  return { name: authHeader, value: authScheme === undefined ? key : `${authScheme} ${key}` };
 }
 
 function tokenOf({ token }: Options): string | undefined {

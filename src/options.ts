@@ -1,6 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { maxBytesBeforeKey } from './key/locked-key.ts';
+import { type Field, isReserved } from './proxy/headers.ts';
 import type { UpstreamOptions } from './proxy/upstream.ts';
 import { Failure, exitCodes, reason } from './run/failure.ts';
 import { foreign } from './run/log.ts';
@@ -15,6 +16,10 @@ export interface Options {
   readonly httpHealth: boolean;
   readonly shutdownTimeoutMs: number;
   readonly upstream: UpstreamOptions;
+  readonly upstreamHeaders: readonly Field[];
+  /** The field that carries the key, and the word before it; undefined for none. */
+  readonly authHeader: string;
+  readonly authScheme: string | undefined;
   readonly serverInfo: string | undefined;
   readonly logFile: string | undefined;
   /** A user's name or uid, as given; so are the two below. Only the system knows whether they exist. */
@@ -37,6 +42,12 @@ const maxSeconds = 2_147_483;
 /** No flag has a longer name; what is longer may be a key that got among the arguments, and is not repeated. */
 const maxFlagNameLength = 24;
 
+/** Longest endpoint, in bytes: it stands before the key in the request head. */
+const maxEndpointLength = 1024;
+
+/** What the daemon answers itself, and so cannot be an endpoint. */
+const ownRoutes: ReadonlySet<string> = new Set(['/shutdown', '/health']);
+
 const flags = {
   port: { string: true, group: 'Listening:', describe: 'port on 127.0.0.1 (default: one that is free)' },
   'max-connections': { string: true, default: '512', group: 'Listening:', describe: 'connections at once' },
@@ -45,13 +56,11 @@ const flags = {
   'http-health': { boolean: true, group: 'Listening:', describe: 'GET /health tells whether the daemon serves' },
   'log-file': { string: true, group: 'Listening:', describe: 'log to this file, and let go of the standard streams' },
 
-  'upstream-url': {
-    string: true,
-   
-    default: 'https://api.openai.com/v1/responses',
-    group: 'Upstream:',
-    describe: 'where requests go',
-  },
+  endpoint: { string: true, default: '/v1/responses', group: 'Upstream:', describe: 'the one request target that is served' },
+  'upstream-url': { string: true, group: 'Upstream:', describe: 'where requests go (default: https://api.openai.com and the endpoint)' },
+  'upstream-header': { string: true, group: 'Upstream:', describe: "'Name: value' to send in place of the client's; can be repeated" },
+  'auth-header': { string: true, default: 'Authorization', group: 'Upstream:', describe: 'the header that carries the key' },
+  'auth-scheme': { string: true, default: 'Bearer', group: 'Upstream:', describe: 'the word before the key, or none' },
   'upstream-ca': { string: true, group: 'Upstream:', describe: 'trust exactly the CAs in this PEM file' },
   'upstream-proxy': { string: true, group: 'Upstream:', describe: 'tunnel through this proxy, or none (default: HTTPS_PROXY)' },
   'connect-timeout': { string: true, default: '10', group: 'Upstream:', describe: 'seconds to connect; 0 for no limit' },
@@ -75,7 +84,7 @@ const flags = {
 type FlagName = keyof typeof flags;
 type Values = Partial<Record<FlagName, string | string[] | boolean>>;
 
-const repeatable: ReadonlySet<string> = new Set<FlagName>(['allow-user']);
+const repeatable: ReadonlySet<string> = new Set<FlagName>(['allow-user', 'upstream-header']);
 
 /**
  * Reads the command line.
@@ -140,6 +149,8 @@ function validate(values: Values, environment: NodeJS.ProcessEnv): Options {
   };
   const milliseconds = (name: FlagName): number => Math.round(number(name, text(name) ?? '', /^\d+(\.\d{1,3})?$/, 0, maxSeconds, 'seconds') * 1000);
 
+  const endpoint = endpointOf(text('endpoint') ?? '');
+  const authHeader = fieldName('auth-header', text('auth-header') ?? '');
   const port = text('port');
   const serverInfo = text('server-info');
   const serverInfoOwner = text('server-info-owner');
@@ -147,22 +158,25 @@ function validate(values: Values, environment: NodeJS.ProcessEnv): Options {
   return {
     port: port === undefined ? 0 : number('port', port, /^\d+$/, 1, 65_535, 'a port'),
     maxConnections: number('max-connections', text('max-connections') ?? '', /^\d+$/, 1, 100_000, 'a number'),
-    endpoint: '/v1/responses',
+    endpoint,
     httpShutdown: values['http-shutdown'] === true,
     httpHealth: values['http-health'] === true,
     shutdownTimeoutMs: milliseconds('shutdown-timeout'),
     upstream: {
-      ...upstreamOf(text('upstream-url') ?? '', text('upstream-proxy'), environment),
+      ...upstreamOf(text('upstream-url') ?? `https://api.openai.com${endpoint}`, text('upstream-proxy'), environment),
       ca: certificates(text('upstream-ca')),
       connectTimeoutMs: milliseconds('connect-timeout'),
       responseTimeoutMs: milliseconds('response-timeout'),
       idleTimeoutMs: milliseconds('idle-timeout'),
     },
+    upstreamHeaders: all('upstream-header', values).map((given) => upstreamHeader(given, authHeader)),
+    authHeader,
+    authScheme: schemeOf(text('auth-scheme') ?? ''),
     serverInfo,
     logFile: text('log-file'),
     serverInfoOwner,
     runAs: text('run-as'),
-    allowUsers: users(values['allow-user']),
+    allowUsers: all('allow-user', values),
     token: tokenOf(values['issue-token'] === true, text('client-token-file'), serverInfo),
     unsafeUnlockedMemory: values['unsafe-unlocked-memory'] === true,
   };
@@ -174,12 +188,42 @@ function number(name: FlagName, text: string, form: RegExp, least: number, most:
   throw misuse(`--${name} takes ${what} from ${least} to ${most}, not ${foreign(text)}`);
 }
 
-function users(given: string | string[] | boolean | undefined): string[] {
-  const names = given === undefined ? [] : [given].flat();
-  return names.map((name) => {
-    if (typeof name !== 'string' || name === '') throw misuse('--allow-user needs a value');
-    return name;
+/** The values of a flag that can be repeated. */
+function all(name: FlagName, values: Values): string[] {
+  const given = values[name];
+  return [given ?? []].flat().map((value) => {
+    if (typeof value !== 'string' || value === '') throw misuse(`--${name} needs a value`);
+    return value;
   });
+}
+
+function endpointOf(given: string): string {
+  if (/^\/[\x21-\x7e]*$/.test(given) && !/[?#\\]/.test(given) && given.length <= maxEndpointLength && !ownRoutes.has(given)) return given;
+  throw misuse('--endpoint takes a path such as /v1/chat/completions, without a query');
+}
+
+/** RFC 9110 section 5.6.2: a token. */
+function isToken(text: string): boolean {
+  return /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(text);
+}
+
+function fieldName(flag: FlagName, name: string): string {
+  if (!isToken(name)) throw misuse(`--${flag} takes the name of a header`);
+  if (isReserved(name)) throw misuse(`--${flag} cannot be ${name}: it is for the daemon to set`);
+  return name;
+}
+
+function upstreamHeader(given: string, authHeader: string): Field {
+  const [, name = '', value = ''] = /^([^:]*):[ \t]*(.*?)[ \t]*$/s.exec(given) ?? [];
+  fieldName('upstream-header', name);
+  if ([authHeader.toLowerCase(), 'authorization'].includes(name.toLowerCase())) throw misuse('--upstream-header cannot be the header that carries the key');
+  if (!/^[\t\x20-\x7e]*$/.test(value)) throw misuse(`--upstream-header ${name} has characters that no header has`);
+  return { name, value };
+}
+
+function schemeOf(given: string): string | undefined {
+  if (!isToken(given)) throw misuse('--auth-scheme takes one word, or none');
+  return given === 'none' ? undefined : given;
 }
 
 /** The upstream's origin, target and proxy. Path and query are kept as text: URL would normalise them. */

@@ -4,7 +4,7 @@ import type { Dispatcher } from 'undici';
 import type { LockedKey } from '../key/locked-key.ts';
 import { Redaction } from '../key/redaction.ts';
 import type { Log } from '../run/log.ts';
-import { type UpstreamCredential, toClient, toUpstream } from './headers.ts';
+import { type OwnFields, toClient, toUpstream } from './headers.ts';
 import { answerProblem } from './problem.ts';
 import { explain } from './upstream-error.ts';
 import type { Upstream } from './upstream.ts';
@@ -12,7 +12,7 @@ import type { Upstream } from './upstream.ts';
 /** What every exchange needs. */
 export interface ForwardContext {
   upstream: Upstream;
-  credential: UpstreamCredential;
+  ownFields: OwnFields;
   key: LockedKey;
   log: Log;
   /** Tells whether the client has closed its connection; undefined where only reading can tell. */
@@ -69,7 +69,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     // A body that is here already goes out in one write with the head. A chunked one stays chunked.
     const body = req.complete && !isChunked ? (req.read() as Buffer | null) : pieces(req);
     if (!req.complete) this.#watchClient();
-    this.#context.upstream.send(toUpstream(req.rawHeaders, this.#context.credential), body, this);
+    this.#context.upstream.send(toUpstream(req.rawHeaders, this.#context.ownFields), body, this);
   }
 
   /** While an upload waits for the upstream, nothing is read from the client, so nothing says that it left. */

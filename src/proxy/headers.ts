@@ -4,42 +4,56 @@ const hopByHop = new Set(['connection', 'keep-alive', 'te', 'trailer', 'transfer
 /** Fields that say where a body ends. Naming them in Connection does not take them away, or the body would go on without end. */
 const framing = new Set(['content-length', 'host']);
 
-/** What takes the place of the client's own in a request. */
-export interface UpstreamCredential {
-  /** The field that carries the key: its name as sent. */
-  name: string;
-  /** Its value, with a placeholder where the key will stand. */
-  value: string;
+/** What a request carries upstream beside the client's own fields. */
+export interface OwnFields {
+  /** Names and values in turn. The one with the key (or its placeholder) is first: the key has to stand in the head's first bytes. */
+  readonly fields: readonly string[];
+  /** Names, in lower case, of the client's fields that stay here: ours come in their place, or they are settled here. */
+  readonly replaced: ReadonlySet<string>;
 }
 
 /**
- * The fields of a request as they go upstream: the credential first (the key has to stand in the head's first bytes),
- * then the client's end-to-end fields in their order and case. Host and Expect are settled here and stay here;
+ * @param credential the field that carries the key
+ * @param others further fields, each in place of the client's of that name
+ */
+export function ownFields(credential: Field, others: readonly Field[]): OwnFields {
+  const own = [credential, ...others];
+  return {
+    fields: own.flatMap(({ name, value }) => [name, value]),
+    replaced: new Set(['host', 'expect', 'authorization', ...own.map(({ name }) => name.toLowerCase())]),
+  };
+}
+
+export interface Field {
+  readonly name: string;
+  readonly value: string;
+}
+
+/** Whether a field is the daemon's to decide, so that its user cannot set it: it frames the message, or speaks of one connection. */
+export function isReserved(name: string): boolean {
+  const lowerCased = name.toLowerCase();
+  return stopsHere(lowerCased, undefined) || framing.has(lowerCased) || lowerCased === 'expect' || lowerCased === 'accept-encoding';
+}
+
+/**
+ * The fields of a request as they go upstream: ours, then the client's end-to-end fields in their order and case.
  * Accept-Encoding becomes `identity`, so that the answer can be searched for the key.
  *
  * @param raw names and values in turn, as node:http gives them
  */
-export function toUpstream(raw: readonly string[], credential: UpstreamCredential): string[] {
-  const fields = [credential.name, credential.value];
+export function toUpstream(raw: readonly string[], own: OwnFields): string[] {
+  const fields = [...own.fields];
   const named = namedByConnection(raw);
-  const credentialName = credential.name.toLowerCase();
   let encodingAsked = false;
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] ?? '';
     const lowerCased = name.toLowerCase();
-    if (stopsHere(lowerCased, named)) continue;
-    switch (lowerCased) {
-      case 'host':
-      case 'expect':
-      case 'authorization':
-      case credentialName:
-        continue;
-      case 'accept-encoding':
-        if (!encodingAsked) fields.push(name, 'identity');
-        encodingAsked = true;
-        continue;
-      default:
-        fields.push(name, raw[i + 1] ?? '');
+    if (stopsHere(lowerCased, named) || own.replaced.has(lowerCased)) continue;
+    if (lowerCased !== 'accept-encoding') {
+      fields.push(name, raw[i + 1] ?? '');
+    } else if (!encodingAsked) {
+      fields.push(name, 'identity');
+      encodingAsked = true;
     }
   }
   if (!encodingAsked) fields.push('Accept-Encoding', 'identity');
