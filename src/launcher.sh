@@ -11,7 +11,7 @@ fail() {
   exit "$3"
 }
 
-[ "$(uname -s)" = Linux ] || fail 'runs on Linux only' 'it relies on memfd_secret, prctl and sock_diag' 1
+[ -r "/proc/$$/status" ] || fail 'runs on Linux only' 'it relies on memfd_secret, prctl and sock_diag' 1
 
 self=$(readlink -f -- "$0") || fail "cannot find its own files from $0" 'start it by its full path' 1
 root=${self%/*/*}

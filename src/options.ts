@@ -1,5 +1,8 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
+import type YargsParser from 'yargs-parser';
 import { maxBytesBeforeKey } from './key/locked-key.ts';
 import { type Field, isReserved } from './proxy/headers.ts';
 import type { UpstreamOptions } from './proxy/upstream.ts';
@@ -94,10 +97,32 @@ const repeatable: ReadonlySet<string> = new Set<FlagName>(['allow-user', 'upstre
  */
 export async function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<Command> {
   checkShape(argv);
-  // Not imported above: builtin modules are loaded before any of ours runs, and yargs asks for one that touches
-  // process.stderr, see `run/preconditions.ts`.
+  const values = await parse(argv);
+  if (values.help === true) return { kind: 'print', text: await help() };
+  if (values.version === true) return { kind: 'print', text: version() };
+  return { kind: 'run', options: Object.freeze(validate(values, environment)) };
+}
+
+/**
+ * yargs' own parser, taken alone: what yargs draws its help with takes 45 ms and 8 MB to load, at every start.
+ * (Nor may it be among the imports above: it asks for a builtin module that touches process.stderr when it is loaded,
+ * which is before any module of ours runs, see `run/preconditions.ts`.)
+ */
+async function parse(argv: readonly string[]): Promise<Values> {
+  const file = createRequire(import.meta.resolve('yargs')).resolve('yargs-parser');
+  const { default: parser } = (await import(pathToFileURL(file).href)) as { default: typeof YargsParser };
+  const named = (type: 'boolean' | 'string'): string[] => Object.entries(flags).flatMap(([name, flag]) => (type in flag ? [name] : []));
+  return parser([...argv], {
+    boolean: named('boolean'),
+    string: named('string'),
+    default: Object.fromEntries(Object.entries(flags).flatMap(([name, flag]) => ('default' in flag ? [[name, flag.default]] : []))),
+    configuration: { 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false, 'parse-numbers': false },
+  }) as Values;
+}
+
+async function help(): Promise<string> {
   const { default: yargs } = await import('yargs');
-  const parser = yargs([...argv])
+  return yargs([])
     .scriptName('responses-api-proxy')
     .locale('en')
     .help(false)
@@ -109,16 +134,8 @@ export async function parseCommandLine(argv: readonly string[], environment: Nod
     .example('$0 --allow-user ci --issue-token --server-info /run/proxy.json', 'Who may ask')
     .example('$0 --http-shutdown --shutdown-timeout 60', 'Stopping')
     .example('$0 --run-as nobody', 'Custody')
-    .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false, 'parse-numbers': false })
     .wrap(110)
-    .exitProcess(false)
-    .fail((message: string) => {
-      throw misuse(message.charAt(0).toLowerCase() + message.slice(1));
-    });
-  const values = (await parser.parse()) as Values;
-  if (values.help === true) return { kind: 'print', text: await parser.getHelp() };
-  if (values.version === true) return { kind: 'print', text: version() };
-  return { kind: 'run', options: Object.freeze(validate(values, environment)) };
+    .getHelp();
 }
 
 /** What yargs lets pass, or tells by its arguments: unknown flags, flags given twice, missing or superfluous values, plain words. */

@@ -1,8 +1,9 @@
 import { constants } from 'node:crypto';
 import { type Socket, isIP } from 'node:net';
 import { type SecureContext, createSecureContext } from 'node:tls';
-import { Client, type Dispatcher, Pool, buildConnector } from 'undici';
+import type { Dispatcher, buildConnector as connectors } from 'undici';
 import type { Injection } from '../key/injection.ts';
+import { Client, Pool, buildConnector } from './undici.ts';
 import { TlsError, isNetworkError } from './upstream-error.ts';
 
 /** How long a connection to the upstream may lie idle before we close it. */
@@ -65,14 +66,14 @@ export function createUpstream(options: UpstreamOptions, injection: Injection): 
   };
 }
 
-function connectorOf(options: UpstreamOptions): buildConnector.connector {
+function connectorOf(options: UpstreamOptions): connectors.connector {
   if (options.origin.protocol === 'http:') return connector(options);
   const tls = tlsOptions(options.ca);
   const connect = connector(options, tls);
   return tellTlsErrors(options.proxy === undefined ? connect : tunnel(options.proxy, options, connect));
 }
 
-function connector({ connectTimeoutMs }: UpstreamOptions, tls: TlsOptions | Record<string, never> = {}): buildConnector.connector {
+function connector({ connectTimeoutMs }: UpstreamOptions, tls: TlsOptions | Record<string, never> = {}): connectors.connector {
   return buildConnector({ ...tls, timeout: connectTimeoutMs, allowH2: false, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs });
 }
 
@@ -95,7 +96,7 @@ function tlsOptions(ca: string | undefined): TlsOptions {
   return { secureContext, rejectUnauthorized: true };
 }
 
-function tellTlsErrors(connect: buildConnector.connector): buildConnector.connector {
+function tellTlsErrors(connect: connectors.connector): connectors.connector {
   return (options, callback) =>
     connect(options, (error, socket) => {
       if (error === null) callback(null, socket as Socket);
@@ -109,7 +110,7 @@ class ProxyError extends Error {
 }
 
 /** Connects through an HTTP proxy: CONNECT to the upstream, with the proxy's own credentials, then TLS end to end. */
-function tunnel(proxy: URL, { connectTimeoutMs }: UpstreamOptions, connect: buildConnector.connector): buildConnector.connector {
+function tunnel(proxy: URL, { connectTimeoutMs }: UpstreamOptions, connect: connectors.connector): connectors.connector {
   const headers: Record<string, string> = {};
   if (proxy.username !== '' || proxy.password !== '') {
     const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
