@@ -60,7 +60,7 @@ const flags = {
   'log-file': { string: true, group: 'Listening:', describe: 'log to this file, and let go of the standard streams' },
 
   endpoint: { string: true, default: '/v1/responses', group: 'Upstream:', describe: 'the one request target that is served' },
-  'upstream-url': { string: true, group: 'Upstream:', describe: 'where requests go (default: https://api.openai.com and the endpoint)' },
+  'upstream-url': { string: true, group: 'Upstream:', describe: 'where requests go (default: https://api.openai.com/v1/responses, or as --endpoint says)' },
   'upstream-header': { string: true, group: 'Upstream:', describe: "'Name: value' to send in place of the client's; can be repeated" },
   'auth-header': { string: true, default: 'Authorization', group: 'Upstream:', describe: 'the header that carries the key' },
   'auth-scheme': { string: true, default: 'Bearer', group: 'Upstream:', describe: 'the word before the key, or none' },

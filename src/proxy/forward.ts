@@ -65,9 +65,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
       req.once('readable', () => this.start());
       return;
     }
-    const isChunked = req.headers['transfer-encoding'] !== undefined;
     // A body that is here already goes out in one write with the head. A chunked one stays chunked.
-    const body = req.complete && !isChunked ? (req.read() as Buffer | null) : pieces(req);
+    const body = req.complete && !hasTransferCoding(req.rawHeaders) ? (req.read() as Buffer | null) : pieces(req);
     if (!req.complete) this.#watchClient();
     this.#context.upstream.send(toUpstream(req.rawHeaders, this.#context.ownFields), body, this);
   }
@@ -128,6 +127,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     log.say(`the answer was cut: ${detail}`);
     cutAnswer(this.#res);
   }
+}
+
+/** Not `req.headers`: node builds that object when it is first asked for, and nothing else here needs it. */
+function hasTransferCoding(raw: readonly string[]): boolean {
+  return raw.some((name, index) => index % 2 === 0 && name.length === 'transfer-encoding'.length && name.toLowerCase() === 'transfer-encoding');
 }
 
 /**
