@@ -102,7 +102,10 @@ async function main(): Promise<void> {
   else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
   checkUnobserved();
   // Who started us in the background may be waiting for the end of what we were given to write to.
-  if (logFile !== undefined) letGoOf(stdout, stderr);
+  if (logFile !== undefined) {
+    log.letGoOfStderr();
+    letGoOf(stdout, stderr);
+  }
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
 
   await stop.made;

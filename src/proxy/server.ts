@@ -1,5 +1,5 @@
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES, createServer } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
 import { type Refusal, type Rules, judge } from '../gate/gate.ts';
 import type { RefusalLog } from '../record/refusal-log.ts';
 import { Failure, reason } from '../run/failure.ts';
@@ -140,7 +140,8 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
     port,
     stop(graceMs) {
       stopping = true;
-      stopped ??= new Promise((resolve) => server.close(() => resolve()));
+      // Not http's own `close`: that one also closes idle connections, see `closeWhenDone`.
+      stopped ??= new Promise((resolve) => NetServer.prototype.close.call(server, () => resolve()));
       for (const connection of connections) connection.announceClose();
       closeWhenDone();
       const deadline = setTimeout(() => {

@@ -2,8 +2,9 @@ import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync, writ
 import type { Account } from '../key/native.ts';
 import { Failure, reason } from './failure.ts';
 
-/** The highest of the standard streams' descriptors. */
-const stderrFd = 2;
+const highestStandardStream = 2;
+
+const fileHint = 'name a file in a folder that exists; a link is not followed';
 
 /** Longest piece of text that a stranger chose and that may appear in a line, in characters. */
 const maxForeignTextLength = 200;
@@ -14,19 +15,18 @@ const maxForeignTextLength = 200;
  */
 export class Log {
   #fd: number;
+  /** Stderr, for as long as somebody who started the daemon may look at it. */
+  #stderr: number | undefined;
 
-  /** @param fd an open descriptor, on which writing does not block */
-  constructor(fd: number) {
-    this.#fd = fd;
+  /** @param stderr an open descriptor, on which writing does not block */
+  constructor(stderr: number) {
+    this.#fd = stderr;
+    this.#stderr = stderr;
   }
 
   /** A line as it is, without the program's name in front. */
   line(text: string): void {
-    try {
-      writeSync(this.#fd, `${text}\n`);
-    } catch {
-      // Nobody is left to be told.
-    }
+    write(this.#fd, text);
   }
 
   /** `responses-api-proxy: <message>`. */
@@ -34,10 +34,13 @@ export class Log {
     this.line(`responses-api-proxy: ${message}`);
   }
 
-  /** The message of a failure, and its hint on a line of its own. */
+  /** The message of a failure, and its hint on a line of its own. On stderr too, if that was not let go of. */
   failure({ message, hint }: Failure): void {
-    this.say(message);
-    if (hint !== undefined) this.line(`hint: ${hint}`);
+    for (const fd of new Set([this.#fd, this.#stderr])) {
+      if (fd === undefined) continue;
+      write(fd, `responses-api-proxy: ${message}`);
+      if (hint !== undefined) write(fd, `hint: ${hint}`);
+    }
   }
 
   /**
@@ -48,7 +51,7 @@ export class Log {
    */
   moveTo(file: string, owner: Account | undefined): void {
     const fd = openLogFile(file, owner);
-    if (this.#fd > stderrFd) closeSync(this.#fd);
+    if (this.#fd !== this.#stderr) closeSync(this.#fd);
     this.#fd = fd;
   }
 
@@ -60,6 +63,20 @@ export class Log {
       this.say(error instanceof Error ? error.message : 'cannot reopen --log-file');
     }
   }
+
+  /** Gives up our own descriptor of stderr, once a file has taken its place. */
+  letGoOfStderr(): void {
+    if (this.#stderr !== undefined && this.#stderr > highestStandardStream) closeSync(this.#stderr);
+    this.#stderr = undefined;
+  }
+}
+
+function write(fd: number, text: string): void {
+  try {
+    writeSync(fd, `${text}\n`);
+  } catch {
+    // Nobody is left to be told.
+  }
 }
 
 function openLogFile(file: string, owner: Account | undefined): number {
@@ -68,11 +85,11 @@ function openLogFile(file: string, owner: Account | undefined): number {
   try {
     fd = openExistingOrNew(file, flags, owner);
   } catch (error) {
-    throw new Failure(`cannot open --log-file ${file}: ${reason(error)}`);
+    throw new Failure(`cannot open --log-file ${file}: ${reason(error)}`, { hint: fileHint });
   }
   if (fstatSync(fd).isFile()) return fd;
   closeSync(fd);
-  throw new Failure(`cannot open --log-file ${file}: it is not a regular file`);
+  throw new Failure(`cannot open --log-file ${file}: it is not a regular file`, { hint: fileHint });
 }
 
 function openExistingOrNew(file: string, flags: number, owner: Account | undefined): number {
