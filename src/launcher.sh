@@ -13,7 +13,8 @@ fail() {
 
 [ -r "/proc/$$/status" ] || fail 'runs on Linux only' 'it relies on memfd_secret, prctl and sock_diag' 1
 
-self=$(readlink -f -- "$0") || fail "cannot find its own files from $0" 'start it by its full path' 1
+# Not the caller's readlink: it would have the key on its stdin.
+self=$(PATH=/usr/bin:/bin readlink -f -- "$0" </dev/null) || fail "cannot find its own files from $0" 'start it by its full path' 1
 root=${self%/*/*}
 
 # The first node on PATH that is a plain program. Empty and relative entries are passed over:
@@ -42,10 +43,12 @@ while read -r name value; do
   case $name in SigIgn:) ignored=$value ;; esac
 done < "/proc/$$/status"
 
+# A SIGUSR1 that comes before our listener opens node's debugger port. It cannot be bound to an address that no machine
+# has (192.0.2.0/24 is for documentation, RFC 5737).
 exec /usr/bin/env -i \
   "RESPONSES_API_PROXY_IGNORED_SIGNALS=$ignored" \
   ${HTTPS_PROXY+"HTTPS_PROXY=$HTTPS_PROXY"} \
   ${https_proxy+"https_proxy=$https_proxy"} \
   ${NO_PROXY+"NO_PROXY=$NO_PROXY"} \
   ${no_proxy+"no_proxy=$no_proxy"} \
-  "$node" --no-warnings "$root/dist/main.js" "$@"
+  "$node" --no-warnings --inspect-port=192.0.2.1:9229 "$root/dist/main.js" "$@"

@@ -15,7 +15,7 @@ import { type Field, ownFields } from './proxy/headers.ts';
 import { listen } from './proxy/server.ts';
 import { createUpstream } from './proxy/upstream.ts';
 import { RefusalLog } from './record/refusal-log.ts';
-import { findAccount } from './run/accounts.ts';
+import { findAccount, findUid } from './run/accounts.ts';
 import { Failure, exitCodes } from './run/failure.ts';
 import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hardening.ts';
 import { keepIgnoring, listenForStop } from './run/lifecycle.ts';
@@ -49,7 +49,7 @@ async function main(): Promise<void> {
   const account = (flag: string, user: string) => findAccount(flag, user, native);
   const runAs = options.runAs === undefined ? undefined : account('--run-as', options.runAs);
   const serverInfoOwner = options.serverInfoOwner === undefined ? undefined : account('--server-info-owner', options.serverInfoOwner);
-  const allowedUids = options.allowUsers.map((user) => account('--allow-user', user).uid);
+  const allowedUids = options.allowUsers.map((user) => findUid('--allow-user', user, native));
 
   const { logFile } = options;
   if (logFile !== undefined) {

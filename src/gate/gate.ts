@@ -1,5 +1,8 @@
 import { timingSafeEqual } from 'node:crypto';
 
+/** Largest request head, in bytes. Codex's reach 4 KiB. */
+export const maxHeadBytes = 64 * 1024;
+
 /** Most header lines in a request. Codex sends about 20; the limit keeps a head's cost in bounds. */
 export const maxHeaderLines = 256;
 
@@ -127,9 +130,7 @@ function decidingHeaders(rawHeaders: readonly string[]): DecidingHeaders {
  * beside Transfer-Encoding, unequal lengths, bare LF and the like never come this far: node:http answers 400 itself.
  */
 function badFraming(facts: RequestFacts, headers: DecidingHeaders): Refusal | undefined {
-  if (facts.rawHeaders.length / 2 > maxHeaderLines) {
-    return { status: 431, code: 'too_many_headers', message: `A request may have at most ${maxHeaderLines} header lines.`, closes: true };
-  }
+  if (facts.rawHeaders.length / 2 > maxHeaderLines || headBytes(facts) > maxHeadBytes) return headTooLarge;
   const codings = headers.transferCodings;
   if (codings.length > 1 || (codings.length === 1 && codings[0]?.toLowerCase() !== 'chunked')) {
     return badRequest('The only transfer coding understood here is one "chunked".');
@@ -137,6 +138,21 @@ function badFraming(facts: RequestFacts, headers: DecidingHeaders): Refusal | un
   if (codings.length > 0 && facts.httpVersion === '1.0') return badRequest('HTTP/1.0 has no transfer codings.');
   if (headers.contentLengths + codings.length > 1) return badRequest('The length of the body is given twice.');
   return undefined;
+}
+
+/** A head of more than `maxHeadBytes` or `maxHeaderLines`. */
+export const headTooLarge: Refusal = {
+  status: 431,
+  code: 'too_many_headers',
+  message: `A request head may have at most ${maxHeadBytes} bytes and ${maxHeaderLines} lines.`,
+  closes: true,
+};
+
+/** The head's size, were it written without superfluous white space. */
+function headBytes({ method, target, rawHeaders }: RequestFacts): number {
+  let bytes = `${method} ${target} HTTP/1.1\r\n\r\n`.length + rawHeaders.length * 2; // `: ` or CRLF after each
+  for (const text of rawHeaders) bytes += text.length;
+  return bytes;
 }
 
 function badRequest(message: string): Refusal {
@@ -164,7 +180,8 @@ function whatIsAsked({ httpVersion, method, target }: RequestFacts, headers: Dec
   const action = servedAction(method, target, rules);
   if (action === undefined || (httpVersion !== '1.1' && httpVersion !== '1.0')) {
     const message = `Only POST ${rules.endpoint} over HTTP/1.1 is served here, without a query.`;
-    return refuse({ status: 403, code: 'endpoint_not_allowed', message });
+    // After another version's head nobody knows where the next request begins.
+    return refuse({ status: 403, code: 'endpoint_not_allowed', message, closes: httpVersion !== '1.1' && httpVersion !== '1.0' });
   }
   if (headers.expectations.some((expectation) => expectation.toLowerCase() !== '100-continue')) {
     const message = 'The only expectation understood here is 100-continue.';

@@ -19,6 +19,9 @@ export interface Injection {
   connector(connect: buildConnector.connector): buildConnector.connector;
 }
 
+/** Emitted on a socket when a request's head is about to be written to it. */
+export const requestBegins = Symbol('request begins');
+
 export function injectionOf(key: LockedKey): Injection {
   const placeholder = randomBytes(32).toString('hex');
   // One scratch area serves every socket, for SSL_write has read it when it returns. In the clear, libuv may
@@ -26,16 +29,20 @@ export function injectionOf(key: LockedKey): Injection {
   let lentTo: Socket | undefined;
 
   const writeHead: WriteHead = (socket, plain, head, pieces) => {
-    const busy = socket.writableLength > 0 || socket.writableCorked > 0;
-    if (busy || (lentTo !== undefined && lentTo.writableLength > 0 && !lentTo.destroyed)) {
+    // The length of a chunk is text as well.
+    if (!head.includes(placeholder)) return writeAll(plain, [head, ...pieces]);
+    const isBusy = socket.writableLength > 0 || socket.writableCorked > 0;
+    if (isBusy || (lentTo !== undefined && !lentTo.destroyed)) {
       socket.destroy(new Error('the socket was not idle, so the key was not written to it'));
       return false;
     }
-    const injected = key.inject(head, placeholder, pieces);
-    if (injected === undefined) return writeAll(plain, [head, ...pieces]);
+    socket.emit(requestBegins);
+    const { first, rest } = key.inject(head, placeholder, pieces);
     lentTo = socket instanceof TLSSocket ? undefined : socket;
-    const wantsMore = plain.write(injected.first);
-    return injected.rest.length === 0 ? wantsMore : writeAll(plain, injected.rest);
+    const wantsMore = plain.write(first, () => {
+      if (lentTo === socket) lentTo = undefined;
+    });
+    return rest.length === 0 ? wantsMore : writeAll(plain, rest);
   };
 
   return {
@@ -53,7 +60,8 @@ export function injectionOf(key: LockedKey): Injection {
 
 /** The writing half of a socket, as it was before we put ours in its place. */
 interface Plain {
-  write(piece: Piece, encoding?: BufferEncoding): boolean;
+  write(piece: string, encoding: BufferEncoding): boolean;
+  write(piece: Uint8Array, done?: () => void): boolean;
   cork(): void;
   uncork(): void;
 }

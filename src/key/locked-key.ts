@@ -66,17 +66,17 @@ export class LockedKey {
   }
 
   /**
-   * Builds the beginning of a request in locked memory: `head` with the key in place of `placeholder`, and as many of
-   * the `pieces` that follow it as fit.
+   * Builds the beginning of a request in locked memory: `head` with the key in place of the first `placeholder`, and as
+   * many of the `pieces` that follow it as fit.
    *
    * @returns `first`, a view of locked memory that the next call overwrites, and `rest`, what has to follow it.
-   *          Where the head does not fit, `first` ends with the key. `undefined` when `head` has no placeholder.
+   *          Where the head does not fit, `first` ends with the key.
+   * @throws {RangeError} when `head` has no placeholder, or too far behind (see `maxBytesBeforeKey`)
    */
-  inject(head: string, placeholder: string, pieces: readonly Piece[]): { first: Buffer; rest: Piece[] } | undefined {
+  inject(head: string, placeholder: string, pieces: readonly Piece[]): { first: Buffer; rest: Piece[] } {
     const at = head.indexOf(placeholder);
-    if (at === -1) return undefined;
     const scratch = this.#scratch;
-    if (at + this.length > scratch.length) throw new RangeError('no room for the key in the request head');
+    if (at === -1 || at + this.length > scratch.length) throw new RangeError('no place for the key in the request head');
     const after = head.slice(at + placeholder.length);
     scratch.write(head.slice(0, at), 'latin1');
     scratch.set(this.#key, at);

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import type { Exchange } from './forward.ts';
 
-/** Most requests that may wait on one connection for the exchange before them. */
+/** With this many requests waiting on one connection, nothing more is read from it. */
 const maxPipelinedRequests = 16;
 
 /** How long we go on reading from a connection that was told to end, so that what we said last is not lost to a reset. */
@@ -15,6 +15,10 @@ export class Connection {
   /** The exchange that is running and those that wait for it: one at a time, answered in the order they came. */
   readonly #exchanges: Exchange[] = [];
   #condemned = false;
+  /** What to say before closing, once the exchanges that came before it have ended. */
+  #lastWords = '';
+  /** How many bytes had been read from the socket when the last request ended. */
+  #headBegin = 0;
 
   constructor(socket: Socket, peerUid: number | undefined) {
     this.socket = socket;
@@ -30,12 +34,24 @@ export class Connection {
     return this.#condemned;
   }
 
-  /** Starts an exchange once those before it have ended. Returns false when too many wait already. */
-  enqueue(exchange: Exchange): boolean {
-    if (this.#exchanges.length > maxPipelinedRequests) return false;
+  /**
+   * How much was read since the last request ended: the head of the next, and what came with it. White space counts,
+   * which node's own limit on a head passes over. Undefined while that cannot be told, because requests overlap.
+   */
+  get bytesOfHead(): number | undefined {
+    return this.isBusy ? undefined : this.socket.bytesRead - this.#headBegin;
+  }
+
+  /** To be called when a request has been read to its end. */
+  requestEnded(): void {
+    this.#headBegin = this.socket.bytesRead;
+  }
+
+  /** Starts an exchange once those before it have ended. With many waiting, no more is read. */
+  enqueue(exchange: Exchange): void {
     this.#exchanges.push(exchange);
     if (this.#exchanges.length === 1) exchange.start();
-    return true;
+    if (this.#exchanges.length > maxPipelinedRequests) this.socket.pause();
   }
 
   /** To be called when the running exchange's answer is out, or its client is gone. */
@@ -43,15 +59,9 @@ export class Connection {
     const position = this.#exchanges.indexOf(exchange);
     if (position === -1) return;
     this.#exchanges.splice(position, 1);
+    if (this.#exchanges.length === maxPipelinedRequests) this.socket.resume();
     if (position === 0) this.#exchanges[0]?.start();
-  }
-
-  /** Stops listening to what comes; what is running is cancelled. Returns whether an answer of ours could still be understood. */
-  condemn(): boolean {
-    this.#condemned = true;
-    const [running] = this.#exchanges;
-    for (const exchange of this.#exchanges) exchange.cancel();
-    return running?.unanswered ?? true;
+    if (this.#condemned && !this.isBusy) this.#end(this.#lastWords);
   }
 
   /** Tells the client, in answers whose head is not out yet, that the connection ends with them. */
@@ -59,11 +69,36 @@ export class Connection {
     for (const exchange of this.#exchanges) exchange.announceClose();
   }
 
-  /** Closes after `lastWords`, if any, have had time to arrive. */
-  close(lastWords = ''): void {
-    const { socket } = this;
+  /** Takes nothing that still comes for a request, and closes after what is running. */
+  condemn(): void {
     this.#condemned = true;
-    if (socket.destroyed) return;
+  }
+
+  /**
+   * Closes with an answer to what came last. Exchanges before it may end first; but if the running one has not had its
+   * whole request yet, then it was that request that broke.
+   */
+  closeWith(lastWords: string): void {
+    this.#condemned = true;
+    const [running] = this.#exchanges;
+    if (running === undefined) return this.#end(lastWords);
+    this.#lastWords = lastWords;
+    if (running.hasWholeRequest) return;
+    for (const exchange of this.#exchanges) exchange.cancel();
+    if (running.unanswered) this.#end(lastWords);
+    else this.socket.destroy();
+  }
+
+  /** Closes at once, with nothing to say. */
+  close(): void {
+    this.#condemned = true;
+    this.socket.destroySoon();
+  }
+
+  /** Reads on for a while after the last words, because a reset would take them from the client. */
+  #end(lastWords: string): void {
+    const { socket } = this;
+    if (lastWords === '' || socket.destroyed) return socket.destroySoon();
     socket.end(lastWords, 'latin1');
     const timer = setTimeout(() => socket.destroy(), lingerMs);
     socket.once('close', () => clearTimeout(timer));

@@ -4,7 +4,7 @@ import type { Dispatcher } from 'undici';
 import type { LockedKey } from '../key/locked-key.ts';
 import { Redaction } from '../key/redaction.ts';
 import type { Log } from '../run/log.ts';
-import { type OwnFields, toClient, toUpstream } from './headers.ts';
+import { type OwnFields, hasField, hasForeignCoding, toClient, toUpstream } from './headers.ts';
 import { answerProblem } from './problem.ts';
 import { explain } from './upstream-error.ts';
 import type { Upstream } from './upstream.ts';
@@ -36,6 +36,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #redaction: Redaction;
   #abortUpstream: (() => void) | undefined;
   #cancelled = false;
+  /** The client has all of its answer; what the upstream still does is of no interest. */
+  #isAnswered = false;
 
   constructor(req: IncomingMessage, res: ServerResponse, context: ForwardContext) {
     this.#req = req;
@@ -52,6 +54,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     return !this.#res.headersSent;
   }
 
+  /** The client's request has come to its end. */
+  get hasWholeRequest(): boolean {
+    return this.#req.complete;
+  }
+
   /** The connection will end with this answer; says so, if its head is not out yet. */
   announceClose(): void {
     if (this.unanswered) this.#res.shouldKeepAlive = false;
@@ -66,7 +73,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return;
     }
     // A body that is here already goes out in one write with the head. A chunked one stays chunked.
-    const body = req.complete && !hasTransferCoding(req.rawHeaders) ? (req.read() as Buffer | null) : pieces(req);
+    const body = req.complete && !hasField(req.rawHeaders, 'transfer-encoding') ? (req.read() as Buffer | null) : pieces(req);
     if (!req.complete) this.#watchClient();
     this.#context.upstream.send(toUpstream(req.rawHeaders, this.#context.ownFields), body, this);
   }
@@ -99,8 +106,15 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (statusCode < 200) return true;
     const res = this.#res;
     const fields = rawHeaders.map((bytes) => this.#redaction.field(bytes));
+    if (hasForeignCoding(fields)) throw new Error('the body is in a transfer coding that was not asked for');
     res.sendDate = false; // the upstream's own passes
     res.writeHead(statusCode, this.#redaction.field(Buffer.from(statusText)), toClient(fields));
+    if (statusCode === 204 || statusCode === 304) {
+      // Neither has a body, whatever its Content-Length says (RFC 9112 section 6.3). undici would wait for one.
+      this.#isAnswered = true;
+      res.end();
+      return true;
+    }
     res.on('drain', resume);
     // Sends the head without waiting for a body. Not `flushHeaders`: that one writes the head as UTF-8.
     return res.write(nothing);
@@ -112,11 +126,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onComplete(): void {
+    if (this.#isAnswered) return;
     this.#res.end(this.#redaction.end());
   }
 
   onError(error: Error): void {
-    if (this.#cancelled) return;
+    if (this.#cancelled || this.#isAnswered) return;
     const { upstream, log } = this.#context;
     const { problem, detail } = explain(error, upstream.host);
     if (this.unanswered) {
@@ -127,11 +142,6 @@ export class Exchange implements Dispatcher.DispatchHandler {
     log.say(`the answer was cut: ${detail}`);
     cutAnswer(this.#res);
   }
-}
-
-/** Not `req.headers`: node builds that object when it is first asked for, and nothing else here needs it. */
-function hasTransferCoding(raw: readonly string[]): boolean {
-  return raw.some((name, index) => index % 2 === 0 && name.length === 'transfer-encoding'.length && name.toLowerCase() === 'transfer-encoding');
 }
 
 /**

@@ -75,6 +75,24 @@ export function toClient(raw: readonly string[]): string[] {
   return fields;
 }
 
+/**
+ * Whether there is such a field. Instead of `req.headers`: node builds that object when it is first asked for.
+ *
+ * @param name in lower case
+ */
+export function hasField(raw: readonly string[], name: string): boolean {
+  return raw.some((text, index) => index % 2 === 0 && text.length === name.length && text.toLowerCase() === name);
+}
+
+/**
+ * Whether an answer's body is in a transfer coding beside `chunked` (RFC 9112 section 6.1). Nobody asked for one, and
+ * nobody here can undo it: passed on without its name, it would be another body.
+ */
+export function hasForeignCoding(raw: readonly string[]): boolean {
+  const codings = raw.filter((_value, index) => index % 2 === 1 && raw[index - 1]?.toLowerCase() === 'transfer-encoding');
+  return codings.length > 1 || codings.some((coding) => coding.trim().toLowerCase() !== 'chunked');
+}
+
 function stopsHere(name: string, named: ReadonlySet<string> | undefined): boolean {
   return hopByHop.has(name) || name.startsWith('proxy-') || (named !== undefined && named.has(name) && !framing.has(name));
 }

@@ -21,7 +21,7 @@ export function answerProblem(res: ServerResponse, problem: Problem): void {
   res.writeHead(problem.status, [
     ...['Content-Type', 'application/json'],
     ...['Content-Length', String(Buffer.byteLength(body))],
-    ...(problem.status === 401 ? ['WWW-Authenticate', 'Bearer'] : []),
+    ...challenge(problem),
   ]);
   res.end(body);
 }
@@ -33,8 +33,14 @@ export function rawProblem(problem: Problem, reasonPhrase: string): string {
     `HTTP/1.1 ${problem.status} ${reasonPhrase}`,
     'Content-Type: application/json',
     `Content-Length: ${Buffer.byteLength(body)}`,
+    ...(problem.status === 401 ? [challenge(problem).join(': ')] : []),
     'Connection: close',
     '',
     body,
   ].join('\r\n');
+}
+
+/** RFC 9110 section 15.5.2: a 401 says how to do it right. */
+function challenge({ status }: Problem): string[] {
+  return status === 401 ? ['WWW-Authenticate', 'Bearer'] : [];
 }

@@ -1,17 +1,21 @@
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES, createServer } from 'node:http';
 import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
-import { type Refusal, type Rules, judge } from '../gate/gate.ts';
+import { type Refusal, type Rules, headTooLarge, judge, maxHeadBytes } from '../gate/gate.ts';
 import type { RefusalLog } from '../record/refusal-log.ts';
 import { Failure, reason } from '../run/failure.ts';
 import { Connection, Connections, lingerMs } from './connections.ts';
 import { Exchange, type ForwardContext } from './forward.ts';
+import { hasField } from './headers.ts';
 import { type Problem, answerProblem, rawProblem } from './problem.ts';
 
 /** The only address there is: nothing beyond this machine can reach us. */
 const address = '127.0.0.1';
 
-/** Largest request head. Codex's reach 4 KiB. */
-const maxHeadBytes = 64 * 1024;
+/** Most that node reads at once, so that this much of a body may have come with a head. */
+const readBytes = 64 * 1024;
+
+/** Connections that may wait to be accepted, as far as the system allows. */
+const backlog = 4096;
 
 /** A head must be complete this soon after its connection, or its first byte. */
 const headTimeoutMs = 10_000;
@@ -74,9 +78,9 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
   };
 
   const refuse = (connection: Connection, req: IncomingMessage, res: ServerResponse, refusal: Refusal): void => {
-    options.refusals.note(refusal.code, `${req.method} ${req.url}`);
+    options.refusals.note(refusal.code, `${req.method} ${pathOf(req)}`);
     // Who waits for a 100 may send its next request instead of a body. We could not tell which it is.
-    if (refusal.closes === true || req.headers.expect !== undefined) return closeWith(connection, refusal);
+    if (refusal.closes === true || hasField(req.rawHeaders, 'expect')) return closeWith(connection, refusal);
     answerProblem(res, refusal);
     discardRest(req, res);
   };
@@ -91,7 +95,7 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
       closeWhenDone();
     });
     discardRest(req, res);
-    if (!connection.enqueue(exchange)) connection.socket.destroy();
+    connection.enqueue(exchange);
   };
 
   const shutdown = (res: ServerResponse): void => {
@@ -103,6 +107,13 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
   const handle = (req: IncomingMessage, res: ServerResponse, expectsContinue = false): void => {
     const connection = connections.of(req.socket);
     if (connection === undefined || connection.isCondemned) return;
+    if ((connection.bytesOfHead ?? 0) > maxHeadBytes + readBytes) return refuse(connection, req, res, headTooLarge);
+    req.once('close', () => connection.requestEnded());
+    if (hasField(req.rawHeaders, 'upgrade')) {
+      // Node drops what came behind such a request in the same packet, and would take what comes next for a request.
+      connection.condemn();
+      res.shouldKeepAlive = false;
+    }
     const verdict = judge(factsOf(req, connection), rules);
     if (verdict.action === 'refuse') return refuse(connection, req, res, verdict.refusal);
     if (stopping) return closeWith(connection, { status: 503, code: 'shutting_down', message: 'The daemon is stopping.' });
@@ -120,7 +131,7 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
     if (connection === undefined || connection.isCondemned) return;
     const verdict = judge(factsOf(req, connection), rules);
     if (verdict.action !== 'refuse') throw new Error('the gate admitted a CONNECT');
-    options.refusals.note(verdict.refusal.code, `CONNECT ${req.url}`);
+    options.refusals.note(verdict.refusal.code, `CONNECT ${pathOf(req)}`);
     closeWith(connection, verdict.refusal);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
@@ -158,7 +169,7 @@ function bind(server: Server, port: number): Promise<void> {
       const hint = error.code === 'EACCES' ? 'choose a --port above 1023, or none' : 'choose another --port, or none';
       reject(new Failure(`cannot bind ${address}:${port}: ${reason(error)}`, { hint }));
     });
-    server.listen({ host: address, port }, () => {
+    server.listen({ host: address, port, backlog }, () => {
       server.removeAllListeners('error');
       resolve();
     });
@@ -173,7 +184,7 @@ function factsOf(req: IncomingMessage, { peerUid }: Connection): Parameters<type
 function unparsable({ code }: NodeJS.ErrnoException): Problem {
   switch (code) {
     case 'HPE_HEADER_OVERFLOW':
-      return { status: 431, code: 'too_many_headers', message: `A request head may have at most ${maxHeadBytes} bytes.` };
+      return headTooLarge;
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return { status: 408, code: 'request_timeout', message: `A request head must be complete within ${headTimeoutMs / 1000} seconds.` };
     default:
@@ -181,10 +192,15 @@ function unparsable({ code }: NodeJS.ErrnoException): Problem {
   }
 }
 
-/** Ends a connection with an answer, where one could still be understood. */
+/** Ends a connection with an answer. */
 function closeWith(connection: Connection, problem: Problem): void {
-  if (connection.condemn()) connection.close(rawProblem(problem, STATUS_CODES[problem.status] ?? ''));
-  else connection.socket.destroy();
+  connection.closeWith(rawProblem(problem, STATUS_CODES[problem.status] ?? ''));
+}
+
+/** The target without its query, which may hold a secret. */
+function pathOf({ url = '' }: IncomingMessage): string {
+  const query = url.indexOf('?');
+  return query === -1 ? url : `${url.slice(0, query)}?...`;
 }
 
 function answerStatus(res: ServerResponse, statusCode: number, status: string): void {

@@ -20,6 +20,7 @@ export class TlsError extends Error {
 const unreachable = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
+  'UPSTREAM_RESET',
   'ECONNABORTED',
   'EPIPE',
   'EHOSTUNREACH',
@@ -50,7 +51,8 @@ export function isNetworkError(error: Error): boolean {
  * @param host the upstream's host and port, for the detail
  */
 export function explain(error: Error, host: string): UpstreamFailure {
-  const code = codeOf(error);
+  // undici tells a 101 and an answer nobody asked for by its words alone.
+  const code = /^bad (upgrade|response)$/.test(error.message) ? 'UPSTREAM_PROTOCOL' : codeOf(error);
   return { problem: problemOf(code), detail: `${host}: ${causeOf(error, code)}` };
 }
 

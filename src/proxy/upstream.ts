@@ -5,6 +5,7 @@ import type { Dispatcher, buildConnector as connectors } from 'undici';
 import type { Injection } from '../key/injection.ts';
 import { Client, Pool, buildConnector } from './undici.ts';
 import { TlsError, isNetworkError } from './upstream-error.ts';
+import { mendSocket } from './upstream-socket.ts';
 
 /** How long a connection to the upstream may lie idle before we close it. */
 const idleConnectionMs = 60_000;
@@ -46,8 +47,9 @@ export interface Upstream {
 
 export function createUpstream(options: UpstreamOptions, injection: Injection): Upstream {
   const { origin, target } = options;
+  const waiting = new Waiting();
   const pool = new Pool(origin.origin, {
-    connect: injection.connector(connectorOf(options)),
+    connect: waiting.connector(injection.connector(connectorOf(options))),
     // One request at a time on a connection: the key is only written to a socket that is idle.
     pipelining: 1,
     allowH2: false,
@@ -61,9 +63,46 @@ export function createUpstream(options: UpstreamOptions, injection: Injection): 
     host: origin.host,
     send(headers, body, handler) {
       // undici's types do not know that a body may be an async iterable; its documentation does.
-      pool.dispatch({ method: 'POST', path: target, headers, body: body as Uint8Array | null }, handler);
+      pool.dispatch({ method: 'POST', path: target, headers, body: body as Uint8Array | null }, waiting.handler(handler));
     },
   };
+}
+
+/**
+ * Requests that have no connection yet. undici connects anew for one that was cancelled on its connection, and that
+ * connection would lie about unused: with nobody waiting, none is made.
+ */
+class Waiting {
+  #count = 0;
+
+  connector(connect: connectors.connector): connectors.connector {
+    return (options, callback) => {
+      if (this.#count > 0) connect(options, callback);
+      else callback(new Error('nobody waits for a connection'), null);
+    };
+  }
+
+  handler(handler: Dispatcher.DispatchHandler): Dispatcher.DispatchHandler {
+    let isWaiting = true;
+    this.#count++;
+    const leave = (): void => {
+      if (isWaiting) this.#count--;
+      isWaiting = false;
+    };
+    return {
+      onConnect: (abort) => {
+        leave();
+        handler.onConnect?.(abort);
+      },
+      onHeaders: (statusCode, headers, resume, statusText) => handler.onHeaders?.(statusCode, headers, resume, statusText) ?? true,
+      onData: (chunk) => handler.onData?.(chunk) ?? true,
+      onComplete: (trailers) => handler.onComplete?.(trailers),
+      onError: (error) => {
+        leave();
+        handler.onError?.(error);
+      },
+    };
+  }
 }
 
 function connectorOf(options: UpstreamOptions): connectors.connector {
@@ -74,7 +113,13 @@ function connectorOf(options: UpstreamOptions): connectors.connector {
 }
 
 function connector({ connectTimeoutMs }: UpstreamOptions, tls: TlsOptions | Record<string, never> = {}): connectors.connector {
-  return buildConnector({ ...tls, timeout: connectTimeoutMs, allowH2: false, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs });
+  const connect = buildConnector({ ...tls, timeout: connectTimeoutMs, allowH2: false, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs });
+  return (target, callback) =>
+    connect(target, (error, socket) => {
+      if (error !== null) return callback(error, null);
+      mendSocket(socket as Socket);
+      return callback(null, socket as Socket);
+    });
 }
 
 interface TlsOptions {
@@ -110,25 +155,33 @@ class ProxyError extends Error {
 }
 
 /** Connects through an HTTP proxy: CONNECT to the upstream, with the proxy's own credentials, then TLS end to end. */
-function tunnel(proxy: URL, { connectTimeoutMs }: UpstreamOptions, connect: connectors.connector): connectors.connector {
-  const headers: Record<string, string> = {};
-  if (proxy.username !== '' || proxy.password !== '') {
-    const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
-    headers['Proxy-Authorization'] = `Basic ${Buffer.from(credentials).toString('base64')}`;
-  }
+function tunnel(proxy: URL, { ca, connectTimeoutMs }: UpstreamOptions, connect: connectors.connector): connectors.connector {
+  const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
+  const authorization = credentials === ':' ? [] : ['Proxy-Authorization', `Basic ${Buffer.from(credentials).toString('base64')}`];
   return (options, callback) => {
     const authority = `${options.hostname}:${options.port || '443'}`;
-    const client = new Client(proxy.origin, { connect: { timeout: connectTimeoutMs }, headersTimeout: connectTimeoutMs });
-    client.connect({ path: authority, headers: { Host: authority, ...headers } }).then(
-      ({ statusCode, socket }) => {
-        if (statusCode === 200) {
+    const client = new Client(proxy.origin, {
+      connect: { timeout: connectTimeoutMs, ...(ca === undefined ? {} : { ca }) },
+      headersTimeout: connectTimeoutMs,
+    });
+    client.dispatch(
+      { method: 'CONNECT', path: authority, headers: ['Host', authority, ...authorization] },
+      {
+        onConnect() {},
+        // undici takes every answer to a CONNECT for the end of HTTP; only a 2xx opens the tunnel (RFC 9110 section 9.3.6).
+        onUpgrade(statusCode, _headers, socket) {
+          if (statusCode < 200 || statusCode > 299) {
+            socket.on('error', () => {}).destroy();
+            callback(new ProxyError(`proxy ${proxy.host} answered CONNECT with ${statusCode}`), null);
+            return;
+          }
           connect({ ...options, httpSocket: socket as Socket, ...(isIP(options.hostname) ? {} : { servername: options.hostname }) }, callback);
-          return;
-        }
-        socket.on('error', () => {}).destroy();
-        callback(new ProxyError(`proxy ${proxy.host} answered CONNECT with ${statusCode}`), null);
+        },
+        onHeaders: () => true,
+        onData: () => true,
+        onComplete() {},
+        onError: (error) => callback(isNetworkError(error) ? error : new ProxyError(`proxy ${proxy.host}: ${error.message}`), null),
       },
-      (error: Error) => callback(isNetworkError(error) ? error : new ProxyError(`proxy ${proxy.host}: ${error.message}`), null),
     );
   };
 }

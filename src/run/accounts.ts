@@ -16,3 +16,10 @@ export function findAccount(flag: string, nameOrUid: string, native: Native | un
   if (account !== undefined) return account;
   throw new Failure(`${flag}: there is no user ${foreign(nameOrUid)}`, { hint: 'getent passwd lists the users', exitCode: exitCodes.usage });
 }
+
+/** The same where the uid is enough: it need not have an account, as in many containers. */
+export function findUid(flag: string, nameOrUid: string, native: Native | undefined): number {
+  const account = native?.account(nameOrUid);
+  if (account === undefined && /^\d{1,9}$/.test(nameOrUid)) return Number(nameOrUid);
+  return account?.uid ?? findAccount(flag, nameOrUid, native).uid;
+}

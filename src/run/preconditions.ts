@@ -2,7 +2,7 @@
  * What has to be settled before anything slow is loaded; it acts on import, and is imported first.
  *
  * SIGUSR1 is taken from node, which would open a debugger port for every user of the machine (`--disable-sigusr1` does
- * not exist on Node 20). A signal that was faster still shows in `checkUnobserved`.
+ * not exist on Node 20). For a signal that is faster the launcher gives it an address that cannot be bound.
  *
  * Stderr is opened anew through /proc with O_NONBLOCK: write(2) to a pipe that nobody reads would block for ever. The
  * file description that others share stays as it is. For that, process.stderr has to go: node:assert touches it when

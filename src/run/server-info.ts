@@ -115,8 +115,14 @@ function create(file: string, info: ServerInfo, owner: Account | undefined): num
   makeFolder(dirname(file));
   const mode = info.token === undefined ? 0o644 : 0o600;
   const fd = openSync(file, openFlags | constants.O_CREAT | constants.O_EXCL, mode);
-  fchmodSync(fd, mode); // whatever the umask
-  if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
+  try {
+    fchmodSync(fd, mode); // whatever the umask
+    if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
+  } catch (error) {
+    closeSync(fd);
+    unlinkSync(file);
+    throw error;
+  }
   return fd;
 }
 
