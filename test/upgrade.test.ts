@@ -35,12 +35,15 @@ test('an Upgrade that Connection does not name is stripped all the same', async 
   expect(request.values('upgrade')).toEqual([]);
 });
 
-test('the connection goes on with HTTP/1.1 after it', async () => {
+test('it is the last request on its connection, whatever follows', async () => {
+  const before = upstream.requests.length;
   const client = await connect(daemon.port);
-  await client.send(rawRequest(daemon.port, { headers: h2c }));
-  expect((await client.response()).status).toBe(200);
-  await client.send(rawRequest(daemon.port));
-  expect((await client.response()).status).toBe(200);
+  await client.send(Buffer.concat([rawRequest(daemon.port, { headers: h2c }), rawRequest(daemon.port)]));
+  const response = await client.response();
+  expect(response.status).toBe(200);
+  expect(response.values('connection')).toEqual(['close']);
+  await client.closed;
+  expect(upstream.requests.length).toBe(before + 1);
 });
 
 test('an offer on a request that is not admitted is refused', async () => {

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Exchange } from './forward.ts';
 
@@ -17,6 +18,7 @@ export class Connection {
   #condemned = false;
   /** What to say before closing, once the exchanges that came before it have ended. */
   #lastWords = '';
+  #openRequests = 0;
   /** How many bytes had been read from the socket when the last request ended. */
   #headBegin = 0;
 
@@ -39,12 +41,16 @@ export class Connection {
    * which node's own limit on a head passes over. Undefined while that cannot be told, because requests overlap.
    */
   get bytesOfHead(): number | undefined {
-    return this.isBusy ? undefined : this.socket.bytesRead - this.#headBegin;
+    return this.#openRequests === 0 ? this.socket.bytesRead - this.#headBegin : undefined;
   }
 
-  /** To be called when a request has been read to its end. */
-  requestEnded(): void {
-    this.#headBegin = this.socket.bytesRead;
+  /** Follows a request until it has been read to its end. */
+  follow(req: IncomingMessage): void {
+    this.#openRequests++;
+    req.once('close', () => {
+      this.#openRequests--;
+      this.#headBegin = this.socket.bytesRead;
+    });
   }
 
   /** Starts an exchange once those before it have ended. With many waiting, no more is read. */

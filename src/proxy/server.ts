@@ -107,8 +107,9 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
   const handle = (req: IncomingMessage, res: ServerResponse, expectsContinue = false): void => {
     const connection = connections.of(req.socket);
     if (connection === undefined || connection.isCondemned) return;
-    if ((connection.bytesOfHead ?? 0) > maxHeadBytes + readBytes) return refuse(connection, req, res, headTooLarge);
-    req.once('close', () => connection.requestEnded());
+    const read = connection.bytesOfHead ?? 0;
+    if (read > maxHeadBytes && read > maxHeadBytes + mostBodyRead(req)) return refuse(connection, req, res, headTooLarge);
+    connection.follow(req);
     if (hasField(req.rawHeaders, 'upgrade')) {
       // Node drops what came behind such a request in the same packet, and would take what comes next for a request.
       connection.condemn();
@@ -195,6 +196,12 @@ function unparsable({ code }: NodeJS.ErrnoException): Problem {
 /** Ends a connection with an answer. */
 function closeWith(connection: Connection, problem: Problem): void {
   connection.closeWith(rawProblem(problem, STATUS_CODES[problem.status] ?? ''));
+}
+
+/** Most of a request's body that can have come in the same read as the end of its head, in bytes. */
+function mostBodyRead({ rawHeaders }: IncomingMessage): number {
+  const at = rawHeaders.findIndex((name, index) => index % 2 === 0 && name.toLowerCase() === 'content-length');
+  return at === -1 ? readBytes : Math.min(Number(rawHeaders[at + 1]), readBytes);
 }
 
 /** The target without its query, which may hold a secret. */

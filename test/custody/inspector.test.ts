@@ -1,0 +1,132 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setImmediate as tick } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { cleanUp } from '../support/cleanup.ts';
+import { builtMain } from '../support/daemon-paths.ts';
+import { launch, startDaemon, type Running } from '../support/daemon.ts';
+import { expectNoPieceOf } from '../support/messages.ts';
+import { listeningPortsOf, statusOf } from '../support/process.ts';
+import { ask, connect, rawRequest } from '../support/raw-client.ts';
+import { needs } from '../support/skip.ts';
+import { answer, startUpstream } from '../support/upstream.ts';
+
+/** What node prints when it opens its debugger port, or means to. */
+const debuggerWords = /[Dd]ebugger|inspector/;
+
+const rounds = 20;
+
+/** The ports of a process, or none if it has ended. */
+function portsOf(running: Running): number[] {
+  try {
+    return listeningPortsOf(running.pid);
+  } catch {
+    return [];
+  }
+}
+
+describe('SIGUSR1', () => {
+  test('to a daemon that listens opens no port and does no harm', async (context) => {
+    needs(context, 'root');
+    const upstream = await startUpstream({ answer: answer(200, '{}') });
+    const daemon = await startDaemon({ args: upstream.args });
+    for (let round = 0; round < rounds; round++) {
+      daemon.signal('SIGUSR1');
+      expect((await ask(daemon.port)).status).toBe(200);
+      expect(listeningPortsOf(daemon.pid)).toEqual([daemon.port]);
+    }
+    expect(daemon.stderr).not.toMatch(debuggerWords);
+  });
+
+  test('in the middle of an exchange opens no port and does no harm', async (context) => {
+    needs(context, 'root');
+    const upstream = await startUpstream();
+    const daemon = await startDaemon({ args: upstream.args });
+    const client = await connect(daemon.port);
+    await client.send(rawRequest(daemon.port));
+    const request = await upstream.nextRequest();
+    daemon.signal('SIGUSR1');
+    await request.reply(answer(200, '{}'));
+    expect((await client.response()).status).toBe(200);
+    expect(listeningPortsOf(daemon.pid)).toEqual([daemon.port]);
+  });
+
+  test('while the key is awaited opens no port, and the key stays safe', async (context) => {
+    needs(context, 'root');
+    const running = launch({ stdin: () => {} });
+    // The last step of its hardening.
+    await expect.poll(() => statusOf(running.pid, 'NoNewPrivs'), { timeout: 5_000, interval: 5 }).toBe('1');
+    for (let round = 0; round < rounds; round++) running.signal('SIGUSR1');
+    running.child.stdin?.end(`${running.key}\n`);
+    const [, port] = await running.waitForStderr(/listening on 127\.0\.0\.1:(\d+)/);
+    expect(listeningPortsOf(running.pid)).toEqual([Number(port)]);
+    expect(running.stderr).not.toMatch(debuggerWords);
+  });
+
+  // Node listens for it before any script runs. So early it may end the start, but must not leave a door open.
+  test('again and again from the first moment on never opens a port', { timeout: 60_000 }, async (context) => {
+    needs(context, 'root');
+    for (let round = 0; round < rounds; round++) {
+      const running = launch();
+      const seen = new Set<number>();
+      const isSettled = (): boolean => running.exit !== undefined || /listening on/.test(running.stderr);
+      while (!isSettled()) {
+        running.signal('SIGUSR1');
+        for (const port of portsOf(running)) seen.add(port);
+        await tick();
+      }
+      const own = Number(/listening on 127\.0\.0\.1:(\d+)/.exec(running.stderr)?.[1] ?? Number.NaN);
+      seen.delete(own);
+      expect([...seen], `round ${round}: ${running.stderr}`).toEqual([]);
+      expect(running.stderr).not.toMatch(/Debugger listening/);
+      expectNoPieceOf(running.key, running.stderr);
+      running.signal('SIGKILL');
+      await running.waitForExit();
+    }
+  });
+
+  // One signal, at each of many moments of the start: the flood above is over once the first of them kills a shell.
+  test('at any moment of the start never opens a port', { timeout: 60_000 }, async (context) => {
+    needs(context, 'root');
+    const stepMs = 2;
+    for (let delayMs = 10; delayMs < 100; delayMs += stepMs) {
+      const running = launch();
+      const began = performance.now();
+      const seen = new Set<number>();
+      let isSent = false;
+      while (running.exit === undefined && !/listening on/.test(running.stderr)) {
+        if (!isSent && performance.now() - began >= delayMs) {
+          running.signal('SIGUSR1');
+          isSent = true;
+        }
+        for (const port of portsOf(running)) seen.add(port);
+        await tick();
+      }
+      const own = Number(/listening on 127\.0\.0\.1:(\d+)/.exec(running.stderr)?.[1] ?? Number.NaN);
+      if (!Number.isNaN(own)) expect(listeningPortsOf(running.pid)).toEqual([own]);
+      seen.delete(own);
+      expect([...seen], `after ${delayMs} ms: ${running.stderr}`).toEqual([]);
+      expect(running.stderr, `after ${delayMs} ms`).not.toMatch(/Debugger listening/);
+      expectNoPieceOf(running.key, running.stderr);
+      running.signal('SIGKILL');
+      await running.waitForExit();
+    }
+  });
+});
+
+test('the other signals that node can be asked to act on do nothing of the kind', async (context) => {
+  needs(context, 'root');
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const daemon = await startDaemon({ args: upstream.args });
+  daemon.signal('SIGUSR2'); // --heapsnapshot-signal, --report-signal: neither is given, so it ends the process
+  const exit = await daemon.waitForExit();
+  expect(exit.signal).toBe('SIGUSR2');
+  expectNoPieceOf(daemon.key, exit.stderr);
+});
+
+test('node started with --inspect does not get as far as the key', async () => {
+  const child = spawn(process.execPath, ['--inspect=0', builtMain], { env: {}, stdio: ['pipe', 'ignore', 'pipe'] });
+  cleanUp(() => child.kill('SIGKILL'));
+  const [code] = (await once(child, 'exit')) as [number | null];
+  expect(code).toBe(3);
+});

@@ -1,0 +1,37 @@
+import { describe, expect, test } from 'vitest';
+import { besiege, longestKey, scansUnderLoad, startHeaderStringProxy, type Siege } from '../support/custody-load.ts';
+import { randomKey } from '../support/daemon.ts';
+import { startLoadUpstream } from '../support/load.ts';
+import { needs } from '../support/skip.ts';
+
+// A second or so of load each; test/long has the same for longer, and on other versions of Node.
+const requests = 800;
+
+const sieges: Record<string, Siege> = {
+  'over kept connections': { load: { requests } },
+  'over fresh connections': { load: { requests }, upstream: { freshShare: 1 } },
+  'in the clear, to loopback, over kept and fresh connections': { load: { requests }, upstream: { cleartext: true, freshShare: 0.3 } },
+  'through a corporate proxy': { load: { requests }, upstream: { freshShare: 0.3 }, throughProxy: true },
+  'with a key of 8 KiB and heads of 60 KiB': { load: { requests, headBytes: 58_000 }, upstream: { freshShare: 0.3 }, daemon: { key: longestKey() } },
+};
+
+describe('root finds no copy of the key, nor of any 16 bytes of it, during and after load', () => {
+  test.for(Object.entries(sieges))('%s', { timeout: 60_000 }, async ([, siege], context) => {
+    needs(context, 'root', 'command cc');
+    const { scans } = await besiege(siege);
+    expect(scans.length).toBeGreaterThan(1);
+    for (const scan of scans) {
+      expect(scan.bytesRead).toBeGreaterThan(20_000_000);
+      expect(scan.found).toEqual([]);
+    }
+  });
+});
+
+test('the same look finds it in a proxy that sends the key as a header string', { timeout: 60_000 }, async (context) => {
+  needs(context, 'root', 'command cc');
+  const upstream = await startLoadUpstream();
+  const key = randomKey();
+  const { pid, port } = await startHeaderStringProxy(upstream.port, key);
+  const scans = await scansUnderLoad(pid, port, key, { requests, plays: ['json', 'stream', 'unauthorized'] }, 2);
+  for (const { found } of scans) expect(found.filter(({ whole }) => whole).length).toBeGreaterThan(5);
+});

@@ -1,0 +1,112 @@
+import { describe, expect, test } from 'vitest';
+import { buildWithoutAddon } from '../support/build-copy.ts';
+import { launch, randomKey, runToExit, startDaemon } from '../support/daemon.ts';
+import { denying, noLocking, noMemfdSecret } from '../support/deny.ts';
+import { expectNoPieceOf, refusalOf } from '../support/messages.ts';
+import { ask } from '../support/raw-client.ts';
+import { needs } from '../support/skip.ts';
+import { answer, startUpstream } from '../support/upstream.ts';
+
+describe.for<[string, 'nothing' | 'rubbish']>([['missing', 'nothing'], ['broken', 'rubbish']])('a build whose addon is %s', ([, instead]) => {
+  test('does not start, and says that it takes a compiler', async () => {
+    const key = randomKey();
+    const exit = await runToExit({ launcher: buildWithoutAddon(instead), key });
+    refusalOf(exit, 3);
+    expect(exit.stderr).toMatch(/^hint: .*compiler/m);
+    expect(exit.stderr).toMatch(/^hint: .*--unsafe-unlocked-memory/m);
+    expectNoPieceOf(key, exit.stderr);
+  });
+
+  test('runs with --unsafe-unlocked-memory, and names each protection that is lost, at every start', async () => {
+    const upstream = await startUpstream({ answer: answer(200, '{}') });
+    const launcher = buildWithoutAddon(instead);
+    for (let start = 0; start < 2; start++) {
+      const daemon = await startDaemon({ launcher, args: [...upstream.args, '--unsafe-unlocked-memory'] });
+      const [response, request] = await Promise.all([ask(daemon.port), upstream.nextRequest()]);
+      expect(response.status).toBe(200);
+      expect(request.values('authorization')).toEqual([`Bearer ${daemon.key}`]);
+      const lines = daemon.stderr.split('\n').filter((line) => line.includes('--unsafe-unlocked-memory'));
+      for (const protection of [/lock/, /trac/, /core/, /privileg/]) {
+        expect(lines.filter((line) => protection.test(line.replaceAll('--unsafe-unlocked-memory', ''))).length, `${protection}: ${daemon.stderr}`).toBeGreaterThan(0);
+      }
+      await daemon.stop();
+    }
+  });
+
+  test('refuses what cannot be done without it, with --unsafe-unlocked-memory too', async () => {
+    const exit = await runToExit({ launcher: buildWithoutAddon(instead), args: ['--unsafe-unlocked-memory', '--run-as', 'nobody'] });
+    refusalOf(exit, [1, 3]);
+    expect(exit.stderr).toContain('--run-as');
+  });
+});
+
+describe('a kernel', () => {
+  test('without memfd_secret will do', async (context) => {
+    needs(context, 'command cc');
+    for (const rule of [noMemfdSecret, 'memfd_secret=EPERM', 'memfd_secret=EACCES', 'memfd_secret=ENOMEM']) {
+      const daemon = await startDaemon({ prefix: await denying(rule) });
+      expect(daemon.stderr).not.toMatch(/lock/);
+      await daemon.stop();
+    }
+  });
+
+  test('without mlock will do', async (context) => {
+    needs(context, 'command cc');
+    await startDaemon({ prefix: await denying('mlock=EPERM', 'mlock2=EPERM') });
+  });
+
+  test('without either will not: the start ends, and the hint names seccomp', async (context) => {
+    needs(context, 'command cc');
+    const key = randomKey();
+    const exit = await runToExit({ prefix: await denying(...noLocking), key });
+    expect(refusalOf(exit, 3)).toMatch(/lock/);
+    expect(exit.stderr).toMatch(/^hint: .*seccomp/m);
+    expect(exit.stderr).toMatch(/^hint: .*--unsafe-unlocked-memory/m);
+    expectNoPieceOf(key, exit.stderr);
+  });
+
+  test('without either will do with --unsafe-unlocked-memory, which says so', async (context) => {
+    needs(context, 'command cc');
+    const daemon = await startDaemon({ args: ['--unsafe-unlocked-memory'], prefix: await denying(...noLocking) });
+    expect(daemon.stderr).toMatch(/^responses-api-proxy: --unsafe-unlocked-memory: .+$/m);
+    expect((await ask(daemon.port, { method: 'GET' })).status).toBe(403);
+  });
+
+  test('without secure memory does not get to read the key', async (context) => {
+    needs(context, 'command cc');
+    // The exit comes although nothing has been written to stdin yet.
+    const running = launch({ prefix: await denying(...noLocking), stdin: () => {} });
+    refusalOf(await running.waitForExit(), 3);
+  });
+});
+
+const steps: Record<string, readonly [rule: string, message: RegExp]> = {
+  'not to be traced': ['prctl:4=EPERM', /trac/],
+  'not to dump core': ['prlimit64=EPERM', /core/],
+  'not to gain privileges': ['prctl:38=EPERM', /privileg/],
+};
+
+describe('a hardening step that fails ends the start', () => {
+  test.for(Object.entries(steps))('%s', async ([, [rule, message]], context) => {
+    needs(context, 'command cc');
+    const key = randomKey();
+    for (const args of [[], ['--unsafe-unlocked-memory']]) {
+      const exit = await runToExit({ args, prefix: await denying(rule), key });
+      expect(refusalOf(exit, 3)).toMatch(message);
+      expect(exit.stderr).toMatch(/^hint: .*seccomp/m);
+      expectNoPieceOf(key, exit.stderr);
+    }
+  });
+
+  test('each in its own words', async (context) => {
+    needs(context, 'command cc');
+    const reasons = await Promise.all(Object.values(steps).map(async ([rule]) => refusalOf(await runToExit({ prefix: await denying(rule) }), 3)));
+    expect(new Set(reasons).size).toBe(reasons.length);
+  });
+
+  test('before the key is read', async (context) => {
+    needs(context, 'command cc');
+    const running = launch({ prefix: await denying('prctl:4=EPERM'), stdin: () => {} });
+    refusalOf(await running.waitForExit(), 3);
+  });
+});

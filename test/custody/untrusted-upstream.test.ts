@@ -1,0 +1,93 @@
+import { describe, expect, test } from 'vitest';
+import { caFile } from '../support/certificates.ts';
+import { startDaemon, type Daemon } from '../support/daemon.ts';
+import { envelopeOf } from '../support/envelope.ts';
+import { expectNoPieceOf } from '../support/messages.ts';
+import { ask } from '../support/raw-client.ts';
+import { startRecordingTunnel } from '../support/recording-tunnel.ts';
+import { answer, startUpstream, type Upstream, type UpstreamOptions } from '../support/upstream.ts';
+
+interface Stranger {
+  readonly upstream: UpstreamOptions;
+  /** Whether it is told to trust the tests' CA. Default: true. */
+  readonly trusting?: boolean;
+  /** How it is addressed. Default: localhost. */
+  readonly host?: string;
+  /** A word of the reason on stderr. */
+  readonly reason: RegExp;
+}
+
+const legacy = { minVersion: 'TLSv1', ciphers: 'DEFAULT:@SECLEVEL=0' } as const;
+
+const strangers: Record<string, Stranger> = {
+  'signed by nobody we know': { upstream: { tls: 'good' }, trusting: false, reason: /certificate|issuer/ },
+  'signed by itself': { upstream: { tls: 'selfSigned' }, reason: /self.signed/ },
+  'for another host': { upstream: { tls: 'wrongHost' }, reason: /[Hh]ost|altname/ },
+  'for another host, in TLS 1.2': { upstream: { tls: 'wrongHost', secureContext: { maxVersion: 'TLSv1.2' } }, reason: /[Hh]ost|altname/ },
+  'for another host, addressed by IP': { upstream: { tls: 'wrongHost' }, host: '127.0.0.1', reason: /IP|altname/ },
+  'expired': { upstream: { tls: 'expired' }, reason: /expired/ },
+  'expired, in TLS 1.2': { upstream: { tls: 'expired', secureContext: { maxVersion: 'TLSv1.2' } }, reason: /expired/ },
+  'speaking TLS 1.1 at most': { upstream: { secureContext: { ...legacy, maxVersion: 'TLSv1.1' } }, reason: /version|protocol|alert/i },
+  'speaking TLS 1.0 alone': { upstream: { secureContext: { ...legacy, maxVersion: 'TLSv1' } }, reason: /version|protocol|alert/i },
+};
+
+async function startWith({ upstream: options, trusting, host }: Stranger, args: readonly string[] = []): Promise<{ upstream: Upstream; daemon: Daemon }> {
+  const upstream = await startUpstream({ ...options, answer: answer(200, '{}') });
+  const url = host === undefined ? upstream.url : upstream.url.replace('localhost', host);
+  const daemon = await startDaemon({ args: ['--upstream-url', url, ...(trusting === false ? [] : ['--upstream-ca', caFile()]), ...args] });
+  return { upstream, daemon };
+}
+
+/** Nothing of a request went out: no byte inside of TLS, and no piece of the key on the wire. */
+async function expectNothingSent(daemon: Daemon, upstream: Upstream, reason: RegExp): Promise<void> {
+  for (let attempt = 1; attempt <= 3; attempt++) {
+    const response = await ask(daemon.port, { body: 'b'.repeat(1_000) });
+    expect(response.status).toBe(502);
+    expect(envelopeOf(response).code).toBe('upstream_tls');
+    const connection = await upstream.nextConnection();
+    await connection.closed();
+  }
+  expect(upstream.connections).toHaveLength(3);
+  expect(upstream.receivedBytes).toBe(0);
+  expect(upstream.requests).toHaveLength(0);
+  const lines = daemon.stderr.split('\n').filter((line) => line.startsWith('responses-api-proxy: upstream_tls: '));
+  expect(lines).toHaveLength(3);
+  for (const line of lines) expect(line).toMatch(reason);
+  expectNoPieceOf(daemon.key, daemon.stderr);
+}
+
+describe('no byte of a request goes to an upstream that is', () => {
+  test.for(Object.entries(strangers))('%s', async ([, stranger]) => {
+    const { upstream, daemon } = await startWith(stranger);
+    await expectNothingSent(daemon, upstream, stranger.reason);
+  });
+});
+
+describe('nor, through a corporate proxy, to one that is', () => {
+  test.for(Object.entries(strangers))('%s', async ([, stranger]) => {
+    const tunnel = await startRecordingTunnel(1_000_000);
+    const { upstream, daemon } = await startWith(stranger, ['--upstream-proxy', tunnel.url]);
+    await expectNothingSent(daemon, upstream, stranger.reason);
+    expect(tunnel.tunnels).toBe(3);
+    // It opened no tunnel but for handshakes that came to nothing.
+    expectNoPieceOf(daemon.key, tunnel.sent.toString('latin1'));
+    expect(tunnel.sent.length).toBeLessThan(3 * 4_000);
+  });
+});
+
+test.for<[string, UpstreamOptions]>([['TLS 1.2', { secureContext: { maxVersion: 'TLSv1.2' } }], ['TLS 1.3', { secureContext: { minVersion: 'TLSv1.3' } }]])('one that speaks %s is served', async ([, options]) => {
+  const { daemon } = await startWith({ upstream: options, reason: /./ });
+  expect((await ask(daemon.port)).status).toBe(200);
+});
+
+test('an upstream that changes its certificate for another host\'s gets nothing any more', async () => {
+  const { upstream, daemon } = await startWith({ upstream: { tls: 'good' }, reason: /./ });
+  expect((await ask(daemon.port)).status).toBe(200);
+  const { port } = upstream;
+  await upstream.close();
+  const imposter = await startUpstream({ tls: 'wrongHost', port, answer: answer(200, '{}') });
+  const response = await ask(daemon.port);
+  expect(response.status).toBe(502);
+  await expect.poll(async () => envelopeOf(await ask(daemon.port)).code).toBe('upstream_tls');
+  expect(imposter.receivedBytes).toBe(0);
+});

@@ -1,0 +1,87 @@
+import { expect, test } from 'vitest';
+import { startDaemon } from '../support/daemon.ts';
+import { ask, connect, rawRequest, type RawClient } from '../support/raw-client.ts';
+import { answer, startUpstream } from '../support/upstream.ts';
+import { visit } from '../support/visitor.ts';
+import { Once, within } from '../support/wait.ts';
+
+/** How soon a good request is answered, whatever others do, in milliseconds. */
+const promptMs = 1_000;
+
+const defaultMaxConnections = 512;
+
+/** Makes good requests on connections of their own, one after the other, until `others` is settled, and at least `least`. */
+async function expectPrompt(port: number, others: Promise<unknown>, least = 20): Promise<void> {
+  let isOver = false;
+  const over = others.finally(() => {
+    isOver = true;
+  });
+  for (let count = 0; count < least || !isOver; count++) {
+    const since = performance.now();
+    expect((await ask(port)).status).toBe(200);
+    expect(performance.now() - since).toBeLessThan(promptMs);
+  }
+  await over;
+}
+
+test('400 half-open heads do not delay anyone', async () => {
+  const upstream = await startUpstream({ tls: false, answer: answer(200, '{}') });
+  const daemon = await startDaemon({ args: upstream.args });
+  const clients = await Promise.all(Array.from({ length: 400 }, () => connect(daemon.port)));
+  for (const client of clients) void client.send(`POST /v1/responses HTTP/1.1\r\nHost: 127.0.0.1:${daemon.port}\r\nX: `);
+  await expectPrompt(daemon.port, Promise.resolve(), 50);
+  expect(clients.filter(({ ending }) => ending !== undefined)).toEqual([]);
+});
+
+test('400 bodies that come byte by byte do not delay anyone', async () => {
+  const upstream = await startUpstream({ tls: false, answer: answer(200, '{}') });
+  const daemon = await startDaemon({ args: upstream.args });
+  const head = `POST /v1/responses HTTP/1.1\r\nHost: 127.0.0.1:${daemon.port}\r\nContent-Length: 4\r\n\r\n`;
+  const clients = await Promise.all(Array.from({ length: 400 }, () => connect(daemon.port)));
+  for (const client of clients) await client.send(head);
+  const uploads = (async () => {
+    for (let byte = 0; byte < 4; byte++) for (const client of clients) await client.send('x');
+  })();
+  await expectPrompt(daemon.port, uploads);
+  for (const client of clients) expect((await client.response()).status).toBe(200);
+});
+
+test('2,000 connections do not delay anyone, nor do the oldest idle ones stay', async () => {
+  const upstream = await startUpstream({ tls: false, answer: answer(200, '{}') });
+  const daemon = await startDaemon({ args: upstream.args });
+  const clients: RawClient[] = [];
+  let ended = 0;
+  const evicted = new Once<true>();
+  const crowd = Promise.all(Array.from({ length: 40 }, async () => {
+    for (let count = 0; count < 50; count++) {
+      const client = await connect(daemon.port);
+      void client.closed.then(() => {
+        if (++ended === 2_000 - defaultMaxConnections) evicted.resolve(true);
+      });
+      clients.push(client);
+      void client.send('POST /v1/responses HTTP/1.1\r\nX: ');
+    }
+  }));
+  await expectPrompt(daemon.port, crowd);
+  expect(clients).toHaveLength(2_000);
+  await within(evicted.promise, 'the end of those above the limit');
+  await expectPrompt(daemon.port, Promise.resolve());
+});
+
+test('2,000 connections at once do not delay anyone', async () => {
+  const upstream = await startUpstream({ tls: false, answer: answer(200, '{}') });
+  const daemon = await startDaemon({ args: upstream.args });
+  // In a process of their own: it is the daemon that must be prompt, not this one.
+  await expectPrompt(daemon.port, visit(undefined, { port: daemon.port, raw: 'POST ', how: 'hold', times: 2_000, atOnce: 2_000 }).finish());
+});
+
+test('a running answer survives 2,000 connections', async () => {
+  const upstream = await startUpstream({ tls: false });
+  const daemon = await startDaemon({ args: upstream.args });
+  const user = await connect(daemon.port);
+  await user.send(rawRequest(daemon.port));
+  const request = await upstream.nextRequest();
+  await visit(undefined, { port: daemon.port, raw: '', how: 'hold', times: 2_000, atOnce: 100 }).finish();
+  await request.reply(answer(200, '{"id":"resp_1"}'));
+  expect((await user.response()).text()).toBe('{"id":"resp_1"}');
+});

@@ -1,0 +1,202 @@
+import { chmodSync, chownSync, existsSync, linkSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test, vi } from 'vitest';
+import { nobody, runToExit, shell, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
+import { expectNoPieceOf, refusalOf } from '../support/messages.ts';
+import { ask, rawRequest, exchange } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
+import { answer, startUpstream } from '../support/upstream.ts';
+
+interface Issued {
+  readonly daemon: Daemon;
+  readonly file: string;
+  readonly token: string;
+}
+
+/** A daemon that issued a token; what it wrote is checked to be one line with exactly the three fields. */
+async function issue(file = join(scratchFolder(), 'server-info.json'), options: DaemonOptions = {}): Promise<Issued> {
+  const daemon = await startDaemon({ ...options, args: [...(options.args ?? []), '--issue-token', '--server-info', file] });
+  const line = await vi.waitFor(() => {
+    const text = readFileSync(file, 'utf8');
+    expect(text).not.toBe('');
+    return text;
+  }, { timeout: 5_000, interval: 5 });
+  const info = JSON.parse(line) as { token: string };
+  expect(info).toEqual({ port: daemon.port, pid: daemon.pid, token: expect.any(String) });
+  expect(line).toBe(`${JSON.stringify(info)}\n`);
+  return { daemon, file, token: info.token };
+}
+
+const bearer = (token: string): { headers: [string, string][] } => ({ headers: [['Authorization', `Bearer ${token}`]] });
+
+describe('the token', () => {
+  test('opens the door, and nothing else does', async () => {
+    const upstream = await startUpstream({ answer: answer(200, '{}') });
+    const { daemon, token } = await issue(undefined, { args: [...upstream.args, '--http-shutdown'] });
+    expect((await ask(daemon.port)).status).toBe(401);
+    expect((await ask(daemon.port, bearer(`${token}A`))).status).toBe(401);
+    expect((await ask(daemon.port, { method: 'GET', target: '/shutdown' })).status).toBe(401);
+    expect(upstream.requests).toEqual([]);
+    expect((await ask(daemon.port, bearer(token))).status).toBe(200);
+    expect(upstream.requests[0]?.values('authorization')).toEqual([`Bearer ${daemon.key}`]);
+    expectNoPieceOf(token, upstream.requests[0]?.rawHead ?? '');
+    expect((await ask(daemon.port, { method: 'GET', target: '/shutdown', ...bearer(token) })).status).toBe(200);
+    const exit = await daemon.waitForExit();
+    expect(exit.code).toBe(0);
+    expectNoPieceOf(token, exit.stderr + exit.stdout);
+  });
+
+  test('has 256 bits of a random generator, in characters of a bearer token, new at each start', async () => {
+    const tokens = (await Promise.all([issue(), issue(), issue()])).map(({ token }) => token);
+    expect(new Set(tokens).size).toBe(3);
+    for (const token of tokens) {
+      expect(token).toMatch(/^[A-Za-z0-9._~+/-]+=*$/);
+      // 43 characters of base64 or 64 of hex hold 256 bits.
+      expect(/^[0-9a-f]+$/.test(token) ? token.length * 4 : Math.floor(token.replace(/=+$/, '').length * 6)).toBeGreaterThanOrEqual(256);
+    }
+    // Chance alone gives two tokens 3 equal characters at the beginning once in 262,144 starts.
+    expect(new Set(tokens.map((token) => token.slice(0, 3))).size).toBe(3);
+  });
+
+  test('is of no use at another daemon', async () => {
+    const [one, other] = await Promise.all([issue(), issue()]);
+    expect((await ask(one.daemon.port, bearer(other.token))).status).toBe(401);
+  });
+
+  test('is not shown by any refusal', async () => {
+    const { daemon, token } = await issue();
+    for (const request of [{}, { method: 'GET' }, bearer('x'), { host: 'evil.example' }]) expectNoPieceOf(token, (await ask(daemon.port, request)).rawHead + (await ask(daemon.port, request)).text());
+    const response = await exchange(daemon.port, rawRequest(daemon.port, { target: '/', ...bearer(token) }));
+    expectNoPieceOf(token, response.rawHead + response.text());
+    await daemon.stop();
+    expectNoPieceOf(token, daemon.stderr);
+  });
+
+  test('is gone with the daemon', async () => {
+    const { daemon, file } = await issue();
+    expect((await daemon.stop()).code).toBe(0);
+    expect(existsSync(file)).toBe(false);
+  });
+});
+
+const modeOf = (file: string): number => statSync(file).mode & 0o7777;
+
+describe('a new file', () => {
+  test.for(['000', '022', '077', '777'])('is 0600 under umask %s', async (umask) => {
+    const { file } = await issue(undefined, { prefix: shell(`umask ${umask}`) });
+    expect(modeOf(file)).toBe(0o600);
+    expect(statSync(file).uid).toBe(process.getuid?.());
+  });
+});
+
+describe('a file that is there already', () => {
+  test('is used if it is 0600 and the daemon\'s user\'s', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    writeFileSync(file, 'stale', { mode: 0o600 });
+    const before = statSync(file).ino;
+    const { daemon, token } = await issue(file);
+    expect(statSync(file).ino).toBe(before);
+    expect(modeOf(file)).toBe(0o600);
+    expect((await ask(daemon.port, bearer(token))).status).not.toBe(401);
+  });
+
+  const unfit: Record<string, (file: string) => void> = {
+    ...Object.fromEntries(['644', '640', '604', '660', '666', '700', '400', '200', '601', '602', '610', '000'].map((mode): [string, (file: string) => void] => [`mode ${mode}`, (file) => {
+      writeFileSync(file, '');
+      chmodSync(file, Number.parseInt(mode, 8));
+    }])),
+    'a symbolic link to one that would do': (file) => {
+      writeFileSync(`${file}.target`, '', { mode: 0o600 });
+      symlinkSync(`${file}.target`, file);
+    },
+    'a dangling symbolic link': (file) => symlinkSync(`${file}.target`, file),
+    'one of two names': (file) => {
+      writeFileSync(`${file}.other`, '', { mode: 0o600 });
+      linkSync(`${file}.other`, file);
+    },
+    'a folder': (file) => mkdirSync(file),
+  };
+  test.for(Object.entries(unfit))('is refused: %s', async ([, make]) => {
+    const file = join(scratchFolder(), 'server-info.json');
+    make(file);
+    const exit = await runToExit({ args: ['--issue-token', '--server-info', file] });
+    expect(refusalOf(exit, 1)).toContain(file);
+    if (statSync(file, { throwIfNoEntry: false })?.isFile() === true) expect(readFileSync(file, 'utf8')).toBe('');
+    expect(existsSync(`${file}.target`) ? readFileSync(`${file}.target`, 'utf8') : '').toBe('');
+  });
+
+  test('is refused: another user\'s', async (context) => {
+    needs(context, 'root');
+    const file = join(scratchFolder(), 'server-info.json');
+    writeFileSync(file, 'theirs', { mode: 0o600 });
+    chownSync(file, nobody.uid, nobody.gid);
+    expect(refusalOf(await runToExit({ args: ['--issue-token', '--server-info', file] }), 1)).toContain(file);
+    expect(readFileSync(file, 'utf8')).toBe('theirs');
+  });
+
+  test('may have any mode where it holds no token', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    writeFileSync(file, '');
+    chmodSync(file, 0o666);
+    const daemon = await startDaemon({ args: ['--server-info', file] });
+    await vi.waitFor(() => expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`), { timeout: 5_000, interval: 5 });
+    expect(modeOf(file)).toBe(0o666);
+  });
+});
+
+describe('--server-info-owner', () => {
+  test.for([['a name', 'nobody'], ['a uid', String(nobody.uid)]])('gives a new file to a user by %s', async ([, user = ''], context) => {
+    needs(context, 'root');
+    const { file, token, daemon } = await issue(undefined, { args: ['--server-info-owner', user] });
+    expect({ mode: modeOf(file), uid: statSync(file).uid }).toEqual({ mode: 0o600, uid: nobody.uid });
+    expect((await ask(daemon.port, bearer(token))).status).not.toBe(401);
+  });
+
+  test('takes one that is there already and that user\'s', async (context) => {
+    needs(context, 'root');
+    const file = join(scratchFolder(), 'server-info.json');
+    writeFileSync(file, '', { mode: 0o600 });
+    chownSync(file, nobody.uid, nobody.gid);
+    await issue(file, { args: ['--server-info-owner', 'nobody'] });
+    expect({ mode: modeOf(file), uid: statSync(file).uid }).toEqual({ mode: 0o600, uid: nobody.uid });
+  });
+
+  test.for([['that user\'s, but readable by others', nobody.uid, 0o644], ['the daemon\'s own', 0, 0o600], ['a third user\'s', 2, 0o600]] as const)('refuses one that is %s', async ([, uid, mode], context) => {
+    needs(context, 'root');
+    const file = join(scratchFolder(), 'server-info.json');
+    writeFileSync(file, '');
+    chmodSync(file, mode);
+    chownSync(file, uid, uid);
+    expect(refusalOf(await runToExit({ args: ['--issue-token', '--server-info-owner', 'nobody', '--server-info', file] }), 1)).toContain(file);
+    expect(readFileSync(file, 'utf8')).toBe('');
+  });
+
+  test('that cannot be given ends the start, and leaves nothing behind', async (context) => {
+    needs(context, 'root and a checkout that nobody can read');
+    const folder = join(scratchFolder(), 'theirs');
+    mkdirSync(folder);
+    chownSync(folder, nobody.uid, nobody.gid);
+    const file = join(folder, 'server-info.json');
+    const exit = await runToExit({ args: ['--issue-token', '--server-info-owner', 'root', '--server-info', file], user: nobody });
+    expect(refusalOf(exit, 1)).toContain('--server-info');
+    expect(existsSync(file)).toBe(false);
+  });
+
+  test.for(['no-such-user', '-1', '4294967295', '4294967296', '0x0', '1e3', ' 0'])('refuses %j', async (user) => {
+    const exit = await runToExit({ args: ['--issue-token', `--server-info-owner=${user}`, '--server-info', join(scratchFolder(), 'x')] });
+    expect(refusalOf(exit, 2)).toContain('--server-info-owner');
+  });
+});
+
+describe('refused at start', () => {
+  test('--issue-token without a file for it', async () => {
+    expect(refusalOf(await runToExit({ args: ['--issue-token'] }), 2)).toContain('--server-info');
+  });
+
+  test('--issue-token beside --client-token-file', async () => {
+    const file = join(scratchFolder(), 'token');
+    writeFileSync(file, 'abc');
+    expect(refusalOf(await runToExit({ args: ['--issue-token', '--server-info', join(scratchFolder(), 'x'), '--client-token-file', file] }), 2)).toContain('--issue-token');
+  });
+});

@@ -1,0 +1,102 @@
+import { expect, test } from 'vitest';
+import { startDaemon, type Daemon } from '../support/daemon.ts';
+import { ask, connect, rawRequest, type RawClient } from '../support/raw-client.ts';
+import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
+
+const body = answer(200, '{}');
+
+async function start(limit: number): Promise<{ daemon: Daemon; upstream: Upstream }> {
+  const upstream = await startUpstream();
+  const daemon = await startDaemon({ args: [...upstream.args, '--max-connections', String(limit)] });
+  return { daemon, upstream };
+}
+
+/** Connections that were accepted, in their order: each was answered once. */
+async function accepted(daemon: Daemon, count: number): Promise<RawClient[]> {
+  const clients: RawClient[] = [];
+  for (let index = 0; index < count; index++) {
+    const client = await connect(daemon.port);
+    await client.send(rawRequest(daemon.port, { method: 'GET' }));
+    expect((await client.response()).status).toBe(403);
+    clients.push(client);
+  }
+  return clients;
+}
+
+/** Whether each still answers. */
+async function alive(daemon: Daemon, clients: readonly RawClient[]): Promise<boolean[]> {
+  return Promise.all(clients.map(async (client) => {
+    await client.send(rawRequest(daemon.port, { method: 'GET' }));
+    return client.response().then(() => true, () => false);
+  }));
+}
+
+test('the oldest that asks for nothing makes room', async () => {
+  const { daemon } = await start(3);
+  const old = await accepted(daemon, 3);
+  await accepted(daemon, 1);
+  expect(await alive(daemon, old)).toEqual([false, true, true]);
+  await accepted(daemon, 1);
+  expect(await alive(daemon, old)).toEqual([false, false, true]);
+});
+
+test('half a head does not hold a place', async () => {
+  const { daemon } = await start(2);
+  const slow = await connect(daemon.port);
+  await slow.send('POST /v1/responses HTTP/1.1\r\nX: ');
+  const [other] = await accepted(daemon, 2);
+  await slow.waitForClose();
+  expect(other?.ending).toBe(undefined);
+});
+
+test('a refused upload that goes on does not hold a place', async () => {
+  const { daemon } = await start(2);
+  const uploader = await connect(daemon.port);
+  await uploader.send(`POST /v1/models HTTP/1.1\r\nHost: 127.0.0.1:${daemon.port}\r\nContent-Length: 1000000\r\n\r\nx`);
+  expect((await uploader.response()).status).toBe(403);
+  const others = await accepted(daemon, 2);
+  await uploader.waitForClose(1_500);
+  expect(await alive(daemon, others)).toEqual([true, true]);
+});
+
+test('one with an admitted request is kept', async () => {
+  const { daemon, upstream } = await start(3);
+  const [waiting, uploading, idle] = await accepted(daemon, 3);
+  if (waiting === undefined || uploading === undefined || idle === undefined) expect.fail('three were opened');
+  await waiting.send(rawRequest(daemon.port));
+  const request = await upstream.nextRequest();
+  await uploading.send(`POST /v1/responses HTTP/1.1\r\nHost: 127.0.0.1:${daemon.port}\r\nContent-Length: 10\r\n\r\nx`);
+  const upload = await upstream.nextRequest();
+  await accepted(daemon, 1);
+  await idle.waitForClose();
+  expect([waiting.ending, uploading.ending]).toEqual([undefined, undefined]);
+  await request.reply(body);
+  expect((await waiting.response()).status).toBe(200);
+  await uploading.send('x'.repeat(9));
+  await upload.complete();
+  await upload.reply(body);
+  expect((await uploading.response()).status).toBe(200);
+});
+
+test('where all are busy the newest goes, and there is room again when one is done', async () => {
+  const { daemon, upstream } = await start(2);
+  const busy = await accepted(daemon, 2);
+  for (const client of busy) await client.send(rawRequest(daemon.port));
+  const requests = [await upstream.nextRequest(), await upstream.nextRequest()];
+  for (let count = 0; count < 5; count++) {
+    const late = await connect(daemon.port);
+    await late.send(rawRequest(daemon.port));
+    await late.waitForClose();
+  }
+  expect(upstream.requests).toHaveLength(2);
+  for (const request of requests) await request.reply(body);
+  for (const client of busy) expect((await client.response()).status).toBe(200);
+  upstream.answerWith(body);
+  expect((await ask(daemon.port)).status).toBe(200);
+});
+
+test('the limit counts what is open, not what was', async () => {
+  const { daemon, upstream } = await start(1);
+  upstream.answerWith(body);
+  for (let count = 0; count < 20; count++) expect((await ask(daemon.port)).status).toBe(200);
+});

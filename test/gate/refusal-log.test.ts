@@ -1,0 +1,89 @@
+import { expect, test } from 'vitest';
+import { startDaemon, type Daemon } from '../support/daemon.ts';
+import { ask, connect, exchange, rawRequest, type RawRequest } from '../support/raw-client.ts';
+import { startUpstream } from '../support/upstream.ts';
+
+/** A line that a daemon writes of a refusal may not be longer. The longest piece of a stranger's text in it is 200 characters. */
+const maxLineLength = 400;
+
+async function start(): Promise<Daemon> {
+  const upstream = await startUpstream();
+  return startDaemon({ args: [...upstream.args, '--http-shutdown'] });
+}
+
+function refusals(stderr: string): string[] {
+  return stderr.split('\n').filter((line) => line.includes('refused'));
+}
+
+/** How many refusals the lines tell of: one each, or the sum of what they count. */
+function told(lines: readonly string[]): number {
+  return lines.reduce((sum, line) => {
+    const counts = [...line.matchAll(/\b(\d+) [a-z_]+/g)].map(([, count]) => Number(count));
+    return sum + (line.includes('refused more') ? counts.reduce((total, count) => total + count, 0) : 1);
+  }, 0);
+}
+
+test('the first refusal is told at once, the second not', async () => {
+  const daemon = await start();
+  await ask(daemon.port, { method: 'GET', target: '/first' });
+  await daemon.waitForStderr(/refused.*\/first/, 900);
+  await ask(daemon.port, { method: 'GET', target: '/second' });
+  await daemon.waitForStderr(/refused more.*\b1\b/, 3_000);
+  expect(daemon.stderr).not.toContain('/second');
+  expect(refusals(daemon.stderr)).toHaveLength(2);
+});
+
+test('10,000 refusals of all kinds make a few lines, which tell of all of them', async () => {
+  const daemon = await start();
+  const since = performance.now();
+  const kept: RawRequest[] = [{ method: 'GET' }, { target: '/v1/models' }, { host: 'evil.example' }, { headers: [['Origin', 'null']] }, { method: 'OPTIONS', target: '*' }];
+  const closing = ['\r\nx\r\n\r\n', `POST / HTTP/1.1\r\nHost: 127.0.0.1:${daemon.port}\r\nTransfer-Encoding: x\r\n\r\n`, `POST / HTTP/1.1\r\nX: ${'y'.repeat(70_000)}`];
+  await Promise.all(Array.from({ length: 4 }, async (_, number) => {
+    for (let batch = 0; batch < 60; batch++) {
+      const client = await connect(daemon.port);
+      await client.send(Buffer.concat(Array.from({ length: 40 }, (__, count) => rawRequest(daemon.port, { ...kept[count % kept.length], target: `/${number}/${batch}/${count}` }))));
+      await client.until(() => client.text.split('HTTP/1.1 403').length > 40, '40 refusals');
+      client.close();
+    }
+    for (let count = 0; count < 100; count++) await exchange(daemon.port, closing[count % closing.length] ?? '');
+  }));
+  const { code, stderr } = await daemon.stop();
+  const seconds = Math.ceil((performance.now() - since) / 1_000);
+  expect(code).toBe(0);
+  const lines = refusals(stderr);
+  // One for each of a few kinds, one a second, and one at the end.
+  expect(lines.length).toBeLessThanOrEqual(10 + seconds + 1);
+  expect(lines.filter((line) => line.includes('refused more')).length).toBeLessThanOrEqual(seconds + 1);
+  expect(stderr.length).toBeLessThan(20_000);
+  expect(told(lines)).toBe(10_000);
+}, 30_000);
+
+test('a stranger\'s text is escaped and cut', async () => {
+  const texts = ['/\x1b[2J\x1b[31mred', '/\xff\xfe', '/\xe2\x80\xae', '/"quoted"\\', `/${'a'.repeat(60_000)}`, '/\x7f', '/\x9b31m', '/$(reboot)`reboot`', '/%0a%1b[31m', '/\xc2\x85x', '/…', '/<script>'];
+  // The first refusal of its kind shows what was asked for, so each daemon has a text for each kind.
+  for (let first = 0; first < texts.length; first += 4) {
+    const daemon = await start();
+    const target = (index: number): string => Buffer.from(texts[first + index] ?? '', 'latin1').toString('latin1');
+    await exchange(daemon.port, rawRequest(daemon.port, { target: target(0), headers: [['Authorization', target(0)]] }));
+    await exchange(daemon.port, rawRequest(daemon.port, { target: target(1), host: target(1) }));
+    await exchange(daemon.port, rawRequest(daemon.port, { target: target(2), headers: [['Origin', target(2)]] }));
+    await exchange(daemon.port, rawRequest(daemon.port, { target: target(3), headers: [['Transfer-Encoding', target(3)]] }));
+    const { stderr } = await daemon.stop();
+    expect(stderr).toMatch(/^(responses-api-proxy(:| listening).*\n)+$/);
+    expect(stderr).toMatch(/^[\n\x20-\x7e…]*$/);
+    const lines = refusals(stderr);
+    expect(lines.length).toBeGreaterThan(0);
+    for (const line of lines) expect(line.length).toBeLessThan(maxLineLength);
+  }
+});
+
+test('a stranger\'s bytes cannot make a line of their own', async () => {
+  const daemon = await start();
+  for (const text of ['/\nresponses-api-proxy: forged', '/\rresponses-api-proxy: forged', '/\r\nresponses-api-proxy: forged', '/\0responses-api-proxy: forged', '/\u0085responses-api-proxy: forged']) {
+    await exchange(daemon.port, rawRequest(daemon.port, { method: 'GET', target: text }));
+    await exchange(daemon.port, rawRequest(daemon.port, { method: text }));
+  }
+  const { stderr } = await daemon.stop();
+  expect(stderr).not.toMatch(/^responses-api-proxy: forged/m);
+  expect(stderr).toMatch(/^(responses-api-proxy(:| listening).*\n)+$/);
+});

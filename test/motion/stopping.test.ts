@@ -1,0 +1,173 @@
+import { expect, test } from 'vitest';
+import { chunk } from '../support/http-bytes.ts';
+import { asking, startBoth, uploadHead, type Proxied } from '../support/proxied.ts';
+import { connect, rawRequest, type RawClient } from '../support/raw-client.ts';
+import { answer, streamHead } from '../support/upstream.ts';
+
+/** No grace period of any kind fits in here, only a busy machine. */
+const soonMs = 1_000;
+
+async function timeToEnd({ daemon }: Proxied): Promise<number> {
+  const before = performance.now();
+  daemon.signal('SIGTERM');
+  expect(await daemon.waitForExit(15_000)).toMatchObject({ code: 0, signal: null });
+  return performance.now() - before;
+}
+
+/** Asks it to stop, and resolves once it has heard: it takes no new connection then. */
+async function stopped({ daemon }: Proxied): Promise<void> {
+  daemon.signal('SIGTERM');
+  await expect.poll(() => connect(daemon.port).then(() => false, () => true), { timeout: 5_000, interval: 10 }).toBe(true);
+}
+
+/** A client that keeps its connection after an answer, and never closes its side. */
+async function kept(both: Proxied): Promise<RawClient> {
+  const { client, request } = await asking(both);
+  await request.reply(answer(200, '{}'));
+  await client.response();
+  return client;
+}
+
+test('connections that were kept are told to close', async () => {
+  const both = await startBoth();
+  const client = await kept(both);
+  both.daemon.signal('SIGTERM');
+  expect(await client.waitForClose()).toBe('end');
+  await both.daemon.waitForExit();
+});
+
+test('while an answer still runs, they are closed too, or their next request is told', async () => {
+  const both = await startBoth();
+  const client = await kept(both);
+  const running = await asking(both);
+  await stopped(both);
+  await client.send(rawRequest(both.daemon.port, { body: 'late' }));
+  const response = await client.response().catch(() => undefined);
+  if (response !== undefined) {
+    expect(response.status).toBe(503);
+    expect(response.values('connection')).toEqual(['close']);
+  }
+  expect(await client.waitForClose()).not.toBe('local');
+  expect(both.daemon.exit).toBe(undefined);
+  await running.request.reply(answer(200, 'whole'));
+  expect((await running.client.response()).text()).toBe('whole');
+  await both.daemon.waitForExit();
+  expect(both.upstream.requests.map(({ body }) => body.toString())).not.toContain('late');
+});
+
+test('kept connections whose clients never close their side do not delay the end', async () => {
+  const both = await startBoth();
+  for (let count = 0; count < 3; count++) await kept(both);
+  expect(await timeToEnd(both)).toBeLessThan(soonMs);
+});
+
+test('neither do connections that never became a request', async () => {
+  const both = await startBoth();
+  await connect(both.daemon.port);
+  await (await connect(both.daemon.port)).send('POST /v1/resp');
+  await (await connect(both.daemon.port)).send(`POST /v1/responses HTTP/1.1\r\nHost: 127.0.0.1:${both.daemon.port}\r\n`);
+  // The daemon has read all of it once a later client has its answer.
+  await kept(both);
+  expect(await timeToEnd(both)).toBeLessThan(soonMs);
+});
+
+test('nor clients that have ended their own side', async () => {
+  const both = await startBoth();
+  const client = await kept(both);
+  client.halfClose();
+  const silent = await connect(both.daemon.port);
+  silent.halfClose();
+  expect(await timeToEnd(both)).toBeLessThan(soonMs);
+});
+
+test('nor connections to the upstream that lie idle', async () => {
+  const both = await startBoth();
+  await Promise.all([kept(both), kept(both), kept(both)]);
+  expect(both.upstream.openConnections.length).toBeGreaterThan(0);
+  expect(await timeToEnd(both)).toBeLessThan(soonMs);
+  expect(both.upstream.openConnections).toHaveLength(0);
+});
+
+test('an answer whose head comes after the stop says Connection: close, arrives whole, and its connection ends', async () => {
+  const both = await startBoth();
+  const { client, request } = await asking(both);
+  await stopped(both);
+  await request.reply(streamHead());
+  await client.waitFor('\r\n\r\n');
+  await request.reply(Buffer.concat([chunk('whole'), Buffer.from('0\r\n\r\n')]));
+  const response = await client.response();
+  expect(response.values('connection')).toEqual(['close']);
+  expect(response.text()).toBe('whole');
+  expect(response.complete).toBe(true);
+  expect(await client.waitForClose()).toBe('end');
+  expect((await both.daemon.waitForExit()).code).toBe(0);
+});
+
+test('an answer that had begun arrives whole, and the daemon ends with it', async () => {
+  const both = await startBoth();
+  const { client, request } = await asking(both);
+  await request.reply(streamHead());
+  await request.reply(chunk('one,'));
+  await client.waitFor('one,');
+  await stopped(both);
+  for (let count = 0; count < 5; count++) {
+    await request.reply(chunk(`${count},`));
+    await client.waitFor(`${count},`);
+  }
+  await request.reply('0\r\n\r\n');
+  const response = await client.response();
+  expect(response.text()).toBe('one,0,1,2,3,4,');
+  expect(response.complete).toBe(true);
+  const before = performance.now();
+  expect((await both.daemon.waitForExit()).code).toBe(0);
+  expect(performance.now() - before).toBeLessThan(soonMs);
+});
+
+test('an upload that runs is finished, and answered', async () => {
+  const both = await startBoth();
+  const client = await connect(both.daemon.port);
+  await client.send(uploadHead(both.daemon.port, 'Transfer-Encoding: chunked'));
+  await client.send(chunk('first,'));
+  const request = await both.nextRequest();
+  await stopped(both);
+  await client.send(Buffer.concat([chunk('second'), Buffer.from('0\r\n\r\n')]));
+  expect((await request.complete()).body.toString()).toBe('first,second');
+  await request.reply(answer(200, 'whole'));
+  expect((await client.response()).text()).toBe('whole');
+  expect((await both.daemon.waitForExit()).code).toBe(0);
+});
+
+test('requests that had arrived behind a running one are answered too, or visibly not', async () => {
+  const both = await startBoth();
+  const client = await connect(both.daemon.port);
+  await client.send(Buffer.concat([rawRequest(both.daemon.port, { body: 'one' }), rawRequest(both.daemon.port, { body: 'two' })]));
+  const first = await (await both.nextRequest()).complete();
+  await stopped(both);
+  await first.reply(answer(200, 're: one'));
+  both.upstream.answerWith(answer(200, 're: two'));
+  const response = await client.response();
+  expect(response.text()).toBe('re: one');
+  if (response.values('connection').includes('close')) expect(both.upstream.requests).toHaveLength(1);
+  else expect((await client.response()).text()).toBe('re: two');
+  expect((await both.daemon.waitForExit()).code).toBe(0);
+});
+
+test('a client that does not read its answer holds the end up no longer than --shutdown-timeout', async () => {
+  const both = await startBoth({ args: ['--shutdown-timeout', '1'] });
+  const { client, request } = await asking(both);
+  client.pause();
+  await request.reply('HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n');
+  void request.reply(Buffer.alloc(50_000_000));
+  const taken = await timeToEnd(both);
+  expect(taken).toBeGreaterThan(900);
+  expect(taken).toBeLessThan(1_000 + 2 * soonMs);
+});
+
+test('the upstream\'s request is cancelled when the time is up', async () => {
+  const both = await startBoth({ args: ['--shutdown-timeout', '0.2'] });
+  const { client, request } = await asking(both);
+  both.daemon.signal('SIGTERM');
+  expect(await request.connection.closed()).not.toBe('local');
+  expect(await client.waitForClose()).not.toBe('local');
+  expect((await both.daemon.waitForExit()).code).toBe(0);
+});

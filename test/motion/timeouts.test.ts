@@ -1,0 +1,190 @@
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import net from 'node:net';
+import { describe, expect, test } from 'vitest';
+import { caFile } from '../support/certificates.ts';
+import { cleanUp } from '../support/cleanup.ts';
+import { startDaemon } from '../support/daemon.ts';
+import { envelopeOf } from '../support/envelope.ts';
+import { chunk } from '../support/http-bytes.ts';
+import { mebibyte } from '../support/process-facts.ts';
+import { asking, startBoth, uploadHead } from '../support/proxied.ts';
+import { ask, connect, type RawResponse } from '../support/raw-client.ts';
+import { startRelay } from '../support/relay.ts';
+import { answer, startUpstream, streamHead } from '../support/upstream.ts';
+
+/** What the flags are set to here, in seconds. */
+const limit = '0.3';
+
+/** Longer than that, in milliseconds, without doubt. */
+const longerMs = 900;
+
+/** undici looks at some of its timers twice a second only, and the machine may be busy. */
+const lateMs = 3_000;
+
+async function expectTimeout(answered: Promise<RawResponse>, host: string, daemon: { stderr: string }): Promise<void> {
+  const before = performance.now();
+  const response = await answered;
+  expect(performance.now() - before).toBeGreaterThan(250);
+  expect(performance.now() - before).toBeLessThan(lateMs);
+  expect(response.status).toBe(504);
+  expect(envelopeOf(response).code).toBe('upstream_timeout');
+  const lines = daemon.stderr.split('\n').filter((line) => line.includes('upstream_timeout'));
+  expect(lines).toHaveLength(1);
+  expect(lines[0]).toContain(host);
+}
+
+/** A port whose connections are never accepted: its queue is full, so that one more gets no answer at all. */
+async function blackHole(): Promise<number> {
+  const program = `const s = require('net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 0 }, () => {
+    require('fs').writeSync(1, s.address().port + '\\n');
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  });`;
+  const child = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = new Promise((resolve) => child.once('close', resolve));
+  cleanUp(() => {
+    child.kill('SIGKILL');
+    return ended;
+  });
+  const port = await new Promise<number>((resolve) => createInterface({ input: child.stdout }).once('line', (line) => resolve(Number(line))));
+  for (;;) {
+    const filler = net.connect({ port, host: '127.0.0.1' });
+    cleanUp(() => filler.destroy());
+    const connected = await new Promise((resolve) => {
+      filler.once('connect', () => resolve(true)).once('error', () => resolve(false));
+      setTimeout(resolve, 200, false);
+    });
+    if (connected !== true) return port;
+  }
+}
+
+describe('--connect-timeout', () => {
+  test('a TCP connection that is never accepted', async () => {
+    const port = await blackHole();
+    const daemon = await startDaemon({ args: ['--upstream-url', `https://127.0.0.1:${port}/v1/responses`, '--connect-timeout', limit] });
+    await expectTimeout(ask(daemon.port), `127.0.0.1:${port}`, daemon);
+  });
+
+  test('a TLS handshake that does not go on', async () => {
+    const relay = await startRelay(1, { holds: true });
+    const daemon = await startDaemon({ args: ['--upstream-url', `https://localhost:${relay.port}/v1/responses`, '--upstream-ca', caFile(), '--connect-timeout', limit] });
+    await expectTimeout(ask(daemon.port), `localhost:${relay.port}`, daemon);
+    await relay.until(() => relay.connections[0]?.ended === true, 'the connection to be given up');
+  });
+
+  test('does not limit an answer', async () => {
+    const both = await startBoth({ args: ['--connect-timeout', limit] });
+    const { client, request } = await asking(both);
+    await new Promise((resolve) => setTimeout(resolve, longerMs));
+    await request.reply(answer(200, 'late'));
+    expect((await client.response()).text()).toBe('late');
+  });
+});
+
+describe('--response-timeout', () => {
+  test('an upstream that does not answer', async () => {
+    const both = await startBoth({ args: ['--response-timeout', limit] });
+    const { client, request } = await asking(both);
+    await expectTimeout(client.response(), `localhost:${both.upstream.port}`, both.daemon);
+    expect(await request.connection.closed()).not.toBe('local');
+    expect(both.upstream.requests).toHaveLength(1);
+  });
+
+  test('an upstream that begins its head and does not end it', async () => {
+    const both = await startBoth({ args: ['--response-timeout', limit] });
+    const { client, request } = await asking(both);
+    await request.reply('HTTP/1.1 200 OK\r\nx-a: 1');
+    await expectTimeout(client.response(), `localhost:${both.upstream.port}`, both.daemon);
+  });
+
+  test('an upstream that stops reading the upload', async () => {
+    const both = await startBoth({ args: ['--response-timeout', limit] });
+    const client = await connect(both.daemon.port);
+    await client.send(uploadHead(both.daemon.port, `Content-Length: ${64 * mebibyte}`));
+    await client.send('first');
+    const request = await both.nextRequest();
+    request.connection.pause();
+    void client.send(Buffer.alloc(32 * mebibyte));
+    await expectTimeout(client.response(), `localhost:${both.upstream.port}`, both.daemon);
+  });
+
+  test('does not limit the upload, nor the answer once it has begun', async () => {
+    const both = await startBoth({ args: ['--response-timeout', limit] });
+    const client = await connect(both.daemon.port);
+    await client.send(uploadHead(both.daemon.port, 'Content-Length: 10'));
+    await client.send('01234');
+    const request = await both.nextRequest();
+    await new Promise((resolve) => setTimeout(resolve, longerMs));
+    await client.send('56789');
+    await request.complete();
+    await request.reply(streamHead());
+    await client.waitFor('\r\n\r\n');
+    await new Promise((resolve) => setTimeout(resolve, longerMs));
+    await request.reply(Buffer.concat([chunk('late'), Buffer.from('0\r\n\r\n')]));
+    expect((await client.response()).text()).toBe('late');
+  });
+});
+
+describe('--idle-timeout', () => {
+  test('an upstream that falls silent in the middle: the answer breaks', async () => {
+    const both = await startBoth({ args: ['--idle-timeout', limit] });
+    const { client, request } = await asking(both);
+    await request.reply(streamHead());
+    await request.reply(chunk('data: one\n\n'));
+    await client.waitFor('data: one');
+    const before = performance.now();
+    expect(await client.waitForClose()).not.toBe('local');
+    expect(performance.now() - before).toBeGreaterThan(250);
+    expect(performance.now() - before).toBeLessThan(lateMs);
+    expect((await client.response()).complete).toBe(false);
+    await both.daemon.waitForStderr(new RegExp(`cut: .*localhost:${both.upstream.port}.*timeout`, 'i'));
+  });
+
+  test('does not limit the wait for the head, nor an answer that goes on', async () => {
+    const both = await startBoth({ args: ['--idle-timeout', limit] });
+    const { client, request } = await asking(both);
+    await new Promise((resolve) => setTimeout(resolve, longerMs));
+    await request.reply(streamHead());
+    for (let count = 0; count < 8; count++) {
+      await request.reply(chunk(`data: ${count}\n\n`));
+      await new Promise((resolve) => setTimeout(resolve, 150));
+    }
+    await request.reply('0\r\n\r\n');
+    expect((await client.response()).complete).toBe(true);
+  });
+
+  test('does not count a silence that is the client\'s, who does not read', async () => {
+    const both = await startBoth({ args: ['--idle-timeout', limit] });
+    const length = 16 * mebibyte;
+    const { client, request } = await asking(both);
+    client.pause();
+    const sent = request.reply(answer(200, Buffer.alloc(length, 'x')));
+    await new Promise((resolve) => setTimeout(resolve, longerMs));
+    client.resume();
+    await sent;
+    await client.waitForBytes(length);
+    expect((await client.response()).body.length).toBe(length);
+  });
+});
+
+test('0 means none: silence is not limited, neither before the head nor between bytes', async () => {
+  const both = await startBoth({ args: ['--connect-timeout', '0', '--response-timeout', '0', '--idle-timeout', '0'] });
+  const { client, request } = await asking(both);
+  await new Promise((resolve) => setTimeout(resolve, longerMs));
+  await request.reply(streamHead());
+  await client.waitFor('\r\n\r\n');
+  await new Promise((resolve) => setTimeout(resolve, longerMs));
+  await request.reply(Buffer.concat([chunk('late'), Buffer.from('0\r\n\r\n')]));
+  expect((await client.response()).text()).toBe('late');
+});
+
+test('--connect-timeout 0 waits as long as the handshake takes', async () => {
+  const upstream = await startUpstream({ answer: answer(200, 'served') });
+  const relay = await startRelay(upstream.port, { holds: true });
+  const daemon = await startDaemon({ args: ['--upstream-url', `https://localhost:${relay.port}/v1/responses`, '--upstream-ca', caFile(), '--connect-timeout', '0'] });
+  const asked = ask(daemon.port);
+  await relay.nextConnection();
+  await new Promise((resolve) => setTimeout(resolve, longerMs));
+  relay.release();
+  expect((await asked).text()).toBe('served');
+});

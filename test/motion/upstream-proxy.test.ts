@@ -1,0 +1,222 @@
+import { describe, expect, test } from 'vitest';
+import { environmentProxy } from '../../src/proxy/environment-proxy.ts';
+import { caFile } from '../support/certificates.ts';
+import { startCorporateProxy, type CorporateProxy } from '../support/corporate-proxy.ts';
+import { startDaemon } from '../support/daemon.ts';
+import { envelopeOf } from '../support/envelope.ts';
+import { chunk } from '../support/http-bytes.ts';
+import { expectNoPieceOf, expectNoStack } from '../support/messages.ts';
+import { ask, connect, rawRequest } from '../support/raw-client.ts';
+import { answer, freePort, startUpstream, streamHead, type Upstream } from '../support/upstream.ts';
+
+/** A name that only the proxy knows. The identity 'wrongHost' is for it. */
+const name = 'elsewhere.example';
+
+interface Beyond {
+  readonly upstream: Upstream;
+  readonly proxy: CorporateProxy;
+  /** Leads to the upstream, if one goes through the proxy. */
+  readonly args: readonly string[];
+}
+
+/** An upstream that can only be reached through a proxy. */
+async function beyond(proxyOptions: Parameters<typeof startCorporateProxy>[0] = {}): Promise<Beyond> {
+  const upstream = await startUpstream({ tls: 'wrongHost', answer: answer(200, 'reached') });
+  const proxy = await startCorporateProxy({ map: { [`${name}:${upstream.port}`]: upstream.port }, ...proxyOptions });
+  return { upstream, proxy, args: ['--upstream-url', `https://${name}:${upstream.port}/v1/responses`, '--upstream-ca', caFile()] };
+}
+
+describe('--upstream-proxy', () => {
+  test('CONNECT to the upstream, TLS end to end, and nothing of the request in the proxy\'s hands', async () => {
+    const { upstream, proxy, args } = await beyond();
+    const daemon = await startDaemon({ args: [...args, '--upstream-proxy', proxy.url] });
+    const client = await connect(daemon.port);
+    for (let count = 0; count < 3; count++) {
+      await client.send(rawRequest(daemon.port, { body: 'for the upstream alone' }));
+      expect((await client.response()).text()).toBe('reached');
+    }
+    expect(upstream.connections).toHaveLength(1);
+    expect(upstream.connections[0]?.tls?.servername).toBe(name);
+    expect(upstream.requests[0]?.values('authorization')).toEqual([`Bearer ${daemon.key}`]);
+    expect(upstream.requests[0]?.values('host')).toEqual([`${name}:${upstream.port}`]);
+    expect(upstream.requests[0]?.headers.filter(([field]) => /^proxy-/i.test(field))).toEqual([]);
+    expect(proxy.requests).toHaveLength(1);
+    expect(proxy.requests[0]).toMatch(new RegExp(`^CONNECT ${name}:${upstream.port} HTTP/1\\.1\r\n`));
+    expect(proxy.requests[0]).toMatch(new RegExp(`\r\nHost: ${name}:${upstream.port}\r\n`, 'i'));
+    expect(proxy.requests[0]).not.toMatch(/authorization/i);
+    await daemon.stop();
+    await proxy.until(() => proxy.through.length > 100, 'what went through the tunnel');
+    expectNoPieceOf(daemon.key, proxy.requests.join('') + proxy.through);
+    expect(proxy.through).not.toContain('upstream alone');
+  });
+
+  test('the credentials in its URL, decoded, are the proxy\'s alone', async () => {
+    const credentials = 'j\u00f6rg@corp:p:a/s%s w\u00f6rd';
+    const { upstream, proxy, args } = await beyond({ credentials });
+    const [user = '', ...password] = credentials.split(':');
+    const url = `http://${encodeURIComponent(user)}:${encodeURIComponent(password.join(':'))}@127.0.0.1:${proxy.port}`;
+    const daemon = await startDaemon({ args: [...args, '--upstream-proxy', url] });
+    expect((await ask(daemon.port, { headers: [['Proxy-Authorization', 'Basic Y2xpZW50']] })).text()).toBe('reached');
+    expect(proxy.requests[0]).toMatch(/\r\nProxy-Authorization: Basic \S+\r\n/i);
+    expect(upstream.requests[0]?.rawHead).not.toMatch(/proxy-/i);
+    expect(daemon.stderr).not.toContain('p%3Aa');
+  });
+
+  test('streams, and breaks with the upstream, as without it', async () => {
+    const { upstream, proxy, args } = await beyond();
+    upstream.answerWith(() => {});
+    const daemon = await startDaemon({ args: [...args, '--upstream-proxy', proxy.url] });
+    const client = await connect(daemon.port);
+    await client.send(rawRequest(daemon.port));
+    const request = await upstream.nextRequest();
+    await request.reply(streamHead());
+    for (let count = 0; count < 5; count++) {
+      await request.reply(chunk(`data: ${count}\n\n`));
+      await client.waitFor(`data: ${count}\n\n`);
+    }
+    request.connection.close();
+    expect(await client.waitForClose()).not.toBe('local');
+    expect((await client.response()).complete).toBe(false);
+    const leaving = await connect(daemon.port);
+    await leaving.send(rawRequest(daemon.port));
+    const abandoned = await upstream.nextRequest();
+    leaving.close();
+    expect(await abandoned.connection.closed()).not.toBe('local');
+  });
+
+  test('the upstream still has to prove who it is', async () => {
+    const upstream = await startUpstream({ tls: 'good', answer: answer(200, 'never') });
+    const proxy = await startCorporateProxy({ map: { [`${name}:${upstream.port}`]: upstream.port } });
+    const daemon = await startDaemon({ args: ['--upstream-url', `https://${name}:${upstream.port}/v1/responses`, '--upstream-ca', caFile(), '--upstream-proxy', proxy.url] });
+    const response = await ask(daemon.port);
+    expect(response.status).toBe(502);
+    expect(envelopeOf(response).code).toBe('upstream_tls');
+    expect(upstream.receivedBytes).toBe(0);
+  });
+
+  test('sessions are resumed and idle connections replaced through it', async () => {
+    const { upstream, proxy, args } = await beyond();
+    const daemon = await startDaemon({ args: [...args, '--upstream-proxy', proxy.url] });
+    for (let count = 0; count < 10; count++) {
+      expect((await ask(daemon.port)).text()).toBe('reached');
+      const { connection } = await upstream.nextRequest();
+      connection.close();
+      await proxy.until(() => proxy.closed === count + 1, 'the tunnel to close');
+    }
+    expect(upstream.requests).toHaveLength(10);
+    expect(upstream.sessionsReused).toBe(9);
+  });
+
+  test('a proxy that speaks HTTP/1.0, or sends headers along, is understood', async () => {
+    for (const answered of ['HTTP/1.0 200 OK\r\n\r\n', 'HTTP/1.1 200 OK\r\nVia: 1.1 corp\r\nContent-Length: 0\r\n\r\n', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', 'HTTP/1.1 299 Fine\r\n\r\n']) {
+      const { proxy, args } = await beyond({ answer: answered });
+      const daemon = await startDaemon({ args: [...args, '--upstream-proxy', proxy.url] });
+      expect((await ask(daemon.port)).text(), answered).toBe('reached');
+    }
+  });
+
+  test('also to a loopback upstream, where the flag says so', async () => {
+    const upstream = await startUpstream({ answer: answer(200, 'reached') });
+    const proxy = await startCorporateProxy();
+    const daemon = await startDaemon({ args: [...upstream.args, '--upstream-proxy', proxy.url] });
+    expect((await ask(daemon.port)).text()).toBe('reached');
+    expect(proxy.requests).toHaveLength(1);
+  });
+});
+
+describe('a proxy that does not let through', () => {
+  const failures: ReadonlyArray<readonly [string, Parameters<typeof startCorporateProxy>[0], number, string, RegExp]> = [
+    ['wants credentials', { credentials: 'a:b' }, 502, 'upstream_unreachable', /407/],
+    ['refuses with 403', { mode: 'refuse', answer: 'HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nsecret' }, 502, 'upstream_unreachable', /403/],
+    ['cannot reach it either', { mode: 'refuse', answer: 'HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n' }, 502, 'upstream_unreachable', /502/],
+    ['redirects', { mode: 'refuse', answer: 'HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/login\r\nContent-Length: 0\r\n\r\n' }, 502, 'upstream_unreachable', /302/],
+    ['talks garbage', { mode: 'refuse', answer: 'SSH-2.0-OpenSSH\r\n\r\n' }, 502, 'upstream_(unreachable|protocol)', /127\.0\.0\.1/],
+    ['resets', { mode: 'cut' }, 502, 'upstream_unreachable', /ECONNRESET|closed/],
+    ['cuts during the handshake', { mode: 'cut tunnel' }, 502, 'upstream_unreachable', /ECONNRESET|closed|disconnected/],
+    ['hangs', { mode: 'hang' }, 504, 'upstream_timeout', /timeout/i],
+  ];
+
+  test.for(failures)('%s', async ([, options, status, code, cause]) => {
+    const { upstream, proxy, args } = await beyond(options);
+    const daemon = await startDaemon({ args: [...args, '--upstream-proxy', `http://user:pa55word@127.0.0.1:${proxy.port}`, '--connect-timeout', '0.5'] });
+    const told = daemon.stderr.length;
+    const response = await ask(daemon.port);
+    expect(response.status).toBe(status);
+    expect(envelopeOf(response).code).toMatch(new RegExp(`^${code}$`));
+    const line = await daemon.waitForStderr(new RegExp(`^[^]{${told}}([^\n]*)\n`));
+    expect(line[1]).toMatch(cause);
+    expectNoStack(line[1] ?? '');
+    expect(daemon.stderr).not.toContain('pa55word');
+    expect(response.text()).not.toContain('pa55word');
+    expect(upstream.receivedBytes).toBe(0);
+    await proxy.until(() => proxy.closed === proxy.requests.length, 'the connection to the proxy to close');
+  });
+
+  test('is not there', async () => {
+    const port = await freePort();
+    const daemon = await startDaemon({ args: ['--upstream-url', `https://${name}/v1/responses`, '--upstream-proxy', `http://127.0.0.1:${port}`] });
+    const response = await ask(daemon.port);
+    expect(response.status).toBe(502);
+    expect(envelopeOf(response).code).toBe('upstream_unreachable');
+    expect(daemon.stderr).toMatch(/ECONNREFUSED/);
+  });
+});
+
+describe('the environment', () => {
+  for (const variable of ['HTTPS_PROXY', 'https_proxy']) {
+    test(`${variable} names the proxy`, async () => {
+      const { proxy, args } = await beyond();
+      const daemon = await startDaemon({ args, env: { [variable]: proxy.url } });
+      expect((await ask(daemon.port)).text()).toBe('reached');
+      expect(proxy.requests).toHaveLength(1);
+    });
+  }
+
+  test('other variables do not', async () => {
+    const { proxy, args } = await beyond();
+    const daemon = await startDaemon({ args, env: { HTTP_PROXY: proxy.url, http_proxy: proxy.url, ALL_PROXY: proxy.url, all_proxy: proxy.url } });
+    expect((await ask(daemon.port)).status).toBe(502);
+    expect(proxy.requests).toHaveLength(0);
+  });
+
+  test('the flag goes before it, and none means none', async () => {
+    const { proxy, args } = await beyond();
+    const other = await startCorporateProxy({ mode: 'cut' });
+    const daemon = await startDaemon({ args: [...args, '--upstream-proxy', proxy.url], env: { HTTPS_PROXY: other.url, NO_PROXY: '*' } });
+    expect((await ask(daemon.port)).text()).toBe('reached');
+    const without = await startDaemon({ args: [...args, '--upstream-proxy', 'none'], env: { HTTPS_PROXY: proxy.url } });
+    expect((await ask(without.port)).status).toBe(502);
+    expect(proxy.requests).toHaveLength(1);
+    expect(other.requests).toHaveLength(0);
+  });
+
+  test('NO_PROXY exempts the upstream', async () => {
+    const { proxy, args } = await beyond();
+    for (const variable of ['NO_PROXY', 'no_proxy']) {
+      const daemon = await startDaemon({ args, env: { HTTPS_PROXY: proxy.url, [variable]: `localhost,${name}` } });
+      expect((await ask(daemon.port)).status).toBe(502);
+    }
+    expect(proxy.requests).toHaveLength(0);
+  });
+
+  test.for([
+    ['*', true], [name, true], ['example', true], ['.example', true], ['*.example', true], [`other.test, ${name}`, true], ['ELSEWHERE.EXAMPLE', true], [`${name}:8443`, true],
+    ['other.test', false], ['where.example', false], [`${name}:1`, false], ['', false], ['elsewhere.example.other', false], ['127.0.0.1', false],
+  ] as const)('NO_PROXY=%s: exempt is %s', ([exempt, isExempt]) => {
+    const proxy = environmentProxy(new URL(`https://${name}:8443/v1/responses`), { HTTPS_PROXY: 'http://proxy.corp:3128', NO_PROXY: exempt });
+    expect(proxy).toBe(isExempt ? undefined : 'http://proxy.corp:3128');
+  });
+
+  test('never sends a loopback upstream through a proxy', async () => {
+    const proxy = await startCorporateProxy();
+    const upstream = await startUpstream({ answer: answer(200, 'direct') });
+    for (const host of ['localhost', '127.0.0.1']) {
+      const daemon = await startDaemon({ args: ['--upstream-url', `https://${host}:${upstream.port}/v1/responses`, '--upstream-ca', caFile()], env: { HTTPS_PROXY: proxy.url, https_proxy: proxy.url } });
+      expect((await ask(daemon.port)).text()).toBe('direct');
+    }
+    const cleartext = await startUpstream({ tls: false, answer: answer(200, 'direct') });
+    const daemon = await startDaemon({ args: cleartext.args, env: { HTTPS_PROXY: proxy.url, HTTP_PROXY: proxy.url } });
+    expect((await ask(daemon.port)).text()).toBe('direct');
+    expect(proxy.requests).toHaveLength(0);
+  });
+});

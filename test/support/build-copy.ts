@@ -1,0 +1,25 @@
+import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { checkout } from './daemon-paths.ts';
+import { scratchFolder } from './scratch.ts';
+
+/**
+ * A copy of the built package whose addon is missing, or is a file that cannot be loaded.
+ *
+ * @returns the path of its launcher
+ */
+export function buildWithoutAddon(instead: 'nothing' | 'rubbish' = 'nothing'): string {
+  const folder = scratchFolder();
+  mkdirSync(join(folder, 'src'));
+  cpSync(join(checkout, 'src', 'launcher.sh'), join(folder, 'src', 'launcher.sh'));
+  cpSync(join(checkout, 'package.json'), join(folder, 'package.json'));
+  cpSync(join(checkout, 'dist'), join(folder, 'dist'), { recursive: true });
+  symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'));
+  const native = join(folder, 'dist', 'key', 'native');
+  rmSync(native, { recursive: true, force: true });
+  if (instead === 'rubbish') {
+    mkdirSync(native);
+    writeFileSync(join(native, `${process.arch}.node`), 'not a shared object');
+  }
+  return join(folder, 'src', 'launcher.sh');
+}

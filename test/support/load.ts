@@ -1,0 +1,215 @@
+import { readFileSync } from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
+import net from 'node:net';
+import type tls from 'node:tls';
+import { caFile, identity } from './certificates.ts';
+import { cleanUp } from './cleanup.ts';
+
+/**
+ * What happens in one exchange:
+ * - `json`, `unauthorized`: the upstream reads the body and answers 200 or 401;
+ * - `stream`: it answers with server-sent events, one at a time;
+ * - `too large`: it answers 413 before the upload is over;
+ * - `reset`, `cut`: it resets the connection before its answer, or in the middle of it;
+ * - `left uploading`, `left reading`: the client vanishes in the middle of its upload, or of an endless answer;
+ * - `pipelined`: the client sends four requests at once, then reads.
+ */
+const plays = ['json', 'stream', 'unauthorized', 'too large', 'reset', 'cut', 'left uploading', 'left reading', 'pipelined'] as const;
+
+export type Play = (typeof plays)[number];
+
+const playHeader = 'x-play';
+const smallestBodyBytes = 10;
+const largestBodyBytes = 300_000;
+const pipelinedRequests = 4;
+const exchangeTimeoutMs = 20_000;
+
+export interface LoadUpstreamOptions {
+  /** Default: TLS. */
+  readonly cleartext?: boolean;
+  /** How often it answers `Connection: close`, so that the next request needs a fresh connection: 0 to 1. Default: 0. */
+  readonly freshShare?: number;
+  readonly secureContext?: tls.SecureContextOptions;
+}
+
+/** An upstream that plays its part of every `Play`. */
+export interface LoadUpstream {
+  readonly port: number;
+  /** For the daemon's command line. */
+  readonly args: readonly string[];
+  /** Accepted so far. */
+  readonly connections: number;
+  /** Each Authorization that arrived, with how often. */
+  readonly credentials: ReadonlyMap<string, number>;
+}
+
+export async function startLoadUpstream(options: LoadUpstreamOptions = {}): Promise<LoadUpstream> {
+  const credentials = new Map<string, number>();
+  let connections = 0;
+  const onRequest: http.RequestListener = (req, res) => {
+    const value = (req.headersDistinct['authorization'] ?? []).join(' & ');
+    credentials.set(value, (credentials.get(value) ?? 0) + 1);
+    if (Math.random() < (options.freshShare ?? 0)) res.shouldKeepAlive = false;
+    perform(String(req.headers[playHeader]) as Play, req, res);
+  };
+  const { cert, key } = identity('good');
+  const limits = { maxHeaderSize: 128 * 1024, keepAliveTimeout: 60_000 };
+  const server = options.cleartext === true
+    ? http.createServer(limits, onRequest)
+    : https.createServer({ ...limits, cert: readFileSync(cert), key: readFileSync(key), ...options.secureContext }, onRequest);
+  server.on('connection', () => connections++);
+  server.on('clientError', (_error, socket) => socket.destroy());
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  cleanUp(() => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  });
+  const { port } = server.address() as net.AddressInfo;
+  const url = `${options.cleartext === true ? 'http' : 'https'}://localhost:${port}/v1/responses`;
+  return {
+    port,
+    args: ['--upstream-url', url, ...(options.cleartext === true ? [] : ['--upstream-ca', caFile()])],
+    get connections() {
+      return connections;
+    },
+    credentials,
+  };
+}
+
+function perform(play: Play, req: http.IncomingMessage, res: http.ServerResponse): void {
+  const whenRead = (then: () => void): void => {
+    req.once('end', then).resume();
+  };
+  req.on('error', () => {});
+  switch (play) {
+    case 'too large':
+      res.writeHead(413, { 'content-type': 'application/json' }).end('{"error":{"message":"too large"}}');
+      req.resume();
+      return;
+    case 'reset':
+      req.once('data', () => req.socket.destroy()).resume();
+      return;
+    case 'cut':
+      return whenRead(() => {
+        res.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: 1\n\n', () => req.socket.destroy());
+      });
+    case 'stream':
+      return whenRead(() => sendEvents(res, 5));
+    case 'left reading':
+      return whenRead(() => sendEvents(res, Number.POSITIVE_INFINITY));
+    case 'unauthorized':
+      return whenRead(() => res.writeHead(401, { 'content-type': 'application/json' }).end('{"error":{"message":"who are you?"}}'));
+    default:
+      return whenRead(() => res.writeHead(200, { 'content-type': 'application/json' }).end('{"ok":true}'));
+  }
+}
+
+function sendEvents(res: http.ServerResponse, count: number): void {
+  res.writeHead(200, { 'content-type': 'text/event-stream' });
+  const send = (left: number): void => {
+    if (res.destroyed) return;
+    if (left === 0) {
+      res.end();
+      return;
+    }
+    res.write('data: {"type":"response.output_text.delta"}\n\n', () => setImmediate(send, left - 1));
+  };
+  send(count);
+}
+
+export interface LoadOptions {
+  readonly requests: number;
+  /** Default: 64. */
+  readonly atOnce?: number;
+  /** Largest request head, about. Default: 4 KiB. */
+  readonly headBytes?: number;
+  /** Default: all. */
+  readonly plays?: readonly Play[];
+}
+
+/** Drives the daemon on `port`; resolves, when it is over, with what went otherwise than it should and how often: `{}` if all is well. */
+export async function runLoad(port: number, options: LoadOptions): Promise<Record<string, number>> {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY });
+  const failures: Record<string, number> = {};
+  const chosen = options.plays ?? plays;
+  let started = 0;
+  const work = async (): Promise<void> => {
+    while (started < options.requests) {
+      const play = chosen[started++ % chosen.length] ?? 'json';
+      const failure = await (play === 'pipelined' ? pipelinedExchange(port) : exchange(port, play, agent, options.headBytes ?? 4096));
+      if (failure === undefined) continue;
+      const what = `${play}: ${failure}`;
+      failures[what] = (failures[what] ?? 0) + 1;
+    }
+  };
+  await Promise.all(Array.from({ length: options.atOnce ?? 64 }, work));
+  agent.destroy();
+  return failures;
+}
+
+const expectedStatus: Partial<Record<Play, number>> = { 'json': 200, 'stream': 200, 'unauthorized': 401, 'reset': 502 };
+
+function exchange(port: number, play: Play, agent: http.Agent, headBytes: number): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const body = Buffer.alloc(Math.round(smallestBodyBytes * (largestBodyBytes / smallestBodyBytes) ** Math.random()), 'x');
+    const isChunked = Math.random() < 0.5;
+    const req = http.request({
+      port,
+      agent,
+      host: '127.0.0.1',
+      method: 'POST',
+      path: '/v1/responses',
+      headers: {
+        [playHeader]: play,
+        'x-fill': 'f'.repeat(Math.floor(Math.random() * headBytes)),
+        ...(isChunked ? { 'transfer-encoding': 'chunked' } : { 'content-length': body.length }),
+      },
+    });
+    const timer = setTimeout(() => {
+      resolve(`no end after ${exchangeTimeoutMs} ms`);
+      req.destroy();
+    }, exchangeTimeoutMs);
+    const done = (failure?: string): void => {
+      clearTimeout(timer);
+      resolve(failure);
+    };
+    const expected = expectedStatus[play];
+    req.on('error', (error) => done(expected === undefined ? undefined : error.message));
+    req.on('response', (res) => {
+      res.on('error', () => done());
+      res.on('close', () => done(expected === undefined || res.statusCode === expected ? undefined : `status ${res.statusCode}`));
+      if (play === 'left reading') res.once('data', () => req.destroy());
+      else res.resume();
+    });
+    const half = Math.ceil(body.length / 2);
+    req.write(body.subarray(0, half), () => {
+      if (play === 'left uploading') {
+        req.destroy();
+        done();
+      } else {
+        req.end(body.subarray(half));
+      }
+    });
+  });
+}
+
+function pipelinedExchange(port: number): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const socket = net.connect(port, '127.0.0.1');
+    const request = `POST /v1/responses HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${playHeader}: json\r\nContent-Length: 2\r\n\r\n{}`;
+    let text = '';
+    const timer = setTimeout(() => socket.destroy(), exchangeTimeoutMs);
+    const answered = (): number => text.split('HTTP/1.1 200').length - 1;
+    socket.setEncoding('latin1').on('data', (piece: string) => {
+      text += piece;
+      if (answered() === pipelinedRequests && text.endsWith('{"ok":true}\r\n0\r\n\r\n')) socket.destroy();
+    });
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      clearTimeout(timer);
+      resolve(answered() === pipelinedRequests ? undefined : `${answered()} of ${pipelinedRequests} answers`);
+    });
+    socket.write(request.repeat(pipelinedRequests));
+  });
+}

@@ -1,0 +1,54 @@
+import { readFileSync, readdirSync } from 'node:fs';
+
+export const mebibyte = 1024 * 1024;
+
+/** Resident memory of a process, in bytes: now, and the most it ever had. */
+export function memoryOf(pid: number): { readonly now: number; readonly peak: number } {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const bytes = (name: string): number => Number(new RegExp(`^${name}:\\s*(\\d+) kB$`, 'm').exec(status)?.[1]) * 1024;
+  return { now: bytes('VmRSS'), peak: bytes('VmHWM') };
+}
+
+/** How many descriptors a process has open; undefined where we may not look (it is not dumpable, and we are not root). */
+export function descriptorsOf(pid: number): number | undefined {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).length;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A TCP connection over IPv4 as its side with the port `local` has it. */
+export interface KernelConnection {
+  readonly local: number;
+  readonly remote: number;
+  /** Its bytes that the other side has not acknowledged. */
+  readonly unsent: number;
+  /** Bytes that came and that its process has not read. */
+  readonly unread: number;
+}
+
+/** All established connections. Anybody may look, also at those of processes that are closed to view. */
+export function establishedConnections(): KernelConnection[] {
+  const portOf = (address = ''): number => Number.parseInt(address.slice(-4), 16);
+  const [, ...lines] = readFileSync('/proc/net/tcp', 'utf8').trim().split('\n');
+  return lines.flatMap((line) => {
+    const [, local, remote, state, queues = ''] = line.trim().split(/\s+/);
+    const [unsent = 0, unread = 0] = queues.split(':').map((digits) => Number.parseInt(digits, 16));
+    return state === '01' ? [{ local: portOf(local), remote: portOf(remote), unsent, unread }] : [];
+  });
+}
+
+/** How many connections to `port` of this machine have not been closed by those who made them. */
+export function establishedTo(port: number): number {
+  return establishedConnections().filter(({ remote }) => remote === port).length;
+}
+
+/** Waits until `condition` holds, which is looked at every 10 ms: for what the kernel knows and tells nobody. */
+export async function eventually(condition: () => boolean, what: () => string, timeoutMs = 8_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`waited ${timeoutMs} ms for ${what()}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
