@@ -6,7 +6,8 @@ import type YargsParser from 'yargs-parser';
 import { maxBytesBeforeKey } from './key/locked-key.ts';
 import { type Field, isReserved } from './proxy/headers.ts';
 import type { UpstreamOptions } from './proxy/upstream.ts';
-import { Failure, exitCodes, reason } from './run/failure.ts';
+import { exitCodes } from './run/exit-codes.ts';
+import { Failure, reason } from './run/failure.ts';
 import { foreign } from './run/log.ts';
 import { environmentProxy, isLoopback } from './proxy/environment-proxy.ts';
 
@@ -105,8 +106,6 @@ export async function parseCommandLine(argv: readonly string[], environment: Nod
 
 /**
  * yargs' own parser, taken alone: what yargs draws its help with takes 45 ms and 8 MB to load, at every start.
- * (Nor may it be among the imports above: it asks for a builtin module that touches process.stderr when it is loaded,
- * which is before any module of ours runs, see `run/preconditions.ts`.)
  */
 async function parse(argv: readonly string[]): Promise<Values> {
   const file = createRequire(import.meta.resolve('yargs')).resolve('yargs-parser');

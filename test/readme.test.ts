@@ -14,8 +14,8 @@ const readme = readFileSync(join(checkout, 'README.md'), 'utf8');
 const snippets = readmeSnippets(readme);
 const claimed = new Set<Snippet>();
 
-/** Blocks in these languages show something; they are not meant to be run. */
-const shownOnly = new Set(['text', 'json']);
+/** Blocks in these languages show something; `service/container.test.ts` runs the lines in them that can be run. */
+const shownOnly = new Set(['text', 'json', 'dockerfile', 'yaml']);
 
 /** The one snippet that has `text` in it; the test that asks for it is the one that runs it. */
 function snippet(text: string): Snippet {
@@ -41,6 +41,7 @@ class Machine {
     this.#install('responses-api-proxy', `#!/bin/sh\nexec '${launcher}' --upstream-url '${standIn.url}' --upstream-ca '${this.folder}/ca.pem' "$@"\n`);
     this.#install('codex', codexStandIn);
     this.#install('npm', npmStandIn);
+    this.#install('sudo', sudoStandIn);
     // For imports of the SDK.
     mkdirSync(join(this.folder, 'node_modules', 'openai'), { recursive: true });
     writeFileSync(join(this.folder, 'node_modules', 'openai', 'package.json'), '{"name":"openai","type":"module","exports":"./index.js"}');
@@ -114,6 +115,14 @@ const events = [...text.matchAll(/^data: (\\{.*\\})$/gm)].map(([, data]) => JSON
 console.log('said: ' + events.find(({ type }) => type === 'response.output_item.done').item.content[0].text);
 `;
 
+/** Writes down what root was asked to do, and the line that came on stdin for it. */
+const sudoStandIn = `#!/bin/sh
+set -eu
+line=
+case $* in *stdin*) read -r line; line=" < $line" ;; esac
+printf '%s%s\\n' "$*" "$line" >> "$HOME/sudo.log"
+`;
+
 /** `npm ci` is how this checkout came about, and `npm test` is what is running: both only have to exist. The demo runs. */
 const npmStandIn = `#!/bin/sh
 set -eu
@@ -122,6 +131,9 @@ case $* in
   ci) test -f package-lock.json ;;
   test) exec node -e 'process.exit("test" in require("./package.json").scripts ? 0 : 1)' ;;
   'run demo') exec sh -c "PATH=$PWD/node_modules/.bin:$PATH; $(node -p 'require("./package.json").scripts.demo')" ;;
+  'pack --silent') echo package.tgz ;;
+  'install --global package.tgz') ;;
+  'root --global') echo /global ;;
   *) echo "no stand-in for npm $*" >&2; exit 1 ;;
 esac
 `;
@@ -249,6 +261,25 @@ describe('the commands for a fresh clone', () => {
     const tests = snippet('npm ci && npm test\n');
     expect(tests.code).toBe('npm ci && npm test\n');
     expect((await (await newMachine()).run(tests)).code).toBe(0);
+  });
+});
+
+describe('the commands that change the machine are those that install/ and service/ try for real', () => {
+  test('install', async () => {
+    const install = snippet('npm pack --silent');
+    expect(install.code).toBe('npm ci && npm install --global "$(npm pack --silent)"\n');
+    expect((await (await newMachine()).run(install)).code).toBe(0);
+  });
+
+  test('the service', async () => {
+    const service = snippet('systemctl enable');
+    const machine = await newMachine();
+    expect((await machine.run(service)).code).toBe(0);
+    expect(readFileSync(join(machine.folder, 'sudo.log'), 'utf8')).toBe(
+      `install -m 600 /dev/stdin /etc/openai-api-key < ${machine.key}\n` +
+        'cp /global/responses-api-proxy/scripts/systemd/responses-api-proxy.service /etc/systemd/system/\n' +
+        'systemctl enable --now responses-api-proxy\n',
+    );
   });
 });
 

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import type { Native } from '../key/native.ts';
-import { Failure, exitCodes, reason } from '../run/failure.ts';
+import { exitCodes } from '../run/exit-codes.ts';
+import { Failure, reason } from '../run/failure.ts';
 
 /**
  * Makes the question that `--allow-user` asks of each connection: which user is at its other end?
@@ -9,7 +10,7 @@ import { Failure, exitCodes, reason } from '../run/failure.ts';
  * @throws {Failure} where the kernel cannot tell: no sock_diag, or a user namespace, in which all strangers look alike
  */
 export function peerLookup(native: Native | undefined): (socket: Socket) => number | undefined {
-  if (native === undefined) throw cannotTell('its native part is missing', 'install a C compiler, then: npm rebuild responses-api-proxy');
+  if (native === undefined) throw cannotTell('its native part is missing', 'install a C compiler, then: npm rebuild --global responses-api-proxy (in a checkout: npm ci)');
   if (!/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'))) {
     throw cannotTell('it runs in a user namespace', 'run it outside (systemd: no PrivateUsers), or use --issue-token instead');
   }

@@ -1,4 +1,5 @@
-import { Failure, exitCodes } from '../run/failure.ts';
+import { exitCodes } from '../run/exit-codes.ts';
+import { Failure } from '../run/failure.ts';
 import { hardeningSteps } from '../run/hardening.ts';
 import type { Native } from './native.ts';
 
@@ -21,7 +22,7 @@ const missingAddon = 'its native part is missing or does not load';
 export function lockMemory(bytes: number, native: Native | undefined, isWaived: boolean): { memory: LockedMemory; waived: string[] } {
   if (native === undefined) {
     if (!isWaived) {
-      throw unsafe(missingAddon, 'install a C compiler, then: npm rebuild responses-api-proxy (in a checkout: npm ci)');
+      throw unsafe(missingAddon, 'install a C compiler, then: npm rebuild --global responses-api-proxy (in a checkout: npm ci)');
     }
     const buffer = Buffer.alloc(bytes);
     return { memory: { buffer, wipe: () => buffer.fill(0) }, waived: ['locked memory', ...Object.values(hardeningSteps)].map(withoutAddon) };

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import inspector from 'node:inspector';
 import type { Account, Native } from '../key/native.ts';
-import { Failure, exitCodes, reason } from './failure.ts';
+import { exitCodes } from './exit-codes.ts';
+import { Failure, reason } from './failure.ts';
 import { foreign } from './log.ts';
 
 /** Everything the launcher lets through (`../launcher.sh`). Whatever else is there did not come by the front door. */

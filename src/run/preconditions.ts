@@ -1,17 +1,16 @@
 /**
- * What has to be settled before anything slow is loaded; it acts on import, and is imported first.
+ * What has to be settled before anything else is loaded; it acts on import, and imports next to nothing.
  *
  * SIGUSR1 is taken from node, which would open a debugger port for every user of the machine (`--disable-sigusr1` does
  * not exist on Node 20). For a signal that is faster the launcher gives it an address that cannot be bound.
  *
  * Stderr is opened anew through /proc with O_NONBLOCK: write(2) to a pipe that nobody reads would block for ever. The
- * file description that others share stays as it is. For that, process.stderr has to go: node:assert touches it when
- * it is loaded, and it would make the shared one non-blocking. A socket (journald's) cannot be opened this way, nor can
- * another user's terminal; there, that is just what we want it to do.
+ * file description that others share stays as it is. For that, process.stderr has to go: node:assert, and on newer
+ * versions node:util and node:http, touch it when they are loaded, and it would make the shared one non-blocking.
+ * A socket (journald's) cannot be opened this way, nor can another user's terminal; there that is just what we want.
  */
 import { constants, openSync, writeSync } from 'node:fs';
-import { Writable } from 'node:stream';
-import { exitCodes } from './failure.ts';
+import { exitCodes } from './exit-codes.ts';
 
 const oldestNode = [20, 19] as const;
 
@@ -24,7 +23,7 @@ function ownStderr(): number {
   try {
     const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_NONBLOCK | constants.O_NOCTTY;
     const descriptor = openSync('/proc/self/fd/2', flags);
-    Object.defineProperty(process, 'stderr', { value: new Writable({ write: (_chunk, _encoding, done) => done() }) });
+    Object.defineProperty(process, 'stderr', { value: { isTTY: false, write: () => true } });
     return descriptor;
   } catch {
     return process.stderr.fd;

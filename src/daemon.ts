@@ -1,0 +1,151 @@
+/**
+ * One run of the daemon, from top to bottom: harden, options, key, upstream, listen, announce, wait, stop.
+ * Only this file ends the process.
+ */
+import { randomBytes } from 'node:crypto';
+import { closeSync, openSync } from 'node:fs';
+import { hangUpLookup, peerLookup } from './gate/peer.ts';
+import { injectionOf } from './key/injection.ts';
+import { LockedKey, lockedBytes } from './key/locked-key.ts';
+import { lockMemory } from './key/locked-memory.ts';
+import { loadNative } from './key/native.ts';
+import { type Options, parseCommandLine } from './options.ts';
+import { type Field, ownFields } from './proxy/headers.ts';
+import { listen } from './proxy/server.ts';
+import { createUpstream } from './proxy/upstream.ts';
+import { RefusalLog } from './record/refusal-log.ts';
+import { findAccount, findUid } from './run/accounts.ts';
+import { exitCodes } from './run/exit-codes.ts';
+import { Failure } from './run/failure.ts';
+import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hardening.ts';
+import { keepIgnoring, listenForStop } from './run/lifecycle.ts';
+import { Log } from './run/log.ts';
+import { stderrDescriptor } from './run/preconditions.ts';
+import { liveDaemonIn, removeServerInfo, writeServerInfo } from './run/server-info.ts';
+
+/** The standard streams' descriptors, which are the lowest three. */
+const [stdin, stdout, stderr] = [0, 1, 2];
+const tokenBytes = 32;
+
+const log = new Log(stderrDescriptor);
+/** What must happen on every way out. */
+const cleanups: Array<() => void> = [];
+process.on('exit', () => cleanups.forEach((cleanUp) => cleanUp()));
+process.on('uncaughtException', fail);
+
+await main().catch(fail);
+
+async function main(): Promise<void> {
+  checkCleanStart();
+  const ignoredSignals = keepIgnoring(process.env['RESPONSES_API_PROXY_IGNORED_SIGNALS'] ?? '0');
+  const native = loadNative();
+  if (native !== undefined) harden(native);
+
+  const command = await parseCommandLine(process.argv.slice(2), process.env);
+  if (command.kind === 'print') {
+    process.stdout.write(`${command.text}\n`, () => process.exit(exitCodes.stopped));
+    return;
+  }
+  const { options } = command;
+  const account = (flag: string, user: string) => findAccount(flag, user, native);
+  const runAs = options.runAs === undefined ? undefined : account('--run-as', options.runAs);
+  const serverInfoOwner = options.serverInfoOwner === undefined ? undefined : account('--server-info-owner', options.serverInfoOwner);
+  const allowedUids = options.allowUsers.map((user) => findUid('--allow-user', user, native));
+
+  const { logFile } = options;
+  if (logFile !== undefined) {
+    log.moveTo(logFile, runAs);
+    process.on('SIGUSR2', () => log.reopen(logFile));
+  }
+  const { memory, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
+  for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
+  cleanups.push(() => memory.wipe());
+  const key = LockedKey.read(stdin, memory);
+  // A pipe that is still open would keep its writer waiting, and could hold what came after the key.
+  letGoOf(stdin);
+  checkUnobserved();
+
+  const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
+  const injection = injectionOf(key);
+  const refusals = new RefusalLog(log);
+  const token = tokenOf(options);
+  const server = await listen({
+    port: options.port,
+    maxConnections: options.maxConnections,
+    rules: {
+      endpoint: options.endpoint,
+      shutdown: options.httpShutdown,
+      health: options.httpHealth,
+      allowedUids: allowedUids.length === 0 ? undefined : new Set(allowedUids),
+      token: token === undefined ? undefined : Buffer.from(token),
+    },
+    peerUidOf: allowedUids.length === 0 ? undefined : peerLookup(native),
+    forwarding: {
+      upstream: createUpstream(options.upstream, injection),
+      ownFields: ownFields(credentialField(options, injection.placeholder), options.upstreamHeaders),
+      key,
+      log,
+      hasHungUp: hangUpLookup(native),
+    },
+    refusals,
+    onShutdownRequest: stop.make,
+  });
+
+  const { serverInfo } = options;
+  if (serverInfo !== undefined) {
+    const other = liveDaemonIn(serverInfo);
+    if (other !== undefined) log.say(`--server-info ${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); overwriting it`);
+    const issued = options.token.kind === 'issued' && token !== undefined ? { token } : {};
+    writeServerInfo(serverInfo, { port: server.port, pid: process.pid, ...issued }, serverInfoOwner);
+    cleanups.push(() => removeServerInfo(serverInfo, process.pid));
+  }
+  if (runAs !== undefined) giveUpRoot(runAs, native);
+  else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
+  checkUnobserved();
+  // Who started us in the background may be waiting for the end of what we were given to write to.
+  if (logFile !== undefined) {
+    log.letGoOfStderr();
+    letGoOf(stdout, stderr);
+  }
+  log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
+
+  await stop.made;
+  await server.stop(options.shutdownTimeoutMs);
+  refusals.flush();
+  process.exit(exitCodes.stopped);
+}
+
+/** Puts /dev/null in the place of standard streams: open(2) takes the lowest free descriptor. */
+function letGoOf(...descriptors: number[]): void {
+  for (const descriptor of descriptors) {
+    closeSync(descriptor);
+    openSync('/dev/null', descriptor === stdin ? 'r' : 'w');
+  }
+}
+
+function credentialField({ authHeader, authScheme }: Options, key: string): Field {
+  return { name: authHeader, value: authScheme === undefined ? key : `${authScheme} ${key}` };
+}
+
+function tokenOf({ token }: Options): string | undefined {
+  switch (token.kind) {
+    case 'none':
+      return undefined;
+    case 'given':
+      return token.token;
+    case 'issued':
+      return randomBytes(tokenBytes).toString('base64url');
+  }
+}
+
+/** Ends the run for a reason of its own. */
+function fail(error: unknown): never {
+  if (error instanceof Failure) {
+    log.failure(error);
+    process.exit(error.exitCode);
+  }
+  // A defect. Its message and stack could hold anything; the name and code help whoever reports it.
+  const { name, code } = error instanceof Error ? (error as NodeJS.ErrnoException) : { name: 'unknown', code: undefined };
+  log.say(`internal error: ${name}${code === undefined ? '' : ` (${code})`}`);
+  process.exit(exitCodes.failed);
+}
