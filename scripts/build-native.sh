@@ -70,11 +70,11 @@ case ${1-} in
   *)
     for wanted; do
       case $wanted in
-        x64) gnu=x86_64-linux-gnu ;;
-        arm64) gnu=aarch64-linux-gnu ;;
+        x64) compiler=x86_64-linux-gnu-gcc packages='gcc-x86-64-linux-gnu libc6-dev-amd64-cross' ;;
+        arm64) compiler=aarch64-linux-gnu-gcc packages='gcc-aarch64-linux-gnu libc6-dev-arm64-cross' ;;
         *) echo "build-native: unknown architecture $wanted" >&2 && exit 2 ;;
       esac
-      build "$wanted" "$gnu-gcc" "it is left out of the package, and compiled where that is installed (Debian: gcc-$(echo "$gnu" | tr _ -) libc6-dev-$(echo "$wanted" | sed 's/x64/amd64/')-cross)"
+      build "$wanted" "$compiler" "without it $wanted machines compile at install; to have it built, install the compiler (Debian: $packages)"
     done
     ;;
 esac

@@ -2,12 +2,12 @@ import { expect, test } from 'vitest';
 import { fuzz } from '../support/gate-fuzz.ts';
 import { Random, seed } from '../support/random.ts';
 
-const runs = 4;
+const runs = 2;
 
 const seeds = Array.from({ length: runs }, (_, run) => (seed + run) >>> 0);
 
-test.for(seeds)('mutants of good requests for a minute (seed %i): nothing goes upstream but what is admitted', { timeout: 90_000 }, async (runSeed) => {
-  const fuzzed = await fuzz(new Random(runSeed), 1_000_000, 60_000);
+test.for(seeds)('mutants of good requests for half a minute (seed %i): nothing goes upstream but what is admitted', { timeout: 90_000 }, async (runSeed) => {
+  const fuzzed = await fuzz(new Random(runSeed), 1_000_000, 30_000);
   console.log(`seed ${runSeed}: ${fuzzed.sent} mutants of ${fuzzed.bytes} bytes, ${fuzzed.forwarded} requests went upstream`);
   expect(fuzzed.forwarded).toBeGreaterThan(fuzzed.sent / 50);
 });

@@ -1,0 +1,208 @@
+import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { caFile } from '../support/certificates.ts';
+import { checkout } from '../support/daemon-paths.ts';
+import { randomKey, startDaemon } from '../support/daemon.ts';
+import { expectNoPieceOf } from '../support/messages.ts';
+import { copySources, installGlobally, pack, registryProblem, type Installation } from '../support/npm.ts';
+import { nodeOfVersion } from '../support/node-versions.ts';
+import { lockedAreasOf, statusOf } from '../support/process.ts';
+import { ask } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { SealedSystemd, sealedSystemdProblem, share } from '../support/sealed-systemd.ts';
+import { skipUnless } from '../support/skip.ts';
+import { answer, freePort, startUpstream, type Upstream } from '../support/upstream.ts';
+
+const name = 'responses-api-proxy.service';
+const unit = readFileSync(join(checkout, 'scripts', 'systemd', name), 'utf8');
+const bootTimeoutMs = 60_000;
+
+let installation: Installation;
+let problem = sealedSystemdProblem();
+
+beforeAll(async () => {
+  if (problem !== undefined) return;
+  const packed = await pack(copySources(join(scratchFolder(), 'sources')), scratchFolder());
+  const result = await installGlobally(packed.file, join(scratchFolder(), 'prefix'));
+  problem = registryProblem(result);
+  installation = result.installation;
+});
+
+beforeEach((context) => skipUnless(context, problem === undefined, problem ?? ''));
+
+/** A machine with the package and the service installed, and the key where the unit says. */
+class Machine {
+  readonly key = randomKey();
+  readonly port: number;
+  readonly system: SealedSystemd;
+  readonly upstream: Upstream;
+
+  constructor(key: string, port: number, system: SealedSystemd, upstream: Upstream) {
+    this.key = key;
+    this.port = port;
+    this.system = system;
+    this.upstream = upstream;
+  }
+
+  /** @param edit what the administrator changes in the unit */
+  static async boot({ edit = (text: string) => text, flags = '', node = process.execPath, setUp = '' } = {}): Promise<Machine> {
+    const key = randomKey();
+    const port = await freePort();
+    const upstream = await startUpstream({ answer: answer(200, '{"served":true}') });
+    const ours = unit.replace('--port 8787', `--port ${port} --upstream-url ${upstream.url} --upstream-ca /shared/ca.pem ${flags}`);
+    expect(ours).not.toBe(unit);
+    const system = await SealedSystemd.boot({ [name]: edit(ours) }, `
+      cp -R /shared/prefix/. /usr/local/
+      rm -f /usr/local/bin/node
+      ln -s /shared/node /usr/local/bin/node
+      install -m 600 /shared/key /etc/openai-api-key
+      ${setUp}
+      systemctl daemon-reload
+    `, (shared) => {
+      share(shared, installation.prefix, 'prefix');
+      share(shared, node, 'node');
+      share(shared, caFile(), 'ca.pem');
+      chmodSync(join(shared, 'ca.pem'), 0o644);
+      writeFileSync(join(shared, 'key'), `${key}\n`, { mode: 0o600 });
+    });
+    return new Machine(key, port, system, upstream);
+  }
+
+  /** Starts the service. Once `systemctl start` is done, it listens. */
+  async start(): Promise<void> {
+    const { code, stderr } = await this.system.systemctl('start', name);
+    expect(code, `${stderr}${await this.system.journal(name)}`).toBe(0);
+  }
+
+  async pid(): Promise<number> {
+    return this.system.outerPid(Number((await this.system.show(name, 'MainPID')).MainPID));
+  }
+
+  async expectToServe(): Promise<void> {
+    const before = this.upstream.requests.length;
+    const response = await ask(this.port);
+    expect([response.status, response.text()]).toEqual([200, '{"served":true}']);
+    expect(this.upstream.requests[before]?.headers.filter(([field]) => field.toLowerCase() === 'authorization').map(([, value]) => value)).toEqual([`Bearer ${this.key}`]);
+  }
+}
+
+describe('under a real systemd', () => {
+  test('it serves, as a user of its own without privileges, with the key where nobody can read it', { timeout: bootTimeoutMs }, async () => {
+    const machine = await Machine.boot();
+    await machine.start();
+    await machine.expectToServe();
+
+    const pid = await machine.pid();
+    const [real, effective] = statusOf(pid, 'Uid').split('\t').map(Number);
+    expect(real).toBe(effective);
+    expect(real, 'the range of DynamicUser').toSatisfy((uid: number) => uid >= 61_184 && uid <= 65_519);
+    for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) expect([set, statusOf(pid, set)]).toEqual([set, '0000000000000000']);
+    expect([statusOf(pid, 'NoNewPrivs'), statusOf(pid, 'Seccomp')]).toEqual(['1', '2']);
+    expect(readFileSync(`/proc/${pid}/limits`, 'latin1')).toMatch(/^Max locked memory +65536 +65536 /m);
+    expect(readFileSync(`/proc/${pid}/limits`, 'latin1')).toMatch(/^Max core file size +0 +0 /m);
+    // The same kind of memory as without a filter of system calls: memfd_secret where the kernel has it.
+    const plain = await startDaemon();
+    const kinds = (process: number): boolean[] => lockedAreasOf(process).map((area) => area.name.includes('secretmem'));
+    expect(kinds(pid)).toEqual(kinds(plain.pid));
+    expect(readFileSync(`/proc/${pid}/environ`, 'latin1')).not.toContain('CREDENTIALS_DIRECTORY');
+
+    // Its clients can read where it is; nobody else can read the key.
+    const info = `/proc/${pid}/root/run/responses-api-proxy/server-info.json`;
+    expect(JSON.parse(readFileSync(info, 'utf8'))).toMatchObject({ port: machine.port });
+    expect([statSync(info).mode & 0o777, statSync(join(info, '..')).mode & 0o777]).toEqual([0o644, 0o755]);
+    const credential = await machine.system.run('setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups', 'cat', `/run/credentials/${name}/openai-api-key`);
+    expect(credential).toMatchObject({ code: 1, stdout: '' });
+    const journal = await machine.system.journal(name);
+    expect(journal).toContain(`responses-api-proxy listening on 127.0.0.1:${machine.port}\n`);
+    expectNoPieceOf(machine.key, journal);
+  });
+
+  test('it stops in order and leaves nothing behind', { timeout: bootTimeoutMs }, async () => {
+    const machine = await Machine.boot();
+    await machine.start();
+    expect(await machine.system.systemctl('stop', name)).toMatchObject({ code: 0 });
+    expect(await machine.system.show(name, 'ActiveState', 'Result', 'ExecMainStatus', 'NRestarts')).toEqual({ ActiveState: 'inactive', Result: 'success', ExecMainStatus: '0', NRestarts: '0' });
+    expect((await machine.system.run('ls', '/run/responses-api-proxy')).code).not.toBe(0);
+    expect((await machine.system.run('ls', `/run/credentials/${name}`)).code).not.toBe(0);
+  });
+
+  test('a crash starts it again, on the same port', { timeout: bootTimeoutMs }, async () => {
+    const machine = await Machine.boot();
+    await machine.start();
+    const before = await machine.pid();
+    process.kill(before, 'SIGKILL');
+    await expect.poll(() => machine.system.show(name, 'NRestarts', 'ActiveState'), { timeout: 15_000, interval: 100 }).toEqual({ NRestarts: '1', ActiveState: 'active' });
+    expect(await machine.pid()).not.toBe(before);
+    await machine.expectToServe();
+  });
+
+  test.for([
+    ['wrong arguments', '--nonsense', '2'],
+    ['a key that cannot be locked', '', '3'],
+  ] as const)('%s: it is not started again', { timeout: bootTimeoutMs }, async ([what, flags, status]) => {
+    const machine = await Machine.boot({
+      flags,
+      edit: (text) => what === 'wrong arguments' ? text : text.replace('LimitMEMLOCK=64K', 'LimitMEMLOCK=0').replace(/^(SystemCallFilter=@system-service) memfd_secret$/m, '$1'),
+    });
+    await machine.system.systemctl('start', name);
+    await expect.poll(() => machine.system.show(name, 'ActiveState', 'ExecMainStatus', 'NRestarts'), { timeout: 10_000, interval: 50 })
+      .toEqual({ ActiveState: 'failed', ExecMainStatus: status, NRestarts: '0' });
+    expect(await machine.system.journal(name)).toMatch(/^hint: /m);
+  });
+
+  test('--allow-user tells users apart', { timeout: bootTimeoutMs }, async () => {
+    const machine = await Machine.boot({ flags: '--allow-user nobody' });
+    await machine.start();
+    expect((await ask(machine.port)).text()).toContain('user_not_allowed');
+    const other = await Machine.boot({ flags: '--allow-user root' });
+    await other.start();
+    await other.expectToServe();
+  });
+
+  test('a token comes by a second credential', { timeout: bootTimeoutMs }, async () => {
+    const token = 'a-token-of-this-test-0123456789abcdef';
+    const machine = await Machine.boot({
+      flags: '--client-token-file %d/client-token',
+      setUp: `printf '%s\\n' ${token} > /etc/responses-api-proxy-token; chmod 600 /etc/responses-api-proxy-token`,
+      edit: (text) => text.replace(/^Type=exec$/m, '$&\nLoadCredential=client-token:/etc/responses-api-proxy-token'),
+    });
+    await machine.start();
+    expect((await ask(machine.port)).status).toBe(401);
+    expect((await ask(machine.port, { headers: [['authorization', `Bearer ${token}`]] })).status).toBe(200);
+  });
+
+  test('the key comes from an encrypted credential', { timeout: bootTimeoutMs }, async () => {
+    const machine = await Machine.boot({
+      setUp: 'mkdir -p /etc/credstore.encrypted; systemd-creds encrypt --with-key=host --name=openai-api-key /etc/openai-api-key /etc/credstore.encrypted/openai-api-key; rm /etc/openai-api-key',
+      edit: (text) => text.replace(/^LoadCredential=openai/m, '#$&').replace(/^#(LoadCredentialEncrypted=)/m, '$1'),
+    });
+    await machine.start();
+    await machine.expectToServe();
+  });
+
+  test.for([20, 22, 24, 26])('all that V8 of Node %i does is allowed', { timeout: 120_000 }, async (major, context) => {
+    const node = await nodeOfVersion(major);
+    if ('missing' in node) return context.skip(node.missing);
+    const machine = await Machine.boot({ node: node.path });
+    await machine.start();
+    // Enough for the optimising compiler to have its turn.
+    for (let count = 0; count < 500; count++) await machine.expectToServe();
+    expect(await machine.system.journal(name)).not.toMatch(/^responses-api-proxy: /m);
+  });
+
+  test('what is said about StandardInput is true: it is opened before the credentials are there', { timeout: bootTimeoutMs }, async () => {
+    const command = /^ExecStart=\/bin\/sh -c .* sh \\$/m;
+    const machine = await Machine.boot({ edit: (text) => text.replace('Restart=on-failure', 'Restart=no').replace(command, 'StandardInput=file:%d/openai-api-key\nExecStart=responses-api-proxy \\') });
+    await machine.system.systemctl('start', name);
+    const exitOfStdin = '208';
+    expect(await machine.system.show(name, 'ActiveState', 'ExecMainStatus')).toEqual({ ActiveState: 'failed', ExecMainStatus: exitOfStdin });
+  });
+
+  test('what is said about V8 is true: without memory that is written and executed, node ends', { timeout: bootTimeoutMs }, async () => {
+    const machine = await Machine.boot({ edit: (text) => text.replace('Restart=on-failure', 'Restart=no').replace('LockPersonality=yes', 'MemoryDenyWriteExecute=yes') });
+    await machine.system.systemctl('start', name);
+    await expect.poll(() => machine.system.show(name, 'ActiveState', 'Result'), { timeout: 10_000, interval: 50 })
+      .toMatchObject({ ActiveState: 'failed', Result: expect.stringMatching(/signal|core-dump|exit-code/) });
+  });
+});

@@ -1,0 +1,113 @@
+import { chmodSync, chownSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { expect, test } from 'vitest';
+import { launcher } from '../support/daemon-paths.ts';
+import { randomKey, startDaemon, type Daemon } from '../support/daemon.ts';
+import { runTool } from '../support/native-tools.ts';
+import { statusOf } from '../support/process.ts';
+import { ask } from '../support/raw-client.ts';
+import { readmeSnippets } from '../support/readme.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
+import { answer, freePort, startUpstream, type Upstream } from '../support/upstream.ts';
+
+// What a container engine would do with the README's recipes, as far as it can be done without one.
+
+function recipe(language: string): string {
+  const found = readmeSnippets().filter((snippet) => snippet.language === language);
+  const [only] = found;
+  if (only === undefined || found.length > 1) throw new Error(`the README has ${found.length} ${language} snippets, not one`);
+  return only.code;
+}
+
+/** The one value of `pattern`'s group in a recipe, which is JSON there. */
+function listIn(text: string, pattern: RegExp): string[] {
+  const list = pattern.exec(text)?.[1];
+  if (list === undefined) throw new Error(`${pattern} is not in the recipe`);
+  return JSON.parse(list) as string[];
+}
+
+const keyFile = '/run/secrets/openai-api-key';
+
+interface Container {
+  readonly daemon: Daemon;
+  readonly key: string;
+  readonly upstream: Upstream;
+  readonly user: { readonly uid: number; readonly gid: number };
+  /** The machine's id of its process 1. */
+  readonly pid: number;
+}
+
+/** Process 1 of a namespace, the image's user who has no account, no capabilities, a root that cannot be written, little memory to lock. */
+async function startContainer(args: readonly string[], port: number): Promise<Container> {
+  const dockerfile = recipe('dockerfile');
+  const [, uid, gid] = /^USER (\d+):(\d+)$/m.exec(dockerfile) ?? [];
+  const user = { uid: Number(uid), gid: Number(gid) };
+  const folder = scratchFolder();
+  const key = randomKey();
+  const file = join(folder, 'key');
+  // As Kubernetes mounts it: root's, and readable for the group of the pod.
+  writeFileSync(file, `${key}\n`);
+  chmodSync(file, 0o440);
+  chownSync(file, 0, user.gid);
+  const bin = join(folder, 'bin');
+  await runTool('sh', ['-c', 'mkdir "$1" && ln -s "$2" "$1/responses-api-proxy"', 'sh', bin, launcher]);
+
+  const upstream = await startUpstream({ answer: answer(200, '{"served":true}') });
+  const entrypoint = listIn(dockerfile, /^ENTRYPOINT (\[.*\])$/m).map((argument) => argument.replace(keyFile, file));
+  expect(entrypoint.join(' ')).toContain(file);
+  const daemon = await startDaemon({
+    prefix: [
+      'unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', 'sh', '-c', 'mount -o remount,bind,ro / && exec "$@"', 'sh',
+      'prlimit', '--memlock=65536',
+      'setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups', '--no-new-privs', '--bounding-set=-all', '--inh-caps=-all',
+      'env', '-i', `PATH=${bin}:${process.env['PATH'] ?? ''}`,
+    ],
+    launcher: entrypoint[0] ?? '',
+    args: [...entrypoint.slice(1), ...args.map((argument) => argument.replace(/^8787$/, String(port))), ...upstream.args],
+    stdin: 'ignore',
+    cwd: '/',
+  });
+  expect(daemon.port).toBe(port);
+  const pid = Number(readFileSync(`/proc/${daemon.pid}/task/${daemon.pid}/children`, 'latin1').trim());
+  expect(statusOf(pid, 'NSpid').split('\t').at(-1)).toBe('1');
+  return { daemon, key, upstream, user, pid };
+}
+
+const tools = ['root and a checkout that nobody can read', 'command unshare', 'command setpriv', 'command prlimit'] as const;
+
+test('the image serves as process 1, and stops when it is told to', async (context) => {
+  needs(context, ...tools);
+  const { daemon, key, upstream, user, pid } = await startContainer(listIn(recipe('dockerfile'), /^CMD (\[.*\])$/m), await freePort());
+  expect(statusOf(pid, 'Uid').split('\t')).toEqual(Array(4).fill(String(user.uid)));
+  expect(statusOf(pid, 'CapEff')).toBe('0000000000000000');
+  const response = await ask(daemon.port);
+  expect([response.status, response.text()]).toEqual([200, '{"served":true}']);
+  expect(upstream.requests[0]?.headers).toContainEqual([expect.stringMatching(/^authorization$/i), `Bearer ${key}`]);
+  expect(daemon.stderr).toBe(`responses-api-proxy listening on 127.0.0.1:${daemon.port}\n`);
+  process.kill(pid, 'SIGTERM');
+  expect((await daemon.waitForExit()).code).toBe(0);
+});
+
+test('the sidecar is found healthy once it listens, and not before', async (context) => {
+  needs(context, ...tools);
+  const pod = recipe('yaml');
+  const port = await freePort();
+  const [command = '', ...args] = listIn(pod, /^\s+command: (\[.*\])$/m).map((argument) => argument.replace('8787', String(port)));
+  expect(args.join(' ')).toContain(`:${port}/`);
+  const node = command === 'node' ? process.execPath : command;
+  expect((await runTool(node, args)).code).toBe(1);
+  const { user } = await startContainer(listIn(pod, /^\s+args: (\[.*\])$/m), port);
+  expect(await runTool(node, args, { user })).toEqual({ code: 0, stdout: '', stderr: '' });
+});
+
+test('the recipes agree with each other', () => {
+  const [dockerfile, pod] = [recipe('dockerfile'), recipe('yaml')];
+  const port = '8787';
+  expect(listIn(dockerfile, /^CMD (\[.*\])$/m)).toContain(port);
+  expect(listIn(pod, /^\s+args: (\[.*\])$/m)).toContain(port);
+  expect(pod).toContain(`http://127.0.0.1:${port}/v1`);
+  expect(pod).toContain(`mountPath: ${dirname(keyFile)},`);
+  expect(pod).toMatch(/path: openai-api-key, mode: 0440/);
+  expect(/^USER \d+:(\d+)$/m.exec(dockerfile)?.[1]).toBe(/fsGroup: (\d+)/.exec(pod)?.[1]);
+});
