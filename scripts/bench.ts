@@ -1,0 +1,131 @@
+// The daemon beside nginx, HAProxy and `codex responses-api-proxy`: the same work for each, in one run, against one
+// upstream. A wrong answer is an error. Ratios inside one run are what counts; machines differ and are noisy.
+import { writeFileSync } from 'node:fs';
+import { cpus, loadavg, release } from 'node:os';
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+import { chart } from './bench/chart.ts';
+import type { Column } from './bench/figures.ts';
+import { findPeer, versionOf } from './bench/peers.ts';
+import type { MissingPeer, Peer, PeerName } from './bench/peers.ts';
+import { columnNames, judge, markdown } from './bench/report.ts';
+import type { Circumstances } from './bench/report.ts';
+import { Run } from './bench/run.ts';
+import type { Plan } from './bench/run.ts';
+import { runProgram } from './program.ts';
+import { makeTemporaryFolder } from './temporary-folder.ts';
+
+const usage = `Usage: npm run bench -- [--quick] [--only NAMES] [--json FILE] [--codex-folder FOLDER]
+
+Measures the daemon and its peers side by side, in less than five minutes. Needs wrk and a C compiler, and
+who is to be measured (Debian: apt-get install wrk gcc libc6-dev nginx haproxy).
+
+  --quick                about a minute, fewer measures and fewer runs of each
+  --only NAMES           of daemon, nginx, haproxy, codex and relay, which stands for what node:http and undici cost
+                         at least (default: daemon,nginx,haproxy,codex)
+  --json FILE            writes every figure of every run to FILE
+  --codex-folder FOLDER  where Codex (400 MB) is kept from one run to the next (default: node_modules/.cache/bench)
+
+A run with everything in it also writes scripts/bench/chart.svg and scripts/bench/results.md.
+`;
+
+const peerNames: readonly PeerName[] = ['daemon', 'nginx', 'haproxy', 'codex', 'relay'];
+const defaultPeers: readonly PeerName[] = ['daemon', 'nginx', 'haproxy', 'codex'];
+const kilobyte = 1024;
+/** Fetching Codex counts too, the first time. */
+const overallTimeoutMs = 900_000;
+const busyLoad = 0.7;
+const needed = [['wrk', '-v', /^wrk (\S+)/], ['cc', '--version', /(\d+\.\d+)/]] as const;
+
+const fullPlan: Plan = {
+  requests: [
+    { connections: 1, bodyBytes: kilobyte, rounds: 3 },
+    { connections: 16, bodyBytes: kilobyte, rounds: 3 },
+    { connections: 64, bodyBytes: kilobyte, rounds: 2 },
+    { connections: 1, bodyBytes: 55 * kilobyte, rounds: 1 },
+    { connections: 16, bodyBytes: 55 * kilobyte, rounds: 2 },
+    { connections: 64, bodyBytes: 55 * kilobyte, rounds: 1 },
+  ],
+  streams: [
+    { streams: 10, events: 500, rounds: 2 },
+    { streams: 100, events: 50, rounds: 2 },
+    { streams: 500, events: 50, rounds: 2 },
+    { streams: 1000, events: 50, rounds: 1 },
+  ],
+  transferMegabytes: [1, 10, 100],
+  starts: 9,
+};
+const quickPlan: Plan = {
+  requests: [{ connections: 1, bodyBytes: kilobyte, rounds: 1 }, { connections: 16, bodyBytes: kilobyte, rounds: 1 }],
+  streams: [{ streams: 100, events: 50, rounds: 1 }, { streams: 500, events: 25, rounds: 1 }],
+  transferMegabytes: [],
+  starts: 3,
+};
+
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      'quick': { type: 'boolean', default: false },
+      'only': { type: 'string' },
+      'json': { type: 'string' },
+      'codex-folder': { type: 'string', default: beside('../node_modules/.cache/bench') },
+      'help': { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(usage);
+    return 0;
+  }
+  const names = values.only === undefined ? defaultPeers : values.only.split(',').map(peerName);
+  for (const [program, flag, form] of needed) {
+    if (versionOf(program, [flag], form) === undefined) throw new Error(`${program} is missing (Debian: apt-get install wrk gcc libc6-dev)`);
+  }
+  const found = await Promise.all(names.map((name) => findPeer(name, resolve(values['codex-folder']))));
+  const peers = found.filter((peer): peer is Peer => 'start' in peer);
+  const missing = found.filter((peer): peer is MissingPeer => 'reason' in peer);
+  for (const { name, reason } of missing) console.log(`skipped: ${columnNames[name]}: ${reason}`);
+
+  const [load = 0] = loadavg();
+  if (load > busyLoad) console.log(`the machine is busy (load ${load.toFixed(1)}): figures will be worse than they are`);
+  const startedAt = performance.now();
+  const run = new Run(values.quick ? quickPlan : fullPlan, peers, makeTemporaryFolder('responses-api-proxy-bench-').path);
+  await run.measure();
+
+  const circumstances: Circumstances = {
+    date: new Date().toISOString().slice(0, 10), cpu: cpus()[0]?.model.trim() ?? 'unknown processor', cores: cpus().length,
+    kernel: /^[\d.]+/.exec(release())?.[0] ?? '', node: process.versions.node,
+    versions: Object.fromEntries(peers.map(({ name, version }) => [name, version])), missing,
+  };
+  const columns: Column[] = [...peers.map(({ name }) => name), 'direct', 'handler', 'client'];
+  const text = markdown(run.figures, columns, circumstances);
+  console.log(`\n${text}`);
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ ...circumstances, figures: run.figures }, null, 1)}\n`);
+  console.log(`${Math.round((performance.now() - startedAt) / 1000)} s`);
+  for (const wrong of run.wrong) console.log(`WRONG ${wrong}`);
+  if (run.wrong.length > 0) return 1;
+  const isComplete = !values.quick && defaultPeers.every((name) => peers.some((peer) => peer.name === name));
+  if (isComplete) {
+    const { date, cpu, cores, versions } = circumstances;
+    const foot = `${date}, ${cpu}, ${cores} cores; ${Object.entries(versions).map(([name, version]) => `${columnNames[name as PeerName]} ${version}`).join(', ')}`;
+    writeFileSync(beside('bench/results.md'), text);
+    writeFileSync(beside('bench/chart.svg'), chart(run.figures, columns.filter((column) => column !== 'handler' && column !== 'client'), foot));
+  }
+  const missed = judge(run.figures).filter(({ isReached }) => isReached === false).length;
+  console.log(missed === 0 ? 'every goal that was measured is reached' : `${missed} goals are missed`);
+  return 0;
+}
+
+function peerName(text: string): PeerName {
+  const name = peerNames.find((one) => one === text);
+  if (name === undefined) throw new Error(`--only takes ${peerNames.join(', ')}, not ${text}`);
+  return name;
+}
+
+function beside(path: string): string {
+  return fileURLToPath(new URL(path, import.meta.url));
+}
+
+runProgram('bench', overallTimeoutMs, main);

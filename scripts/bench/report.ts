@@ -1,0 +1,146 @@
+import type { Column, Figures } from './figures.ts';
+import type { MissingPeer, PeerName } from './peers.ts';
+
+/** Where and with what a run was made. */
+export interface Circumstances {
+  readonly date: string;
+  readonly cpu: string;
+  readonly cores: number;
+  readonly kernel: string;
+  readonly node: string;
+  readonly versions: Readonly<Partial<Record<PeerName, string>>>;
+  readonly missing: readonly MissingPeer[];
+}
+
+export interface Verdict {
+  readonly what: string;
+  readonly goal: string;
+  /** undefined where somebody it takes was not there. */
+  readonly measured: string | undefined;
+  readonly isReached: boolean | undefined;
+}
+
+interface Row {
+  readonly label: string;
+  readonly unit: string;
+  value(column: Column): number | undefined;
+}
+
+export const columnNames: Readonly<Record<Column, string>> = {
+  direct: 'direct', daemon: 'this daemon', nginx: 'nginx', haproxy: 'HAProxy', codex: 'codex', relay: 'bare relay', handler: 'empty handler', client: 'undici alone',
+};
+
+const mebibyte = 1024 * 1024;
+
+/** A number with about three significant digits, and thousands set apart. */
+export function short(value: number): string {
+  if (Math.abs(value) >= 100) return Math.round(value).toLocaleString('en-US');
+  return value.toFixed(Math.abs(value) >= 10 ? 1 : Math.abs(value) >= 0.1 || value === 0 ? 2 : 3);
+}
+
+/** Everything that was measured, one line for each measure and one column for each who was. */
+export function rowsOf(figures: Figures): Row[] {
+  const row = (label: string, unit: string, name: string, factor = 1): Row => ({
+    label, unit,
+    value(column) {
+      const value = figures.of(column, name);
+      return value === undefined ? undefined : value * factor;
+    },
+  });
+  const requests = (what: string, unit: string, name: string): Row[] => [1024, 55 * 1024].flatMap((bytes) => [1, 16, 64].map((connections) => (
+    row(`${what}, ${connections === 1 ? '1 connection' : `${connections} connections`}, ${bytes / 1024} KB`, unit, `requests/${connections}/${bytes}/${name}`)
+  )));
+  const streams = (what: string, unit: string, name: string, factor = 1, counts: readonly number[] = [100, 500, 1000]): Row[] => (
+    counts.map((count) => row(`${what}, ${count.toLocaleString('en-US')} streams`, unit, `streams/${count}/${name}`, factor))
+  );
+  const perMegabyte = (direction: string): Row[] => [1, 10, 100].map((size) => row(`CPU per MB, ${direction} of ${size} MB`, 'µs', `${direction}/${size}/cpuUs`));
+  return [
+    ...requests('requests per second', '', 'perSecond'),
+    ...requests('CPU per request', 'µs', 'cpuUs'),
+    ...requests('p50', 'ms', 'p50Ms'),
+    ...requests('p99', 'ms', 'p99Ms'),
+    ...streams('event delay p50', 'ms', 'p50Ms'),
+    ...streams('event delay p99', 'ms', 'p99Ms'),
+    ...streams('CPU per event', 'µs', 'cpuUsPerEvent', 1, [10, 100, 500, 1000]),
+    ...streams('CPU to open a stream', 'µs', 'cpuUsPerStream'),
+    ...streams('memory per stream', 'KB', 'bytesPerStream', 1 / 1024),
+    ...streams('requests that were held up', '', 'lateStreams'),
+    row('first of six small events', 'ms', 'firstEvent/firstEventMs'),
+    ...perMegabyte('upload'),
+    ...perMegabyte('download'),
+    row('512 MiB upload, memory grows by', 'MB', 'bigUpload/grewBytes', 1 / mebibyte),
+    row('start-up', 'ms', 'start/startMs'),
+    row('memory when idle', 'MB', 'start/idleBytes', 1 / mebibyte),
+  ];
+}
+
+/** The goals, as ratios and differences inside one run. */
+export function judge(figures: Figures): Verdict[] {
+  const of = (column: Column, name: string): number => figures.of(column, name) ?? Number.NaN;
+  const ratio = (name: string, other: Column): number => of('daemon', name) / of(other, name);
+  const spread = (names: readonly string[]): number => {
+    const values = names.map((name) => of('daemon', name));
+    return Math.max(...values) / Math.min(...values);
+  };
+  const verdict = (what: string, goal: string, value: number, unit: string, isReached: boolean): Verdict => (
+    Number.isNaN(value) ? { what, goal, measured: undefined, isReached: undefined } : { what, goal, measured: `${short(value)} ${unit}`, isReached }
+  );
+  const atMost = (what: string, limit: number, unit: string, value: number): Verdict => verdict(what, `at most ${limit} ${unit}`, value, unit, value <= limit);
+  const atLeast = (what: string, limit: number, unit: string, value: number): Verdict => verdict(what, `at least ${limit} ${unit}`, value, unit, value >= limit);
+
+  const at16 = 'requests/16/1024';
+  const at1 = 'requests/1/1024';
+  const at500 = 'streams/500';
+  const added = (column: Column): number => of(column, `${at1}/p50Ms`) - of('direct', `${at1}/p50Ms`);
+  return [
+    atLeast('requests per second, 16 connections', 3, '× codex', ratio(`${at16}/perSecond`, 'codex')),
+    atLeast('requests per second, 16 connections', 0.5, '× nginx', ratio(`${at16}/perSecond`, 'nginx')),
+    atMost('CPU per request, 16 connections', 0.2, '× codex', ratio(`${at16}/cpuUs`, 'codex')),
+    atMost('CPU per request, 16 connections', 2, '× nginx', ratio(`${at16}/cpuUs`, 'nginx')),
+    atMost('p50 added at 1 connection', 2, '× nginx', added('daemon') / added('nginx')),
+    atMost('p99 at 1 connection', 1, 'ms', of('daemon', `${at1}/p99Ms`)),
+    atMost('p99 at 16 connections', 1, '× codex', ratio(`${at16}/p99Ms`, 'codex')),
+    atMost('event delay at 500 streams, p50 added', 0.3, 'ms', of('daemon', `${at500}/p50Ms`) - of('direct', `${at500}/p50Ms`)),
+    atMost('event delay at 500 streams, p99', 10, 'ms', of('daemon', `${at500}/p99Ms`)),
+    atMost('CPU per event at 500 streams', 2, '× nginx', ratio(`${at500}/cpuUsPerEvent`, 'nginx')),
+    atMost('memory per stream at 500 streams', 1.5, '× nginx', ratio(`${at500}/bytesPerStream`, 'nginx')),
+    atMost('memory when idle', 60, 'MB', of('daemon', 'start/idleBytes') / mebibyte),
+    atMost('start-up', 120, 'ms', of('daemon', 'start/startMs')),
+    atMost('growth: CPU per event, 10 to 1,000 streams', 1.3, '× the least', spread([10, 100, 1000].map((count) => `streams/${count}/cpuUsPerEvent`))),
+    atMost('growth: CPU per MB, uploads of 1 to 100 MB', 1.3, '× the least', spread([1, 10, 100].map((size) => `upload/${size}/cpuUs`))),
+    atMost('growth: CPU per MB, downloads of 1 to 100 MB', 1.3, '× the least', spread([1, 10, 100].map((size) => `download/${size}/cpuUs`))),
+  ];
+}
+
+/** The whole result as Markdown, with nothing in it that tells whose machine it was. */
+export function markdown(figures: Figures, columns: readonly Column[], circumstances: Circumstances): string {
+  const { date, cpu, cores, kernel, node, versions, missing } = circumstances;
+  const programs = Object.entries(versions).map(([name, version]) => `${columnNames[name as PeerName]} ${version}`);
+  const verdicts = judge(figures);
+  return [
+    `${date}, ${cpu}, ${cores} cores, Linux ${kernel}, Node ${node}; ${programs.join(', ')}.`,
+    ...missing.map(({ name, reason }) => `Without ${columnNames[name]}: ${reason}.`),
+    '',
+    ...table(['', 'goal', 'measured', ''], verdicts.map(({ what, goal, measured, isReached }) => (
+      [what, goal, measured ?? 'not measured', isReached === undefined ? '' : isReached ? 'ok' : 'missed']
+    ))),
+    '',
+    ...table(['', '', ...columns.map((column) => columnNames[column])], rowsOf(figures).flatMap(({ label, unit, value }) => {
+      const values = columns.map((column) => value(column));
+      return values.every((one) => one === undefined) ? [] : [[label, unit, ...values.map((one) => (one === undefined ? '' : short(one)))]];
+    })),
+    '',
+  ].join('\n');
+}
+
+/** A Markdown table that can be read as it is. */
+export function table(head: readonly string[], rows: ReadonlyArray<readonly string[]>): string[] {
+  const widths = head.map((title, column) => Math.max(3, title.length, ...rows.map((row) => row[column]?.length ?? 0)));
+  const isNumeric = (column: number): boolean => rows.every((row) => /^[-\d.,]*$/.test(row[column] ?? ''));
+  const line = (cells: readonly string[]): string => {
+    const padded = cells.map((cell, column) => (isNumeric(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0)));
+    return `| ${padded.join(' | ')} |`;
+  };
+  const rule = widths.map((width, column) => (isNumeric(column) ? `${'-'.repeat(width - 1)}:` : '-'.repeat(width)));
+  return [line(head), line(rule), ...rows.map(line)];
+}

@@ -1,0 +1,260 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { makeCertificates } from '../certificates.ts';
+import { runCommand } from '../command.ts';
+import { Figures } from './figures.ts';
+import type { Column } from './figures.ts';
+import { compile, portThatItSays, script } from './peers.ts';
+import type { Peer, Target, Upstream } from './peers.ts';
+import { familyOf, residentBytes, watchMemory } from './process.ts';
+import { checkAnswers, runRequests } from './requests.ts';
+import { startService } from './service.ts';
+import { TooBusy, runStreams } from './streams.ts';
+import { Client, cpuPerMegabyte } from './transfers.ts';
+
+/** What is measured, and how often. */
+export interface Plan {
+  readonly requests: ReadonlyArray<{ connections: number; bodyBytes: number; rounds: number }>;
+  readonly streams: ReadonlyArray<{ streams: number; events: number; rounds: number }>;
+  readonly transferMegabytes: readonly number[];
+  readonly starts: number;
+}
+
+const kilobyte = 1024;
+
+/** The same for every number of streams, so that only their number differs. */
+const eventsPerSecond = 8_000;
+const streamsOpenedPerSecond = 400;
+const runSeconds = 1;
+const floorRunMs = 800;
+const bigUpload = { bytes: 512 * 1024 * 1024, bytesPerSecond: 400_000_000 };
+const transferBytes = 200_000_000;
+const transferWarmUps = 40;
+const warmUpRequests = 200;
+const settleMs = 300;
+const busyRetries = 2;
+
+/** Somebody who is measured, up and running. */
+interface Running {
+  readonly column: Column;
+  readonly target: Target;
+  /** Of all its processes, as they are now: nginx listens before it has workers. */
+  pids(): number[];
+  stop(): Promise<void>;
+}
+
+/** One run of the bench: what it measured, and what went wrong. */
+export class Run {
+  readonly figures = new Figures();
+  /** Answers that were not as they should be, in words. */
+  readonly wrong: string[] = [];
+  readonly #plan: Plan;
+  readonly #peers: readonly Peer[];
+  readonly #folder: string;
+  readonly #token = `sk-bench-${randomBytes(24).toString('base64url')}`;
+  readonly #certificates = makeCertificates();
+
+  constructor(plan: Plan, peers: readonly Peer[], folder: string) {
+    this.#plan = plan;
+    this.#peers = peers;
+    this.#folder = folder;
+  }
+
+  /** Measures everything in the plan. */
+  async measure(): Promise<void> {
+    const { cert, key } = this.#certificates;
+    const files = { cert: join(this.#folder, 'cert.pem'), key: join(this.#folder, 'key.pem') };
+    writeFileSync(files.cert, cert);
+    writeFileSync(files.key, key, { mode: 0o600 });
+    const loadProgram = compile('load', this.#folder);
+    const upstreamProgram = compile('upstream', this.#folder);
+    const service = await startService({
+      name: 'the upstream', file: upstreamProgram, args: [files.cert, files.key, this.#token], env: {}, ready: portThatItSays,
+    });
+    const upstream: Upstream = { port: service.port, caFile: this.#certificates.caFile, token: this.#token };
+    await this.#measureStarts(upstream);
+    await this.#measureRequests(upstream);
+    await this.#measureFloor(upstream);
+    await this.#measureTransfers(upstream);
+    await this.#measureStreams(upstream, loadProgram);
+    await service.stop();
+  }
+
+  #newFolder(): string {
+    return mkdtempSync(join(this.#folder, 'service-'));
+  }
+
+  async #start(peer: Peer, upstream: Upstream): Promise<Running & { startMs: number }> {
+    const folder = this.#newFolder();
+    const service = await peer.start(upstream, folder);
+    return {
+      column: peer.name,
+      target: { protocol: 'http:', port: service.port, token: undefined, caFile: '' },
+      pids: () => familyOf(service.pid),
+      startMs: service.startMs,
+      async stop() {
+        await service.stop();
+        rmSync(folder, { recursive: true, force: true });
+      },
+    };
+  }
+
+  #direct(upstream: Upstream): Running {
+    return { column: 'direct', target: { ...upstream, protocol: 'https:' }, pids: () => [], stop: () => Promise.resolve() };
+  }
+
+  /** Does something with each in turn, as often as asked, so that noise hits all alike. */
+  async #inTurns(everybody: readonly Running[], rounds: number, what: string, measure: (one: Running) => Promise<void>): Promise<void> {
+    for (let round = 0; round < rounds; round += 1) {
+      for (const one of everybody) await this.#attempt(one.column, what, () => measure(one));
+    }
+  }
+
+  /** A wrong answer spoils the run, and is told at its end; what follows may tell why. */
+  async #attempt(column: Column, what: string, action: () => Promise<void>): Promise<void> {
+    try {
+      await action();
+    } catch (error) {
+      const text = `${column}, ${what}: ${error instanceof Error ? error.message : String(error)}`;
+      this.wrong.push(text);
+      say(`WRONG ${text}`);
+    }
+  }
+
+  async #measureStarts(upstream: Upstream): Promise<void> {
+    say('start-up and idle memory');
+    for (let round = 0; round < this.#plan.starts; round += 1) {
+      for (const peer of this.#peers) {
+        await this.#attempt(peer.name, 'start', async () => {
+          const running = await this.#start(peer, upstream);
+          this.figures.add(peer.name, 'start', { startMs: running.startMs });
+          if (round === 0) {
+            await sleep(settleMs);
+            this.figures.add(peer.name, 'start', { idleBytes: residentBytes(running.pids()) });
+          }
+          await running.stop();
+        });
+      }
+    }
+  }
+
+  async #measureRequests(upstream: Upstream): Promise<void> {
+    const everybody = [this.#direct(upstream), ...await Promise.all(this.#peers.map((peer) => this.#start(peer, upstream)))];
+    const handler = await startService({
+      name: 'the empty handler', file: process.execPath, env: { PATH: process.env['PATH'] }, ready: portThatItSays,
+      args: script('floor-handler.ts'),
+    });
+    const floor: Running = {
+      column: 'handler', target: { protocol: 'http:', port: handler.port, token: undefined, caFile: '' }, pids: () => familyOf(handler.pid), stop: handler.stop,
+    };
+    const answerBytes = new Map<Column, number>();
+    for (const one of everybody) {
+      await this.#attempt(one.column, 'answers', async () => { answerBytes.set(one.column, await checkAnswers(one.target)); });
+    }
+    const measured = [...everybody, floor].filter(({ column }) => column === 'handler' || answerBytes.has(column));
+    await this.#inTurns(measured, 1, 'warm-up', async ({ column, target, pids }) => {
+      await runRequests(target, { connections: 16, bodyBytes: kilobyte, seconds: runSeconds }, pids(), answerBytes.get(column));
+    });
+    for (const { connections, bodyBytes, rounds } of this.#plan.requests) {
+      say(`requests: ${connections} connections, ${bodyBytes / kilobyte} KB`);
+      const taking = measured.filter(({ column }) => column !== 'handler' || bodyBytes === kilobyte);
+      await this.#inTurns(taking, rounds, `${connections} connections`, async ({ column, target, pids }) => {
+        const figures = await runRequests(target, { connections, bodyBytes, seconds: runSeconds }, pids(), answerBytes.get(column));
+        this.figures.add(column, `requests/${connections}/${bodyBytes}`, figures);
+      });
+    }
+    for (const one of [...everybody, floor]) await one.stop();
+  }
+
+  async #measureFloor(upstream: Upstream): Promise<void> {
+    say('floor: undici alone');
+    for (const { connections, bodyBytes } of this.#plan.requests) {
+      if (bodyBytes !== kilobyte) continue;
+      await this.#attempt('client', 'floor', async () => {
+        const client = await runCommand(process.execPath, [
+          ...script('floor-client.ts'), upstream.port, upstream.caFile, upstream.token, connections, bodyBytes, floorRunMs,
+        ].map(String), { cwd: '/', env: { PATH: process.env['PATH'] }, timeoutMs: 10_000 });
+        if (client.code !== 0) throw new Error(client.stderr.trim());
+        this.figures.add('client', `requests/${connections}/${bodyBytes}`, JSON.parse(client.stdout) as object);
+      });
+    }
+  }
+
+  async #measureTransfers(upstream: Upstream): Promise<void> {
+    say('uploads and downloads');
+    const peers = await Promise.all(this.#peers.map((peer) => this.#start(peer, upstream)));
+    await this.#inTurns(peers, 1, 'transfers', async ({ target }) => {
+      const client = new Client(target);
+      for (let i = 0; i < transferWarmUps; i += 1) {
+        await client.upload(1_000_000);
+        await client.download(1_000_000);
+      }
+      client.close();
+    });
+    // Whether cost grows is a question about the daemon; nginx shows what the machine does to it.
+    const growing = peers.filter(({ column }) => column !== 'haproxy' && column !== 'codex');
+    for (const size of this.#plan.transferMegabytes) {
+      const bytes = size * 1_000_000;
+      for (const direction of ['upload', 'download'] as const) {
+        await this.#inTurns(growing, 1, direction, async ({ column, target, pids }) => {
+          this.figures.add(column, `${direction}/${size}`, { cpuUs: await cpuPerMegabyte(target, direction, bytes, transferBytes / bytes, pids()) });
+        });
+      }
+    }
+    await this.#inTurns(peers, 1, 'big upload', async ({ column, target, pids }) => {
+      const client = new Client(target);
+      const before = residentBytes(pids());
+      const watch = watchMemory(pids(), 5);
+      await client.upload(bigUpload.bytes, bigUpload.bytesPerSecond);
+      this.figures.add(column, 'bigUpload', { grewBytes: watch.stop() - before });
+      client.close();
+    });
+    for (const peer of peers) await peer.stop();
+  }
+
+  async #measureStreams(upstream: Upstream, program: string): Promise<void> {
+    say('time to the first event');
+    await Promise.all([undefined, ...this.#peers].map((peer) => this.#withFresh(upstream, peer, 'first event', async ({ column, target, pids }) => {
+      const figures = await runStreams(program, target, { streams: 1, events: 6, intervalMs: 200, opensPerSecond: undefined }, pids());
+      this.figures.add(column, 'firstEvent', { firstEventMs: figures.firstEventMs });
+    })));
+    for (const { streams, events, rounds } of this.#plan.streams) {
+      say(`event streams: ${streams}`);
+      const load = { streams, events, intervalMs: streams / eventsPerSecond * 1000, opensPerSecond: streamsOpenedPerSecond };
+      for (let round = 0; round < rounds; round += 1) {
+        for (const peer of [undefined, ...this.#peers]) {
+          await this.#withFresh(upstream, peer, `${streams} streams`, async ({ column, target, pids }) => {
+            this.figures.add(column, `streams/${streams}`, await runStreams(program, target, load, pids()));
+          });
+        }
+      }
+    }
+  }
+
+  /** Measures a peer started anew, or the upstream itself: what a run has left behind in memory would be hidden from the next. */
+  async #withFresh(upstream: Upstream, peer: Peer | undefined, what: string, measure: (one: Running) => Promise<void>): Promise<void> {
+    const attempt = async (triesLeft: number): Promise<void> => {
+      const running = peer === undefined ? this.#direct(upstream) : await this.#start(peer, upstream);
+      try {
+        const client = new Client(running.target);
+        for (let i = 0; i < warmUpRequests; i += 1) await client.upload(kilobyte);
+        client.close();
+        await measure(running);
+      } catch (error) {
+        if (!(error instanceof TooBusy) || triesLeft === 0) throw error;
+        await running.stop();
+        await attempt(triesLeft - 1);
+      } finally {
+        await running.stop();
+      }
+    };
+    await this.#attempt(peer?.name ?? 'direct', what, () => attempt(busyRetries));
+  }
+}
+
+function say(text: string): void {
+  console.error(`bench: ${text}`);
+}
