@@ -1,0 +1,193 @@
+/** How much of the key's use is granted; undefined for as much as anyone likes. */
+export interface LimitSettings {
+  /** Requests that are being answered at once. */
+  readonly concurrent: number | undefined;
+  /** Requests admitted in any 60 seconds. */
+  readonly requestsPerMinute: number | undefined;
+  /** Tokens in a UTC day: requests are admitted while the day's total is below. */
+  readonly tokensPerDay: number | undefined;
+}
+
+export type LimitRule = 'concurrent' | 'requests_per_minute' | 'tokens_per_day';
+
+/** A request that comes at the wrong time. */
+export interface LimitRefusal {
+  status: 429;
+  code: 'limit_reached';
+  rule: LimitRule;
+  message: string;
+  /** For the Retry-After header, whole seconds, at least 1. */
+  retryAfterSeconds: number;
+}
+
+/** The right to one exchange. Whoever got it settles it, once the exchange has ended in whatever way. */
+export interface Lease {
+  /**
+   * Gives the place back and charges the tokens; only the first call does anything.
+   *
+   * @param totalTokens as the upstream reports; undefined where it did not
+   * @param estimate charged in that case, see `estimateTokens`
+   * @returns what was charged, for the record from which a restart restores it
+   */
+  settle(totalTokens: number | undefined, estimate: number): number;
+}
+
+export type Admission = { lease: Lease } | { refusal: LimitRefusal };
+
+/** An exchange of an earlier run, from its record. In milliseconds of the Unix epoch. */
+export interface PastExchange {
+  readonly startedAtMs: number;
+  readonly endedAtMs: number;
+  /** What `settle` returned. */
+  readonly tokens: number;
+}
+
+export interface Clock {
+  /** Milliseconds of the Unix epoch: what day it is. */
+  wallMs(): number;
+  /** Milliseconds from any start, never backwards: how long something took. */
+  steadyMs(): number;
+}
+
+export const systemClock: Clock = { wallMs: () => Date.now(), steadyMs: () => performance.now() };
+
+const windowMs = 60_000;
+const dayMs = 86_400_000;
+
+/** Nobody can say when a place becomes free. */
+const concurrentRetrySeconds = 1;
+
+/**
+ * Counts what is admitted. Decisions are synchronous, so that any number of requests at once get no more than there is.
+ * A refused request counts for nothing.
+ */
+export class Limits {
+  readonly #settings: LimitSettings;
+  readonly #clock: Clock;
+  #running = 0;
+  /** When the last requests were admitted, as many as a minute may have; the place at `#next` holds the oldest. */
+  readonly #admittedAt: Float64Array;
+  #next = 0;
+  #day: number;
+  #tokens = 0;
+
+  constructor(settings: LimitSettings, clock: Clock = systemClock) {
+    this.#settings = settings;
+    this.#clock = clock;
+    this.#admittedAt = new Float64Array(settings.requestsPerMinute ?? 0).fill(-Infinity);
+    this.#day = dayOf(clock.wallMs());
+  }
+
+  /** Takes up where an earlier run ended. To be called before anything is admitted; the order of the exchanges does not matter. */
+  restore(exchanges: Iterable<PastExchange>): void {
+    const now = this.#clock.wallMs();
+    const starts: number[] = [];
+    for (const { startedAtMs, endedAtMs, tokens } of exchanges) {
+      if (dayOf(endedAtMs) === this.#day && isCount(tokens)) this.#tokens += tokens;
+      // From the future, if the clock was set back since: as good as just now.
+      const ageMs = Math.max(0, now - startedAtMs);
+      if (ageMs < windowMs && this.#admittedAt.length > 0) starts.push(this.#clock.steadyMs() - ageMs);
+    }
+    starts.sort((a, b) => a - b);
+    for (const start of starts) this.#noteAdmission(start);
+  }
+
+  /** Why a request would be refused now; a look that counts for nothing. */
+  refusal(): LimitRefusal | undefined {
+    return this.#outOfTokens() ?? this.#tooManyThisMinute() ?? this.#tooManyAtOnce();
+  }
+
+  /** Admits a request, or says why not. */
+  admit(): Admission {
+    const refusal = this.refusal();
+    if (refusal !== undefined) return { refusal };
+    this.#running++;
+    this.#noteAdmission(this.#clock.steadyMs());
+    let charged: number | undefined;
+    return {
+      lease: {
+        settle: (totalTokens, estimate) => {
+          if (charged !== undefined) return charged;
+          this.#running--;
+          charged = isCount(totalTokens) ? totalTokens : estimate;
+          this.#turnDay();
+          this.#tokens += charged;
+          return charged;
+        },
+      },
+    };
+  }
+
+  #noteAdmission(at: number): void {
+    if (this.#admittedAt.length === 0) return;
+    this.#admittedAt[this.#next] = at;
+    this.#next = (this.#next + 1) % this.#admittedAt.length;
+  }
+
+  #outOfTokens(): LimitRefusal | undefined {
+    const { tokensPerDay } = this.#settings;
+    if (tokensPerDay === undefined) return undefined;
+    this.#turnDay();
+    if (this.#tokens < tokensPerDay) return undefined;
+    const untilMidnightMs = (this.#day + 1) * dayMs - this.#clock.wallMs();
+    return reached('tokens_per_day', `${tokensPerDay} tokens a day (UTC)`, untilMidnightMs / 1000);
+  }
+
+  /** A sliding window: with the last N admissions known, the oldest of them must be a minute old. */
+  #tooManyThisMinute(): LimitRefusal | undefined {
+    const oldest = this.#admittedAt[this.#next];
+    if (oldest === undefined) return undefined;
+    const waitMs = oldest + windowMs - this.#clock.steadyMs();
+    if (waitMs <= 0) return undefined;
+    return reached('requests_per_minute', `${this.#admittedAt.length} requests a minute`, waitMs / 1000);
+  }
+
+  #tooManyAtOnce(): LimitRefusal | undefined {
+    const { concurrent } = this.#settings;
+    if (concurrent === undefined || this.#running < concurrent) return undefined;
+    return reached('concurrent', `${concurrent} requests at once`, concurrentRetrySeconds);
+  }
+
+  /** A clock that is set back a little, around midnight, does not give a day's tokens a second time. */
+  #turnDay(): void {
+    const today = dayOf(this.#clock.wallMs());
+    if (today === this.#day || today === this.#day - 1) return;
+    this.#day = today;
+    this.#tokens = 0;
+  }
+}
+
+/** A model's largest context: no request has more input than that. Its images would, by their size in base64. */
+const maxInputTokens = 400_000;
+const bytesPerInputToken = 4;
+
+/** Streams wrap each token into an event of 200 bytes and more, but repeat texts at their end. */
+const bytesPerOutputToken = 64;
+
+/** What a fast model makes. It reasons in silence: the bytes alone would not tell. */
+const outputTokensPerSecond = 100;
+
+/**
+ * What an exchange is charged whose usage nobody reported, because the client left or the upstream broke off: a token for
+ * 4 bytes of request, at most 400,000, and a token for 64 bytes of answer or 100 for each second, whichever is more.
+ * Errs upwards for most requests.
+ */
+export function estimateTokens({ bytesUp, bytesDown, durationMs }: { bytesUp: number; bytesDown: number; durationMs: number }): number {
+  const input = Math.min(maxInputTokens, Math.ceil(bytesUp / bytesPerInputToken));
+  const output = Math.max(Math.ceil(bytesDown / bytesPerOutputToken), Math.ceil((durationMs / 1000) * outputTokensPerSecond));
+  return input + output;
+}
+
+function reached(rule: LimitRule, what: string, retrySeconds: number): LimitRefusal {
+  const retryAfterSeconds = Math.max(1, Math.ceil(retrySeconds));
+  const message = `The policy (${rule}) allows ${what}. Try again in ${retryAfterSeconds} s.`;
+  return { status: 429, code: 'limit_reached', rule, message, retryAfterSeconds };
+}
+
+function dayOf(wallMs: number): number {
+  return Math.floor(wallMs / dayMs);
+}
+
+function isCount(tokens: number | undefined): tokens is number {
+  return Number.isSafeInteger(tokens) && (tokens as number) >= 0;
+}

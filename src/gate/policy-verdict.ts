@@ -1,0 +1,101 @@
+import { isModelName } from './model-names.ts';
+import type { Policy } from './policy.ts';
+import { type FieldRule, type Objection } from './request-fields.ts';
+import { readJsonObject, shortPlace } from './strict-json.ts';
+
+/** The rule that a refusal names. `body` and `encoding` stand for what must hold before any rule can be applied. */
+export type PolicyRule = FieldRule | 'max_body_bytes' | 'body' | 'encoding';
+
+export type PolicyRefusalCode = 'policy_denied' | 'invalid_body' | 'body_too_large' | 'unsupported_encoding';
+
+/** A request that the policy does not allow. In shadow mode it is served all the same, and recorded. */
+export interface PolicyRefusal {
+  status: 400 | 403 | 413 | 415;
+  /** For programs; one of a closed set. */
+  code: PolicyRefusalCode;
+  /** For records; one of a closed set. */
+  rule: PolicyRule;
+  /** For the client alone: it may quote what the client sent. */
+  message: string;
+}
+
+/** What a body says of itself, for the record. */
+export interface BodyFacts {
+  /** Printable ASCII; undefined where none is named, or what is named is no name. */
+  readonly model: string | undefined;
+  /** Undefined where nobody has looked. */
+  readonly stream: boolean | undefined;
+}
+
+export interface BodyVerdict {
+  readonly refusal: PolicyRefusal | undefined;
+  readonly facts: BodyFacts;
+}
+
+const noFacts: BodyFacts = Object.freeze({ model: undefined, stream: undefined });
+
+/**
+ * Decides by a request's head whether its body is worth reading.
+ *
+ * @param rawHeaders names and values in turn, as received
+ */
+export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): PolicyRefusal | undefined {
+  if (!policy.readsBody) return undefined;
+  let types = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const value = rawHeaders[i + 1] ?? '';
+    switch (rawHeaders[i]?.toLowerCase()) {
+      case 'content-length':
+        if (Number(value) > policy.maxBodyBytes) return tooLarge(policy);
+        break;
+      case 'content-encoding':
+        if (policy.fields !== undefined && !isIdentity(value)) return unsupported('A body must come as it is, without a Content-Encoding.');
+        break;
+      case 'content-type':
+        if (policy.fields !== undefined && (++types > 1 || !isJson(value))) {
+          return unsupported('The Content-Type must be application/json, in UTF-8, once.');
+        }
+        break;
+    }
+  }
+  return undefined;
+}
+
+/** Decides on a complete body. The verdict holds for exactly these bytes: they are what must go upstream. */
+export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
+  if (body.length > policy.maxBodyBytes) return { refusal: tooLarge(policy), facts: noFacts };
+  if (policy.fields === undefined) return { refusal: undefined, facts: noFacts };
+  const reading = readJsonObject(body);
+  if (reading.kind === 'invalid') {
+    const message = `The policy wants a body that can be understood in one way only: this one ${reading.why}.`;
+    return { refusal: { status: 400, code: 'invalid_body', rule: 'body', message }, facts: noFacts };
+  }
+  const [model, stream] = [reading.object.get('model'), reading.object.get('stream')];
+  const facts: BodyFacts = { model: typeof model === 'string' && isModelName(model) ? model : undefined, stream: stream === true };
+  const objection = policy.fields.judge(reading.object);
+  return { refusal: objection && denied(objection), facts };
+}
+
+/** A body that turned out larger than the policy allows, while it was being read. */
+export function tooLarge({ maxBodyBytes }: Policy): PolicyRefusal {
+  const message = `A body may have at most ${maxBodyBytes} bytes (policy: max_body_bytes).`;
+  return { status: 413, code: 'body_too_large', rule: 'max_body_bytes', message };
+}
+
+function denied({ rule, why, place }: Objection): PolicyRefusal {
+  return { status: 403, code: 'policy_denied', rule, message: `The policy (${rule}) does not allow ${why}, at ${shortPlace(place)}.` };
+}
+
+function unsupported(message: string): PolicyRefusal {
+  return { status: 415, code: 'unsupported_encoding', rule: 'encoding', message };
+}
+
+function isIdentity(contentEncoding: string): boolean {
+  return contentEncoding.split(',').every((coding) => ['', 'identity'].includes(coding.trim().toLowerCase()));
+}
+
+/** Of another type or charset, the same bytes could say something else to the upstream. */
+function isJson(contentType: string): boolean {
+  const [type, charset = '', ...more] = contentType.toLowerCase().split(';').map((part) => part.trim());
+  return type === 'application/json' && ['', 'charset=utf-8', 'charset="utf-8"'].includes(charset) && more.length === 0;
+}

@@ -1,0 +1,308 @@
+import { isUtf8 } from 'node:buffer';
+
+export type JsonValue = null | boolean | number | string | JsonArray | JsonObject;
+export type JsonArray = readonly JsonValue[];
+/** A Map, because names such as `__proto__` mean nothing to it. */
+export type JsonObject = ReadonlyMap<string, JsonValue>;
+
+/** Deepest nesting that is read; the outermost object is level 1. */
+export const maxDepth = 64;
+
+/**
+ * Most names and values in one document: they, not the bytes, are what reading costs. JSON.parse takes seconds for 16 MiB
+ * of `{"a":1},`. A conversation of 15,000 messages fits.
+ */
+export const maxMembers = 200_000;
+
+/** Longest text that is read, in bytes as written. Of what is longer there is a beginning, and `cutMark`. */
+export const maxTextBytes = 512;
+const beginningBytes = 64;
+
+/** No name that the API knows ends like this. */
+export const cutMark = '\u2026';
+
+/** What the bytes say; or why they say nothing, to follow "The body" or "it". */
+export type JsonReading = { kind: 'object'; object: JsonObject } | { kind: 'invalid'; why: string };
+
+const [quote, comma, minus, colon, openBracket, backslash, closeBracket, openBrace, closeBrace] = [0x22, 0x2c, 0x2d, 0x3a, 0x5b, 0x5c, 0x5d, 0x7b, 0x7d];
+const [letterF, letterN, letterT, letterU] = [0x66, 0x6e, 0x74, 0x75];
+
+const maxPlaceLength = 200;
+
+/** Most texts are names: their end is looked for here before the runtime is asked to search. */
+const shortTextBytes = 32;
+
+/** What may follow a backslash (RFC 8259 section 7), beside u. */
+const simpleEscapes = new Uint8Array(256);
+for (const byte of Buffer.from('"\\/bfnrt')) simpleEscapes[byte] = 1;
+
+/**
+ * Reads one JSON object (RFC 8259) from UTF-8 bytes. Refused is what another reader could understand differently: a name
+ * that is given twice in one object, at any depth and however it is written (JSON.parse keeps the last without a word,
+ * others the first); bytes that are not UTF-8; a byte order mark; anything before or after the object. Also refused is
+ * what would be expensive to read, see `maxDepth` and `maxMembers`.
+ *
+ * Long texts are not decoded, and so this is faster than JSON.parse: most of a request is text that nobody here reads.
+ */
+export function readJsonObject(bytes: Buffer): JsonReading {
+  if (!isUtf8(bytes)) return { kind: 'invalid', why: 'is not UTF-8' };
+  try {
+    return { kind: 'object', object: new Reader(bytes).document() };
+  } catch (error) {
+    if (error instanceof Unreadable) return { kind: 'invalid', why: error.message };
+    throw error;
+  }
+}
+
+export function isObject(value: JsonValue | undefined): value is JsonObject {
+  return value instanceof Map;
+}
+
+export function isArray(value: JsonValue | undefined): value is JsonArray {
+  return Array.isArray(value);
+}
+
+/** One step of a JSON pointer (RFC 6901). */
+export function pointerStep(name: string | number): string {
+  return `/${String(name).replaceAll('~', '~0').replaceAll('/', '~1')}`;
+}
+
+/** A JSON pointer, cut to what is fit for a message. */
+export function shortPlace(pointer: string): string {
+  return pointer.length > maxPlaceLength ? `${pointer.slice(0, maxPlaceLength)}...` : pointer;
+}
+
+class Unreadable extends Error {}
+
+/** One pass over the bytes of one document. */
+class Reader {
+  readonly #bytes: Buffer;
+  /** The same bytes, one character for each. */
+  readonly #text: string;
+  #at = 0;
+  #depth = 0;
+  #members = 0;
+  /** The next one at or after some place before `#at`; searched for anew once passed, so that each byte is looked at once. */
+  #nextBackslash = -1;
+  /** The same for control characters; none where the bytes have none at all, as without line breaks. */
+  #nextControl: number;
+  readonly #control = /[\x00-\x1f]/g;
+  readonly #number = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes;
+    this.#text = bytes.toString('latin1');
+    this.#nextControl = hasControls(bytes) ? -1 : Infinity;
+  }
+
+  document(): JsonObject {
+    const value = this.#value();
+    if (this.#token() !== undefined) throw notJson();
+    if (!isObject(value)) throw new Unreadable('is not a JSON object');
+    return value;
+  }
+
+  /** The next byte that is no white space; undefined at the end. */
+  #token(): number | undefined {
+    for (;;) {
+      const byte = this.#bytes[this.#at];
+      if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return byte;
+      this.#at++;
+    }
+  }
+
+  #value(): JsonValue {
+    if (++this.#members > maxMembers) throw new Unreadable(`holds more than ${maxMembers} names and values`);
+    const byte = this.#token();
+    switch (byte) {
+      case quote:
+        return this.#string(maxTextBytes);
+      case openBrace:
+        return this.#object();
+      case openBracket:
+        return this.#array();
+      case letterT:
+        return this.#literal('true', true);
+      case letterF:
+        return this.#literal('false', false);
+      case letterN:
+        return this.#literal('null', null);
+      default:
+        return this.#numeral(byte);
+    }
+  }
+
+  #object(): JsonObject {
+    this.#open();
+    const object = new Map<string, JsonValue>();
+    let names = 0;
+    if (this.#token() === closeBrace) return this.#close(object);
+    for (;;) {
+      if (this.#token() !== quote) throw notJson();
+      const name = this.#string(Infinity);
+      if (this.#token() !== colon) throw notJson();
+      this.#at++;
+      this.#members++;
+      object.set(name, this.#valueAt(name));
+      // Cheaper than to ask before.
+      if (object.size === names++) throw new RepeatedName(name);
+      if (this.#isLast(closeBrace)) return this.#close(object);
+    }
+  }
+
+  #array(): JsonArray {
+    this.#open();
+    const array: JsonValue[] = [];
+    if (this.#token() === closeBracket) return this.#close(array);
+    for (;;) {
+      array.push(this.#valueAt(array.length));
+      if (this.#isLast(closeBracket)) return this.#close(array);
+    }
+  }
+
+  /** A value inside of another; what is wrong there is wrong at this step of the way. */
+  #valueAt(step: string | number): JsonValue {
+    try {
+      return this.#value();
+    } catch (error) {
+      if (error instanceof RepeatedName) error.lead(step);
+      throw error;
+    }
+  }
+
+  #open(): void {
+    this.#at++;
+    if (++this.#depth > maxDepth) throw new Unreadable(`nests deeper than ${maxDepth} levels`);
+  }
+
+  #close<T>(value: T): T {
+    this.#at++;
+    this.#depth--;
+    return value;
+  }
+
+  /** After a member: goes behind a comma, or stays at the end of what holds it. */
+  #isLast(end: number): boolean {
+    const byte = this.#token();
+    if (byte === end) return true;
+    if (byte !== comma) throw notJson();
+    this.#at++;
+    return false;
+  }
+
+  #literal<T>(word: string, value: T): T {
+    if (!this.#text.startsWith(word, this.#at)) throw notJson();
+    this.#at += word.length;
+    return value;
+  }
+
+  #numeral(first: number | undefined): number {
+    if (first !== minus && (first === undefined || first < 0x30 || first > 0x39)) throw notJson();
+    this.#number.lastIndex = this.#at;
+    const [text] = this.#number.exec(this.#text) ?? [];
+    if (text === undefined) throw notJson();
+    this.#at += text.length;
+    return Number(text);
+  }
+
+  /** @param most bytes to read; with more, the text is cut */
+  #string(most: number): string {
+    const start = this.#at + 1;
+    const near = start + shortTextBytes;
+    for (let at = start; at < near; at++) {
+      const byte = this.#bytes[at];
+      if (byte === quote) {
+        this.#at = at + 1;
+        return this.#text.slice(start, at);
+      }
+      if (byte === undefined || byte < 0x20 || byte > 0x7e || byte === backslash) break;
+    }
+    return this.#longString(start, most);
+  }
+
+  /** The same for what is long, or has escapes, or goes beyond ASCII. */
+  #longString(start: number, most: number): string {
+    const bytes = this.#bytes;
+    let end = this.#text.indexOf('"', start);
+    let cut = start + beginningBytes;
+    if (this.#nextBackslash < start) this.#nextBackslash = indexOf(this.#text, '\\', start);
+    while (this.#nextBackslash < end) {
+      const escape = this.#nextBackslash;
+      const after = escape + this.#escapeLength(escape);
+      if (escape < cut && after > cut) cut = escape;
+      if (escape + 1 === end) end = this.#text.indexOf('"', after);
+      this.#nextBackslash = indexOf(this.#text, '\\', after);
+    }
+    if (end === -1 || this.#controlFrom(start) < end) throw notJson();
+    this.#at = end + 1;
+    if (end - start <= most) return this.#decode(start, end);
+    while (((bytes[cut] ?? 0) & 0xc0) === 0x80) cut--; // not within a character
+    return this.#decode(start, cut) + cutMark;
+  }
+
+  #escapeLength(at: number): number {
+    const kind = this.#bytes[at + 1] ?? 0;
+    if (simpleEscapes[kind] === 1) return 2;
+    if (kind === letterU && /^[0-9a-fA-F]{4}$/.test(this.#text.slice(at + 2, at + 6))) return 6;
+    throw notJson();
+  }
+
+  #controlFrom(start: number): number {
+    if (this.#nextControl < start) {
+      this.#control.lastIndex = start;
+      this.#nextControl = this.#control.exec(this.#text)?.index ?? Infinity;
+    }
+    return this.#nextControl;
+  }
+
+  #decode(start: number, end: number): string {
+    const plain = this.#text.slice(start, end);
+    if (!/[\\\x80-\xff]/.test(plain)) return plain;
+    return JSON.parse(`"${this.#bytes.toString('utf8', start, end)}"`) as string;
+  }
+}
+
+/** A name that an object has already. It collects the way to it on the way out. */
+class RepeatedName extends Unreadable {
+  #place: string;
+
+  constructor(name: string) {
+    super();
+    this.#place = pointerStep(name);
+  }
+
+  lead(step: string | number): void {
+    this.#place = pointerStep(step) + this.#place;
+  }
+
+  override get message(): string {
+    return `gives a name twice, at ${shortPlace(this.#place)}`;
+  }
+}
+
+/** Four bytes at a time: a byte below 0x20 borrows from its top bit, which is clear in all of ASCII. */
+function hasControls(bytes: Buffer): boolean {
+  const start = Math.min(bytes.length, -bytes.byteOffset & 3);
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset + start, (bytes.length - start) >> 2);
+  let below = 0;
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i] ?? 0;
+    below |= (word - 0x20202020) & ~word;
+  }
+  if ((below & 0x80808080) !== 0) return true;
+  const rest = start + words.byteLength;
+  return bytes.subarray(0, start).some(isControl) || bytes.subarray(rest).some(isControl);
+}
+
+function isControl(byte: number): boolean {
+  return byte < 0x20;
+}
+
+function notJson(): Unreadable {
+  return new Unreadable('is not JSON');
+}
+
+function indexOf(text: string, sought: string, from: number): number {
+  const at = text.indexOf(sought, from);
+  return at === -1 ? Infinity : at;
+}

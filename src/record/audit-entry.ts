@@ -1,0 +1,189 @@
+import { randomBytes } from 'node:crypto';
+import type { AuditRecord, Ending } from './audit-record.ts';
+import { RequestReader } from './request-reader.ts';
+import { AnswerReader, type Usage, formOf } from './usage.ts';
+
+const idBytes = 8;
+
+/** How many ids' random bytes are fetched at once: the call costs more than the rest of a request's beginning. */
+const idsAtOnce = 128;
+
+/** What is known of a request once its head is complete. */
+export interface RequestHead {
+  /** The user at the other end; undefined when nobody asked, or the kernel does not know. */
+  readonly uid: number | undefined;
+  /** Undefined where it could not be parsed. */
+  readonly method: string | undefined;
+  readonly target: string | undefined;
+  /** Names and values in turn. */
+  readonly rawHeaders: readonly string[];
+}
+
+/**
+ * The records of the requests that are running. Each is kept once, when its exchange has ended, in whatever way.
+ */
+export class AuditEntries {
+  readonly #running = new Set<AuditEntry>();
+  readonly #keep: (record: AuditRecord) => void;
+  #ids: string[] = [];
+
+  /** @param keep what becomes of a record that is complete: the audit log, the limits */
+  constructor(keep: (record: AuditRecord) => void) {
+    this.#keep = keep;
+  }
+
+  begin(head: RequestHead): AuditEntry {
+    const entry = new AuditEntry(this.#newId(), head, (record) => {
+      this.#running.delete(entry);
+      this.#keep(record);
+    });
+    this.#running.add(entry);
+    return entry;
+  }
+
+  #newId(): string {
+    if (this.#ids.length === 0) this.#ids = randomBytes(idBytes * idsAtOnce).toString('hex').match(/.{16}/g) ?? [];
+    return this.#ids.pop() ?? '';
+  }
+
+  /** The process ends, and with it what is running. */
+  stop(): void {
+    for (const entry of this.#running) entry.end('stopped');
+  }
+}
+
+/** One request's record in the making: it is told of everything as it happens, and keeps what the record says of it. */
+export class AuditEntry {
+  /** For `x-audit-id`. */
+  readonly id: string;
+  readonly #onEnd: (record: AuditRecord) => void;
+  readonly #head: RequestHead;
+  readonly #startedMs: number = performance.now();
+  #request: RequestReader | undefined;
+  #answer: AnswerReader | undefined;
+  #decision: AuditRecord['decision'] = 'allowed';
+  #rule: string | undefined;
+  #model: string | undefined;
+  #stream: boolean | undefined;
+  #status: number | undefined;
+  #bytesUp = 0;
+  #bytesDown = 0;
+  #headMs: number | undefined;
+  #upstreamRequestId: string | undefined;
+  #usage: Usage | undefined;
+  #hasEnded = false;
+
+  constructor(id: string, head: RequestHead, onEnd: (record: AuditRecord) => void) {
+    this.id = id;
+    this.#head = head;
+    this.#onEnd = onEnd;
+  }
+
+  /** What the answer cost; undefined before the end, and where the upstream did not say. */
+  get usage(): Usage | undefined {
+    return this.#usage;
+  }
+
+  /** What a policy read in the body. Without it, the body is read as it passes, see `sent`. */
+  asks(model: string | undefined, stream: boolean | undefined): void {
+    this.#model = model;
+    this.#stream = stream;
+  }
+
+  /** The body has to be read as it passes: nobody else does. Not where it is compressed. */
+  readBody(): void {
+    const encodings = valuesOf(this.#head.rawHeaders, 'content-encoding');
+    if (encodings.every((encoding) => encoding.trim().toLowerCase() === 'identity')) this.#request = new RequestReader();
+  }
+
+  /** A policy in shadow mode would have refused it. The first such rule counts. */
+  wouldRefuse(rule: string): void {
+    if (this.#decision === 'would_refuse') return;
+    this.#decision = 'would_refuse';
+    this.#rule = rule;
+  }
+
+  /** It is refused, with this status, by this rule; and thereby over. To be called before the answer is sent. */
+  refuse(status: number, rule: string): void {
+    if (this.#hasEnded) return;
+    this.#decision = 'refused';
+    this.#rule = rule;
+    this.#answered(status);
+    this.end('refused');
+  }
+
+  /** Bytes of the body went up. To be called after they did: reading them takes time. */
+  sent(bytes: Buffer): void {
+    this.#bytesUp += bytes.length;
+    this.#request?.write(bytes);
+  }
+
+  /**
+   * The upstream's answer begins.
+   *
+   * @param rawHeaders as they go to the client: names and values in turn, without the key
+   */
+  head(status: number, rawHeaders: readonly string[]): void {
+    this.#answered(status);
+    [this.#upstreamRequestId] = valuesOf(rawHeaders, 'x-request-id');
+    const form = formOf(rawHeaders);
+    this.#answer = form === undefined ? undefined : new AnswerReader(form);
+  }
+
+  /** Bytes of the answer's body went down. To be called after they did. */
+  received(bytes: Buffer): void {
+    this.#bytesDown += bytes.length;
+    this.#answer?.write(bytes);
+  }
+
+  /**
+   * The exchange is over, and the record is kept. To be called before the client can know: before the answer's end is
+   * sent. Calls after the first change nothing.
+   *
+   * @param status where we answered ourselves
+   */
+  end(ended: Ending, status?: number): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    if (status !== undefined) this.#answered(status);
+    const asked = this.#request?.asked;
+    const answered = this.#answer?.end();
+    this.#usage = answered?.usage;
+    const traceparents = valuesOf(this.#head.rawHeaders, 'traceparent');
+    this.#onEnd({
+      time: Date.now(),
+      id: this.id,
+      uid: this.#head.uid,
+      method: this.#head.method,
+      target: this.#head.target,
+      decision: this.#decision,
+      rule: this.#rule,
+      model: this.#model ?? asked?.model ?? answered?.model,
+      stream: this.#stream ?? asked?.stream,
+      status: this.#status,
+      bytesUp: this.#bytesUp,
+      bytesDown: this.#bytesDown,
+      headMs: this.#headMs,
+      totalMs: performance.now() - this.#startedMs,
+      ended,
+      upstreamRequestId: this.#upstreamRequestId,
+      traceparent: traceparents.length === 1 ? traceparents[0] : undefined,
+      usage: this.#usage,
+    });
+  }
+
+  #answered(status: number): void {
+    this.#status = status;
+    this.#headMs = performance.now() - this.#startedMs;
+  }
+}
+
+/** @param name in lower case */
+function valuesOf(raw: readonly string[], name: string): string[] {
+  const values: string[] = [];
+  for (let i = 0; i < raw.length; i += 2) {
+    const candidate = raw[i] ?? '';
+    if (candidate.length === name.length && candidate.toLowerCase() === name) values.push(raw[i + 1] ?? '');
+  }
+  return values;
+}

@@ -1,0 +1,86 @@
+import { AuditFile } from './audit-file.ts';
+import { type ReadRecord, type Unreadable, read, text, tokensOf } from './audit-reading.ts';
+
+export interface Selection {
+  /** How many records at most. */
+  readonly limit: number;
+  /** None before this time, in the form that records have; undefined for all. */
+  readonly since: string | undefined;
+}
+
+const columns: ReadonlyArray<readonly [title: string, width: number, align: 'left' | 'right']> = [
+  ['TIME', 24, 'left'],
+  ['ID', 16, 'left'],
+  ['UID', 5, 'right'],
+  ['MODEL', 20, 'left'],
+  ['STATUS', 6, 'right'],
+  ['ENDED', 15, 'left'],
+  ['INPUT', 9, 'right'],
+  ['OUTPUT', 9, 'right'],
+  ['SECONDS', 8, 'right'],
+];
+
+/** The records of a file, newest first. */
+export function* newestFirst(path: string, { limit, since }: Selection, unreadable: Unreadable): Generator<ReadRecord, void, undefined> {
+  const file = new AuditFile(path);
+  try {
+    let count = 0;
+    for (const line of file.linesBack()) {
+      if (count === limit) return;
+      const record = read(line, unreadable);
+      if (record === undefined) continue;
+      // In the order of time, as they were written when they ended. A clock that was set back can hide some.
+      if (since !== undefined && record.time < since) return;
+      count++;
+      yield record;
+    }
+  } finally {
+    file.close();
+  }
+}
+
+export function heading(): string {
+  return row(columns.map(([title]) => title), 'NOTE');
+}
+
+/** A record as a line of the table. */
+export function tableRow(record: ReadRecord): string {
+  const tokens = tokensOf(record);
+  const cells = [
+    text(record.time),
+    text(record['id']),
+    text(record['uid']),
+    text(record['model']),
+    text(record['status']),
+    text(record['ended']),
+    text(tokens?.['input']),
+    text(tokens?.['output']),
+    typeof record['total_ms'] === 'number' ? (record['total_ms'] / 1000).toFixed(2) : '',
+  ];
+  return row(cells, noteOn(record));
+}
+
+/** What is out of the ordinary: why it was refused and what it was, or what happened to the log. */
+function noteOn(record: ReadRecord): string {
+  switch (record['kind']) {
+    case 'request':
+      if (record['decision'] === 'allowed') return '';
+      return `${text(record['decision'])} (${text(record['rule'])}): ${text(record['method'])} ${text(record['target'])}`;
+    case 'begin':
+      return 'the log begins';
+    case 'recovered':
+      return `a write of ${text(record['torn_bytes'])} bytes had not finished`;
+    case 'gap':
+      return `${text(record['lost'])} requests are missing`;
+    default:
+      return text(record['kind']);
+  }
+}
+
+function row(cells: readonly string[], note: string): string {
+  const padded = columns.map(([, width, align], index) => {
+    const cell = cells[index] ?? '';
+    return align === 'left' ? cell.padEnd(width) : cell.padStart(width);
+  });
+  return [...padded, note].join('  ').trimEnd();
+}
