@@ -13,6 +13,7 @@ import { type Options, parseCommandLine } from './options.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
 import { listen } from './proxy/server.ts';
 import { createUpstream } from './proxy/upstream.ts';
+import { BoundedLog } from './record/bounded-log.ts';
 import { RefusalLog } from './record/refusal-log.ts';
 import { findAccount, findUid } from './run/accounts.ts';
 import { exitCodes } from './run/exit-codes.ts';
@@ -60,10 +61,11 @@ async function main(): Promise<void> {
   const { memory, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
   cleanups.push(() => memory.wipe());
-  const key = LockedKey.read(stdin, memory);
+  checkUnobserved();
+  const key = LockedKey.read(stdin, memory.buffer);
   // A pipe that is still open would keep its writer waiting, and could hold what came after the key.
   letGoOf(stdin);
-  checkUnobserved();
+  checkUnobserved(); // waiting for the key may have taken long
 
   const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
   const injection = injectionOf(key);
@@ -84,7 +86,7 @@ async function main(): Promise<void> {
       upstream: createUpstream(options.upstream, injection),
       ownFields: ownFields(credentialField(options, injection.placeholder), options.upstreamHeaders),
       key,
-      log,
+      failures: new BoundedLog(log),
       hasHungUp: hangUpLookup(native),
     },
     refusals,
@@ -99,7 +101,7 @@ async function main(): Promise<void> {
     writeServerInfo(serverInfo, { port: server.port, pid: process.pid, ...issued }, serverInfoOwner);
     cleanups.push(() => removeServerInfo(serverInfo, process.pid));
   }
-  if (runAs !== undefined) giveUpRoot(runAs, native);
+  if (runAs !== undefined && native !== undefined) giveUpRoot(runAs, native);
   else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
   checkUnobserved();
   // Who started us in the background may be waiting for the end of what we were given to write to.

@@ -45,10 +45,18 @@ done < "/proc/$$/status"
 
 # A SIGUSR1 that comes before our listener opens node's debugger port. It cannot be bound to an address that no machine
 # has (192.0.2.0/24 is for documentation, RFC 5737).
-exec /usr/bin/env -i \
-  "RESPONSES_API_PROXY_IGNORED_SIGNALS=$ignored" \
-  ${HTTPS_PROXY+"HTTPS_PROXY=$HTTPS_PROXY"} \
-  ${https_proxy+"https_proxy=$https_proxy"} \
-  ${NO_PROXY+"NO_PROXY=$NO_PROXY"} \
-  ${no_proxy+"no_proxy=$no_proxy"} \
-  "$node" --no-warnings --inspect-port=192.0.2.1:9229 "$root/dist/main.js" "$@"
+set -- "RESPONSES_API_PROXY_IGNORED_SIGNALS=$ignored" "$node" --no-warnings --inspect-port=192.0.2.1:9229 "$root/dist/main.js" "$@"
+
+# Names alone, not `env -i NAME=value`: arguments are open to every user, and HTTPS_PROXY may hold a password.
+names=$(PATH=/usr/bin:/bin awk 'BEGIN { for (name in ENVIRON) print name }' </dev/null)
+set -f
+IFS='
+'
+for name in $names; do
+  case $name in
+    HTTPS_PROXY | https_proxy | NO_PROXY | no_proxy) ;;
+    *) set -- -u "$name" "$@" ;;
+  esac
+done
+
+exec /usr/bin/env "$@"

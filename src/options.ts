@@ -49,6 +49,9 @@ const maxFlagNameLength = 24;
 /** Longest endpoint, in bytes: it stands before the key in the request head. */
 const maxEndpointLength = 1024;
 
+/** Longest name of a header, and longest scheme, in bytes: both stand before the key as well. */
+const maxFieldNameLength = 256;
+
 /** What the daemon answers itself, and so cannot be an endpoint. */
 const ownRoutes: ReadonlySet<string> = new Set(['/shutdown', '/health']);
 
@@ -224,7 +227,7 @@ function isToken(text: string): boolean {
 }
 
 function fieldName(flag: FlagName, name: string): string {
-  if (!isToken(name)) throw misuse(`--${flag} takes the name of a header`);
+  if (!isToken(name) || name.length > maxFieldNameLength) throw misuse(`--${flag} takes the name of a header`);
   if (isReserved(name)) throw misuse(`--${flag} cannot be ${name}: it is for the daemon to set`);
   return name;
 }
@@ -238,7 +241,7 @@ function upstreamHeader(given: string, authHeader: string): Field {
 }
 
 function schemeOf(given: string): string | undefined {
-  if (!isToken(given)) throw misuse('--auth-scheme takes one word, or none');
+  if (!isToken(given) || given.length > maxFieldNameLength) throw misuse('--auth-scheme takes one word, or none');
   return given === 'none' ? undefined : given;
 }
 
@@ -270,11 +273,20 @@ function proxyOf(given: string | undefined, origin: URL, environment: NodeJS.Pro
   if (text === undefined) return undefined;
   const source = given === undefined ? 'HTTPS_PROXY' : '--upstream-proxy';
   const url = tryUrl(text);
-  const isBare = url !== undefined && url.pathname === '/' && url.search === '' && url.hash === '' && url.hostname !== '';
+  const isBare = url !== undefined && isDecodable(`${url.username}${url.password}`) && url.pathname === '/' && url.search === '' && url.hash === '' && url.hostname !== '';
   if (!isBare || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
     throw misuse(`${source} must be http://[user:password@]host:port`, 'pass --upstream-proxy none to go without');
   }
   return url;
+}
+
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function tryUrl(text: string): URL | undefined {

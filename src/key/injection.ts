@@ -22,6 +22,11 @@ export interface Injection {
 /** Emitted on a socket when a request's head is about to be written to it. */
 export const requestBegins = Symbol('request begins');
 
+/** Nothing was sent. */
+class BusySocketError extends Error {
+  readonly code = 'UPSTREAM_BUSY';
+}
+
 export function injectionOf(key: LockedKey): Injection {
   const placeholder = randomBytes(32).toString('hex');
   // One scratch area serves every socket, for SSL_write has read it when it returns. In the clear, libuv may
@@ -33,7 +38,7 @@ export function injectionOf(key: LockedKey): Injection {
     if (!head.includes(placeholder)) return writeAll(plain, [head, ...pieces]);
     const isBusy = socket.writableLength > 0 || socket.writableCorked > 0;
     if (isBusy || (lentTo !== undefined && !lentTo.destroyed)) {
-      socket.destroy(new Error('the socket was not idle, so the key was not written to it'));
+      socket.destroy(new BusySocketError('the socket was not idle, so the key was not written to it'));
       return false;
     }
     socket.emit(requestBegins);

@@ -1,7 +1,6 @@
 import { readSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { Failure, reason } from '../run/failure.ts';
-import type { LockedMemory } from './locked-memory.ts';
 
 /** Longest key, in bytes. JSON Web Tokens with many claims reach 4 KiB. */
 export const maxKeyBytes = 8 * 1024;
@@ -33,31 +32,22 @@ const carriageReturn = 0x0d;
  * memory and leaves in a view of locked memory that goes to a socket.
  */
 export class LockedKey {
-  readonly #memory: LockedMemory;
+  readonly #key: Buffer;
   readonly #scratch: Buffer;
-  #key: Buffer;
 
-  private constructor(memory: LockedMemory) {
-    this.#memory = memory;
-    this.#key = memory.buffer.subarray(0, 0);
-    this.#scratch = memory.buffer.subarray(keyAreaBytes);
+  private constructor(key: Buffer, scratch: Buffer) {
+    this.#key = key;
+    this.#scratch = scratch;
   }
 
   /**
    * Reads the key: the first line of `fd`, without waiting for its end.
    *
-   * @param memory `lockedBytes` of locked memory, owned by the key from now on; wiped if this fails
+   * @param memory `lockedBytes` of locked memory, the key's from now on; who took it wipes it
    * @throws {Failure} when there is no key, or something that is not one; the message holds none of it
    */
-  static read(fd: number, memory: LockedMemory): LockedKey {
-    const lockedKey = new LockedKey(memory);
-    try {
-      lockedKey.#key = readFirstLine(fd, memory.buffer.subarray(0, keyAreaBytes));
-      return lockedKey;
-    } catch (error) {
-      lockedKey.wipe();
-      throw error;
-    }
+  static read(fd: number, memory: Buffer): LockedKey {
+    return new LockedKey(readFirstLine(fd, memory.subarray(0, keyAreaBytes)), memory.subarray(keyAreaBytes));
   }
 
   /** Length of the key in bytes. */
@@ -93,9 +83,18 @@ export class LockedKey {
     return { first: scratch.subarray(0, end), rest };
   }
 
-  /** Position of the first whole key in `bytes` at or after `from`, or -1. */
+  /**
+   * Position of the first whole key in `bytes` at or after `from`, or -1. Not by `indexOf` with the key: for a long
+   * needle that builds a table of where its bytes stand, which is most of a random key, on the ordinary stack.
+   */
   indexIn(bytes: Buffer, from: number): number {
-    return bytes.indexOf(this.#key, from);
+    const key = this.#key;
+    const [first = 0, last = 0] = [key[0], key[key.length - 1]];
+    const lastStart = bytes.length - key.length;
+    for (let at = bytes.indexOf(first, from); at !== -1 && at <= lastStart; at = bytes.indexOf(first, at + 1)) {
+      if (bytes[at + key.length - 1] === last && bytes.compare(key, 0, key.length, at, at + key.length) === 0) return at;
+    }
+    return -1;
   }
 
   /** How many bytes at the end of `bytes` could be the beginning of a key that goes on in the next chunk: 0 to length - 1. */
@@ -108,12 +107,6 @@ export class LockedKey {
       if (bytes.compare(key, 0, tail, start) === 0) return tail;
     }
     return 0;
-  }
-
-  /** Overwrites the key. Nothing can be injected afterwards. */
-  wipe(): void {
-    this.#memory.wipe();
-    this.#key = this.#memory.buffer.subarray(0, 0);
   }
 }
 

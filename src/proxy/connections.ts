@@ -25,6 +25,8 @@ export class Connection {
   constructor(socket: Socket, peerUid: number | undefined) {
     this.socket = socket;
     this.peerUid = peerUid;
+    // Those that wait have no answer yet that could learn of it.
+    socket.once('close', () => this.#exchanges.splice(0).forEach((exchange) => exchange.cancel()));
   }
 
   get isBusy(): boolean {
@@ -70,9 +72,9 @@ export class Connection {
     if (this.#condemned && !this.isBusy) this.#end(this.#lastWords);
   }
 
-  /** Tells the client, in answers whose head is not out yet, that the connection ends with them. */
+  /** Tells the client, in the last answer that is due if its head is not out yet, that the connection ends with it. */
   announceClose(): void {
-    for (const exchange of this.#exchanges) exchange.announceClose();
+    this.#exchanges.at(-1)?.announceClose();
   }
 
   /** Takes nothing that still comes for a request, and closes after what is running. */

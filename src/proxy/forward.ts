@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { Dispatcher } from 'undici';
 import type { LockedKey } from '../key/locked-key.ts';
 import { Redaction } from '../key/redaction.ts';
-import type { Log } from '../run/log.ts';
+import type { BoundedLog } from '../record/bounded-log.ts';
 import { type OwnFields, hasField, hasForeignCoding, toClient, toUpstream } from './headers.ts';
 import { answerProblem } from './problem.ts';
 import { explain } from './upstream-error.ts';
@@ -14,7 +14,8 @@ export interface ForwardContext {
   upstream: Upstream;
   ownFields: OwnFields;
   key: LockedKey;
-  log: Log;
+  /** Told of what goes wrong. */
+  failures: BoundedLog;
   /** Tells whether the client has closed its connection; undefined where only reading can tell. */
   hasHungUp: ((socket: Socket) => boolean) | undefined;
 }
@@ -43,7 +44,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#req = req;
     this.#res = res;
     this.#context = context;
-    this.#redaction = new Redaction(context.key, () => context.log.say('the upstream sent the key back; it was masked'));
+    this.#redaction = new Redaction(context.key, () => context.failures.say('the upstream sent the key back; it was masked'));
     res.once('close', () => {
       if (!res.writableFinished) this.cancel();
     });
@@ -132,14 +133,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   onError(error: Error): void {
     if (this.#cancelled || this.#isAnswered) return;
-    const { upstream, log } = this.#context;
+    const { upstream, failures } = this.#context;
     const { problem, detail } = explain(error, upstream.host);
     if (this.unanswered) {
-      log.say(`${problem.code}: ${detail}`);
+      failures.say(`${problem.code}: ${detail}`);
       answerProblem(this.#res, problem);
       return;
     }
-    log.say(`the answer was cut: ${detail}`);
+    failures.say(`the answer was cut: ${detail}`);
     cutAnswer(this.#res);
   }
 }

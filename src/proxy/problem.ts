@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import { STATUS_CODES, type ServerResponse } from 'node:http';
 
 /** Something that went wrong, as a client is told it. */
 export interface Problem {
@@ -18,7 +18,9 @@ export function envelope({ status, code, message }: Problem): string {
 /** Answers a request with a problem. The connection stays usable. */
 export function answerProblem(res: ServerResponse, problem: Problem): void {
   const body = envelope(problem);
-  res.writeHead(problem.status, [
+  // An answer of the upstream's may have got as far as setting both.
+  res.sendDate = true;
+  res.writeHead(problem.status, STATUS_CODES[problem.status] ?? '', [
     ...['Content-Type', 'application/json'],
     ...['Content-Length', String(Buffer.byteLength(body))],
     ...challenge(problem),

@@ -90,17 +90,16 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
     const exchange = new Exchange(req, res, options.forwarding);
     res.once('close', () => {
       connection.exchangeEnded(exchange);
-      if (!stopping) return;
-      if (!connection.isBusy) connection.close();
-      closeWhenDone();
+      if (stopping && !connection.isBusy) connection.close();
     });
     discardRest(req, res);
     connection.enqueue(exchange);
   };
 
-  const shutdown = (res: ServerResponse): void => {
+  const shutdown = (req: IncomingMessage, res: ServerResponse): void => {
     res.shouldKeepAlive = false;
     res.once('close', options.onShutdownRequest);
+    req.socket.once('close', options.onShutdownRequest); // behind an exchange whose client left, the answer's turn never comes
     answerStatus(res, 200, 'shutting_down');
   };
 
@@ -119,21 +118,28 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
     if (verdict.action === 'refuse') return refuse(connection, req, res, verdict.refusal);
     if (stopping) return closeWith(connection, { status: 503, code: 'shutting_down', message: 'The daemon is stopping.' });
     if (verdict.action === 'health') answerStatus(res, 200, 'ok');
-    else if (verdict.action === 'shutdown') shutdown(res);
+    else if (verdict.action === 'shutdown') shutdown(req, res);
     else forward(connection, req, res, expectsContinue);
   };
 
-  server.on('connection', (socket) => connections.add(new Connection(socket, options.peerUidOf?.(socket))));
+  server.on('connection', (socket) => {
+    connections.add(new Connection(socket, options.peerUidOf?.(socket)));
+    socket.once('close', () => stopping && closeWhenDone());
+  });
   server.on('request', (req, res) => handle(req, res));
   server.on('checkContinue', (req, res) => handle(req, res, true));
   server.on('checkExpectation', (req, res) => handle(req, res));
   server.on('connect', (req, socket) => {
+    // Node has taken its own listeners off: without this one a reset would end the daemon.
+    socket.on('error', () => {});
     const connection = connections.of(socket as Socket);
     if (connection === undefined || connection.isCondemned) return;
     const verdict = judge(factsOf(req, connection), rules);
     if (verdict.action !== 'refuse') throw new Error('the gate admitted a CONNECT');
     options.refusals.note(verdict.refusal.code, `CONNECT ${pathOf(req)}`);
-    closeWith(connection, verdict.refusal);
+    // Among them the one for 'drain': an answer that is running could not go on.
+    if (connection.isBusy) socket.destroy();
+    else closeWith(connection, verdict.refusal);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     const connection = connections.of(socket as Socket);
@@ -222,10 +228,10 @@ function answerStatus(res: ServerResponse, statusCode: number, status: string): 
  */
 function discardRest(req: IncomingMessage, res: ServerResponse): void {
   res.once('finish', () => {
+    req.resume();
     if (req.complete) return;
     const { socket } = req;
     const timer = setTimeout(() => socket.destroy(), lingerMs).unref();
     req.once('close', () => clearTimeout(timer));
-    req.resume();
   });
 }

@@ -7,6 +7,9 @@ import type * as Undici from 'undici';
  */
 const require = createRequire(import.meta.url);
 
+// undici loads its parser with the first connection. By then the daemon may be a user who cannot read its own files (--run-as).
+require('undici/lib/llhttp/llhttp_simd-wasm.js');
+
 export const Client = require('undici/lib/dispatcher/client.js') as typeof Undici.Client;
 export const Pool = require('undici/lib/dispatcher/pool.js') as typeof Undici.Pool;
 export const buildConnector = require('undici/lib/core/connect.js') as typeof Undici.buildConnector;

@@ -26,10 +26,13 @@ export function mendSocket(socket: Socket): void {
   presentAnswers(socket);
 }
 
-/** For undici an answer without a length that ends in a reset has ended well. It tells a reset by its code, so that changes. */
+/**
+ * For undici an answer without a length that ends in a reset has ended well, and a reset of an idle connection is the
+ * fault of the request that waits for it. It tells a reset by its code; with its own it does right by both.
+ */
 function nameResets(socket: Socket): void {
   socket.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'ECONNRESET') error.code = 'UPSTREAM_RESET';
+    if (error.code === 'ECONNRESET') error.code = 'UND_ERR_SOCKET';
   });
 }
 

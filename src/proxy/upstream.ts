@@ -159,7 +159,8 @@ function tunnel(proxy: URL, { ca, connectTimeoutMs }: UpstreamOptions, connect: 
   const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
   const authorization = credentials === ':' ? [] : ['Proxy-Authorization', `Basic ${Buffer.from(credentials).toString('base64')}`];
   return (options, callback) => {
-    const authority = `${options.hostname}:${options.port || '443'}`;
+    const host = isIP(options.hostname) === 6 ? `[${options.hostname}]` : options.hostname;
+    const authority = `${host}:${options.port || '443'}`;
     const client = new Client(proxy.origin, {
       connect: { timeout: connectTimeoutMs, ...(ca === undefined ? {} : { ca }) },
       headersTimeout: connectTimeoutMs,

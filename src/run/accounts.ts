@@ -18,9 +18,12 @@ export function findAccount(flag: string, nameOrUid: string, native: Native | un
   throw new Failure(`${flag}: there is no user ${foreign(nameOrUid)}`, { hint: 'getent passwd lists the users', exitCode: exitCodes.usage });
 }
 
+/** 2^32 - 1 is no uid: chown(2) and setuid(2) take it for "leave it as it is". */
+const noUid = 0xffff_ffff;
+
 /** The same where the uid is enough: it need not have an account, as in many containers. */
 export function findUid(flag: string, nameOrUid: string, native: Native | undefined): number {
   const account = native?.account(nameOrUid);
-  if (account === undefined && /^\d{1,9}$/.test(nameOrUid)) return Number(nameOrUid);
+  if (account === undefined && /^\d{1,10}$/.test(nameOrUid) && Number(nameOrUid) < noUid) return Number(nameOrUid);
   return account?.uid ?? findAccount(flag, nameOrUid, native).uid;
 }

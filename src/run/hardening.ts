@@ -77,16 +77,16 @@ interface InitGroups {
  *
  * @throws {Failure} with exit code 3
  */
-export function giveUpRoot({ name, uid, gid }: Account, native: Native | undefined): void {
+export function giveUpRoot({ name, uid, gid }: Account, native: Native): void {
   try {
     (process as unknown as InitGroups).initgroups(name, gid);
     process.setgid?.(gid);
     process.setuid?.(uid);
+    native.forbidTracing();
   } catch (error) {
     throw unsafe(`cannot become ${foreign(name)}: ${reason(error)}`, 'choose another user for --run-as');
   }
   if (canRegainRoot()) throw unsafe('root could be regained after --run-as', 'run it in a container or unit that grants no capabilities');
-  native?.forbidTracing();
 }
 
 function canRegainRoot(): boolean {
