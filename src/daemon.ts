@@ -4,12 +4,13 @@
  */
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
-import { hangUpLookup, peerLookup } from './gate/peer.ts';
+import { peerLookup } from './gate/peer.ts';
 import { injectionOf } from './key/injection.ts';
 import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { lockMemory } from './key/locked-memory.ts';
 import { loadNative } from './key/native.ts';
 import { type Options, parseCommandLine } from './options.ts';
+import { hangUpLookup } from './proxy/hang-up.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
 import { listen } from './proxy/server.ts';
 import { createUpstream } from './proxy/upstream.ts';

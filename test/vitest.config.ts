@@ -5,8 +5,6 @@ export default defineConfig({
   root: fileURLToPath(new URL('..', import.meta.url)),
   test: {
     include: ['test/**/*.test.ts'],
-    // What takes longer, or a browser, has a configuration of its own beside it.
-    exclude: ['test/long/**', 'test/browser/**'],
     globalSetup: ['test/support/global-setup.ts'],
     pool: 'forks',
     // The tests mostly wait for sockets and child processes; a few more workers than cores keep both cores busy.

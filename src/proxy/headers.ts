@@ -1,8 +1,8 @@
 /** Fields that speak of one connection only (RFC 9110 section 7.6.1), beside `Proxy-*` and what Connection names. */
 const hopByHop = new Set(['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
 
-/** Fields that say where a body ends. Naming them in Connection does not take them away, or the body would go on without end. */
-const framing = new Set(['content-length', 'host']);
+/** Fields that Connection cannot take away by naming them: without them a message has no end, or no addressee. */
+const neverNamed = new Set(['content-length', 'host']);
 
 /** What a request carries upstream beside the client's own fields. */
 export interface OwnFields {
@@ -32,7 +32,7 @@ export interface Field {
 /** Whether a field is the daemon's to decide, so that its user cannot set it: it frames the message, or speaks of one connection. */
 export function isReserved(name: string): boolean {
   const lowerCased = name.toLowerCase();
-  return stopsHere(lowerCased, undefined) || framing.has(lowerCased) || lowerCased === 'expect' || lowerCased === 'accept-encoding';
+  return stopsHere(lowerCased, undefined) || neverNamed.has(lowerCased) || lowerCased === 'expect' || lowerCased === 'accept-encoding';
 }
 
 /**
@@ -94,7 +94,7 @@ export function hasForeignCoding(raw: readonly string[]): boolean {
 }
 
 function stopsHere(name: string, named: ReadonlySet<string> | undefined): boolean {
-  return hopByHop.has(name) || name.startsWith('proxy-') || (named !== undefined && named.has(name) && !framing.has(name));
+  return hopByHop.has(name) || name.startsWith('proxy-') || (named !== undefined && named.has(name) && !neverNamed.has(name));
 }
 
 /** The field names that Connection lists, in lower case; undefined where there are none. */

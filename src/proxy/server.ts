@@ -44,7 +44,7 @@ export interface ServerOptions {
 /** The listener: asks the gate, then forwards. */
 export interface ProxyServer {
   readonly port: number;
-  /** Stops listening, lets running answers finish for up to `graceMs`, then closes everything. Can be called again, with less. */
+  /** Stops listening, lets running answers finish for up to `graceMs`, then closes everything. */
   stop(graceMs: number): Promise<void>;
 }
 
@@ -106,7 +106,7 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
   const handle = (req: IncomingMessage, res: ServerResponse, expectsContinue = false): void => {
     const connection = connections.of(req.socket);
     if (connection === undefined || connection.isCondemned) return;
-    const read = connection.bytesOfHead ?? 0;
+    const read = connection.bytesOfHead ?? 0; // most heads are far too small for the rest of the question
     if (read > maxHeadBytes && read > maxHeadBytes + mostBodyRead(req)) return refuse(connection, req, res, headTooLarge);
     connection.follow(req);
     if (hasField(req.rawHeaders, 'upgrade')) {
@@ -153,13 +153,12 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
     closeWith(connection, problem);
   });
 
-  let stopped: Promise<void> | undefined;
   return {
     port,
     stop(graceMs) {
       stopping = true;
       // Not http's own `close`: that one also closes idle connections, see `closeWhenDone`.
-      stopped ??= new Promise((resolve) => NetServer.prototype.close.call(server, () => resolve()));
+      const stopped = new Promise<void>((resolve) => NetServer.prototype.close.call(server, () => resolve()));
       for (const connection of connections) connection.announceClose();
       closeWhenDone();
       const deadline = setTimeout(() => {

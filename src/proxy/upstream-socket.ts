@@ -19,6 +19,9 @@ const statusAt = 9;
 
 /**
  * Mends what node and undici would hide of an upstream's answer. To be called before undici has the socket.
+ *
+ * It has to know when a request begins. Only `key/injection.ts` sees that, when it writes a head; what it wraps is a
+ * connector that others made, so it says so by an event on the socket (`requestBegins`).
  */
 export function mendSocket(socket: Socket): void {
   nameResets(socket);
