@@ -19,6 +19,8 @@ export interface Injection {
   connector(connect: buildConnector.connector): buildConnector.connector;
 }
 
+const nothing = new Uint8Array(0);
+
 /** Emitted on a socket when a request's head is about to be written to it. */
 export const requestBegins = Symbol('request begins');
 
@@ -55,7 +57,7 @@ export function injectionOf(key: LockedKey): Injection {
     connector: (connect) => (options, callback) =>
       connect(options, (error, socket) => {
         if (error !== null || socket === null) return callback(error ?? new Error('no socket'), null);
-        carryHeads(socket as Socket, writeHead);
+        carryHeads(socket as Socket, writeHead, (text) => text.includes(placeholder));
         // Node 26 does not yet write from within 'secureConnect': it keeps what it is given, in ordinary memory.
         setImmediate(() => callback(null, socket as Socket));
         return undefined;
@@ -66,7 +68,7 @@ export function injectionOf(key: LockedKey): Injection {
 /** The writing half of a socket, as it was before we put ours in its place. */
 interface Plain {
   write(piece: string, encoding: BufferEncoding): boolean;
-  write(piece: Uint8Array, done?: () => void): boolean;
+  write(piece: Uint8Array, done?: (error?: Error | null) => void): boolean;
   cork(): void;
   uncork(): void;
 }
@@ -79,7 +81,7 @@ type WriteHead = (socket: Socket, plain: Plain, head: string, pieces: Piece[]) =
  * undici writes text (the head, the length of a chunk) before the bytes it belongs to, between cork and uncork. So the
  * text is held until those bytes come, or until the socket is uncorked, and goes out with them.
  */
-function carryHeads(socket: Socket, writeHead: WriteHead): void {
+function carryHeads(socket: Socket, writeHead: WriteHead, isHead: (text: string) => boolean): void {
   const plain: Plain = {
     write: socket.write.bind(socket) as Plain['write'],
     cork: socket.cork.bind(socket),
@@ -87,12 +89,29 @@ function carryHeads(socket: Socket, writeHead: WriteHead): void {
   };
   let corked = false;
   let held: string[] = [];
+  /** What comes behind a head that waits for the socket to be idle. */
+  let behindHead: Piece[] | undefined;
 
   const flush = (last: Uint8Array[]): boolean => {
     const [head, ...following] = held;
     if (head === undefined) return writeAll(plain, last);
     held = [];
-    return writeHead(socket, plain, head, [...following, ...last]);
+    const pieces = [...following, ...last];
+    // undici lends a socket again once its answer is there, though the request before may not have left node yet.
+    return socket.writableLength > 0 && isHead(head) ? writeOnceIdle(head, pieces) : writeHead(socket, plain, head, pieces);
+  };
+
+  const writeOnceIdle = (head: string, pieces: Piece[]): boolean => {
+    behindHead = [];
+    plain.write(nothing, (error) => {
+      const rest = behindHead ?? [];
+      behindHead = undefined;
+      if (error !== undefined && error !== null) return; // the socket is gone, and undici knows
+      writeHead(socket, plain, head, pieces);
+      if (rest.length > 0) writeAll(plain, rest);
+      socket.emit('drain');
+    });
+    return false;
   };
 
   socket.cork = () => {
@@ -103,6 +122,10 @@ function carryHeads(socket: Socket, writeHead: WriteHead): void {
     flush([]);
   };
   socket.write = (piece: Piece): boolean => {
+    if (behindHead !== undefined) {
+      behindHead.push(piece);
+      return false;
+    }
     if (typeof piece !== 'string') return flush([piece]);
     held.push(piece);
     return corked || flush([]);

@@ -74,7 +74,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return;
     }
     // A body that is here already goes out in one write with the head. A chunked one stays chunked.
-    const body = req.complete && !hasField(req.rawHeaders, 'transfer-encoding') ? (req.read() as Buffer | null) : pieces(req);
+    const body = req.complete && !hasField(req.rawHeaders, 'transfer-encoding') ? wholeBody(req) : pieces(req);
     if (!req.complete) this.#watchClient();
     this.#context.upstream.send(toUpstream(req.rawHeaders, this.#context.ownFields), body, this);
   }
@@ -143,6 +143,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
     failures.say(`the answer was cut: ${detail}`);
     cutAnswer(this.#res);
   }
+}
+
+/** A body that has arrived; null for none. From Node 26 on `read` gives what came in one piece, before that all of it. */
+function wholeBody(req: IncomingMessage): Buffer | null {
+  const chunks: Buffer[] = [];
+  for (let chunk = req.read() as Buffer | null; chunk !== null; chunk = req.read() as Buffer | null) chunks.push(chunk);
+  const [first = null] = chunks;
+  return chunks.length <= 1 ? first : Buffer.concat(chunks);
 }
 
 /**
