@@ -1,7 +1,7 @@
 // The daemon beside nginx, HAProxy and `codex responses-api-proxy`: the same work for each, in one run, against one
 // upstream. A wrong answer is an error. Ratios inside one run are what counts; machines differ and are noisy.
 import { writeFileSync } from 'node:fs';
-import { cpus, loadavg, release } from 'node:os';
+import { cpus, release } from 'node:os';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -28,15 +28,16 @@ who is to be measured (Debian: apt-get install wrk gcc libc6-dev nginx haproxy).
   --json FILE            writes every figure of every run to FILE
   --codex-folder FOLDER  where Codex (400 MB) is kept from one run to the next (default: node_modules/.cache/bench)
 
-A run with everything in it also writes scripts/bench/chart.svg and scripts/bench/results.md.
+A run with everything in it, on a machine that does nothing else, also writes scripts/bench/chart.svg and scripts/bench/results.md.
 `;
 
 const peerNames: readonly PeerName[] = ['daemon', 'nginx', 'haproxy', 'codex', 'relay'];
 const defaultPeers: readonly PeerName[] = ['daemon', 'nginx', 'haproxy', 'codex'];
 const kilobyte = 1024;
-/** Fetching Codex counts too, the first time. */
+
+/** A run with more disturbed measurements than this leaves the chart as it is. */
+const maxDisturbed = 5;
 const overallTimeoutMs = 900_000;
-const busyLoad = 0.7;
 const needed = [['wrk', '-v', /^wrk (\S+)/], ['cc', '--version', /(\d+\.\d+)/]] as const;
 
 const fullPlan: Plan = {
@@ -56,12 +57,14 @@ const fullPlan: Plan = {
   ],
   transferMegabytes: [1, 10, 100],
   starts: 9,
+  patienceMs: 40_000,
 };
 const quickPlan: Plan = {
   requests: [{ connections: 1, bodyBytes: kilobyte, rounds: 1 }, { connections: 16, bodyBytes: kilobyte, rounds: 1 }],
   streams: [{ streams: 100, events: 50, rounds: 1 }, { streams: 500, events: 25, rounds: 1 }],
   transferMegabytes: [],
   starts: 3,
+  patienceMs: 10_000,
 };
 
 
@@ -88,8 +91,6 @@ async function main(): Promise<number> {
   const missing = found.filter((peer): peer is MissingPeer => 'reason' in peer);
   for (const { name, reason } of missing) console.log(`skipped: ${columnNames[name]}: ${reason}`);
 
-  const [load = 0] = loadavg();
-  if (load > busyLoad) console.log(`the machine is busy (load ${load.toFixed(1)}): figures will be worse than they are`);
   const startedAt = performance.now();
   const run = new Run(values.quick ? quickPlan : fullPlan, peers, makeTemporaryFolder('responses-api-proxy-bench-').path);
   await run.measure();
@@ -104,9 +105,10 @@ async function main(): Promise<number> {
   console.log(`\n${text}`);
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ ...circumstances, figures: run.figures }, null, 1)}\n`);
   console.log(`${Math.round((performance.now() - startedAt) / 1000)} s`);
+  if (run.patience.disturbed > 0) console.log(`other programs disturbed ${run.patience.disturbed} runs: these figures are not worth keeping`);
   for (const wrong of run.wrong) console.log(`WRONG ${wrong}`);
   if (run.wrong.length > 0) return 1;
-  const isComplete = !values.quick && defaultPeers.every((name) => peers.some((peer) => peer.name === name));
+  const isComplete = !values.quick && run.patience.disturbed <= maxDisturbed && defaultPeers.every((name) => peers.some((peer) => peer.name === name));
   if (isComplete) {
     const { date, cpu, cores, versions } = circumstances;
     const foot = `${date}, ${cpu}, ${cores} cores; ${Object.entries(versions).map(([name, version]) => `${columnNames[name as PeerName]} ${version}`).join(', ')}`;

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 
 // USER_HZ, which proc(5) counts CPU time in; 100 wherever Linux runs.
-const ticksPerSecond = 100;
+export const ticksPerSecond = 100;
 const pageBytes = 4096;
 
 /** A process and all its descendants. */

@@ -63,7 +63,7 @@ export function rowsOf(figures: Figures): Row[] {
     ...streams('event delay p99', 'ms', 'p99Ms'),
     ...streams('CPU per event', 'µs', 'cpuUsPerEvent', 1, [10, 100, 500, 1000]),
     ...streams('CPU to open a stream', 'µs', 'cpuUsPerStream'),
-    ...streams('memory per stream', 'KB', 'bytesPerStream', 1 / 1024),
+    ...streams('memory per stream', 'KB', 'bytesPerStream', 1 / 1024, [500, 1000]),
     ...streams('requests that were held up', '', 'lateStreams'),
     row('first of six small events', 'ms', 'firstEvent/firstEventMs'),
     ...perMegabyte('upload'),

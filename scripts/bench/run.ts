@@ -7,12 +7,14 @@ import { makeCertificates } from '../certificates.ts';
 import { runCommand } from '../command.ts';
 import { Figures } from './figures.ts';
 import type { Column } from './figures.ts';
+import { Patience } from './patience.ts';
 import { compile, portThatItSays, script } from './peers.ts';
 import type { Peer, Target, Upstream } from './peers.ts';
 import { familyOf, residentBytes, watchMemory } from './process.ts';
 import { checkAnswers, runRequests } from './requests.ts';
 import { startService } from './service.ts';
 import { TooBusy, runStreams } from './streams.ts';
+import type { StreamFigures, StreamLoad } from './streams.ts';
 import { Client, cpuPerMegabyte } from './transfers.ts';
 
 /** What is measured, and how often. */
@@ -21,6 +23,8 @@ export interface Plan {
   readonly streams: ReadonlyArray<{ streams: number; events: number; rounds: number }>;
   readonly transferMegabytes: readonly number[];
   readonly starts: number;
+  /** How much time may be spent on runs that other programs disturb. */
+  readonly patienceMs: number;
 }
 
 const kilobyte = 1024;
@@ -35,6 +39,7 @@ const transferBytes = 200_000_000;
 const transferWarmUps = 40;
 const warmUpRequests = 200;
 const settleMs = 300;
+const memoryLookMs = 5;
 const busyRetries = 2;
 
 /** Somebody who is measured, up and running. */
@@ -51,6 +56,7 @@ export class Run {
   readonly figures = new Figures();
   /** Answers that were not as they should be, in words. */
   readonly wrong: string[] = [];
+  readonly patience: Patience;
   readonly #plan: Plan;
   readonly #peers: readonly Peer[];
   readonly #folder: string;
@@ -59,6 +65,7 @@ export class Run {
 
   constructor(plan: Plan, peers: readonly Peer[], folder: string) {
     this.#plan = plan;
+    this.patience = new Patience(plan.patienceMs);
     this.#peers = peers;
     this.#folder = folder;
   }
@@ -106,13 +113,6 @@ export class Run {
     return { column: 'direct', target: { ...upstream, protocol: 'https:' }, pids: () => [], stop: () => Promise.resolve() };
   }
 
-  /** Does something with each in turn, as often as asked, so that noise hits all alike. */
-  async #inTurns(everybody: readonly Running[], rounds: number, what: string, measure: (one: Running) => Promise<void>): Promise<void> {
-    for (let round = 0; round < rounds; round += 1) {
-      for (const one of everybody) await this.#attempt(one.column, what, () => measure(one));
-    }
-  }
-
   /** A wrong answer spoils the run, and is told at its end; what follows may tell why. */
   async #attempt(column: Column, what: string, action: () => Promise<void>): Promise<void> {
     try {
@@ -124,18 +124,21 @@ export class Run {
     }
   }
 
+  /** Measures, in quiet if possible, and notes what it brought under a name. */
+  async #note(column: Column, name: string, measure: () => Promise<object>): Promise<void> {
+    await this.#attempt(column, name, async () => { this.figures.add(column, name, await this.patience.quietly(measure)); });
+  }
+
   async #measureStarts(upstream: Upstream): Promise<void> {
     say('start-up and idle memory');
     for (let round = 0; round < this.#plan.starts; round += 1) {
       for (const peer of this.#peers) {
-        await this.#attempt(peer.name, 'start', async () => {
+        await this.#note(peer.name, 'start', async () => {
           const running = await this.#start(peer, upstream);
-          this.figures.add(peer.name, 'start', { startMs: running.startMs });
-          if (round === 0) {
-            await sleep(settleMs);
-            this.figures.add(peer.name, 'start', { idleBytes: residentBytes(running.pids()) });
-          }
+          if (round === 0) await sleep(settleMs);
+          const idleBytes = round === 0 ? residentBytes(running.pids()) : Number.NaN;
           await running.stop();
+          return { startMs: running.startMs, idleBytes };
         });
       }
     }
@@ -155,16 +158,18 @@ export class Run {
       await this.#attempt(one.column, 'answers', async () => { answerBytes.set(one.column, await checkAnswers(one.target)); });
     }
     const measured = [...everybody, floor].filter(({ column }) => column === 'handler' || answerBytes.has(column));
-    await this.#inTurns(measured, 1, 'warm-up', async ({ column, target, pids }) => {
-      await runRequests(target, { connections: 16, bodyBytes: kilobyte, seconds: runSeconds }, pids(), answerBytes.get(column));
-    });
+    const run = async ({ column, target, pids }: Running, connections: number, bodyBytes: number): Promise<object> => (
+      runRequests(target, { connections, bodyBytes, seconds: runSeconds }, pids(), answerBytes.get(column))
+    );
+    for (const one of measured) await this.#attempt(one.column, 'warm-up', async () => { await run(one, 16, kilobyte); });
     for (const { connections, bodyBytes, rounds } of this.#plan.requests) {
       say(`requests: ${connections} connections, ${bodyBytes / kilobyte} KB`);
-      const taking = measured.filter(({ column }) => column !== 'handler' || bodyBytes === kilobyte);
-      await this.#inTurns(taking, rounds, `${connections} connections`, async ({ column, target, pids }) => {
-        const figures = await runRequests(target, { connections, bodyBytes, seconds: runSeconds }, pids(), answerBytes.get(column));
-        this.figures.add(column, `requests/${connections}/${bodyBytes}`, figures);
-      });
+      for (let round = 0; round < rounds; round += 1) {
+        for (const one of measured) {
+          if (one.column === 'handler' && bodyBytes !== kilobyte) continue;
+          await this.#note(one.column, `requests/${connections}/${bodyBytes}`, () => run(one, connections, bodyBytes));
+        }
+      }
     }
     for (const one of [...everybody, floor]) await one.stop();
   }
@@ -173,12 +178,12 @@ export class Run {
     say('floor: undici alone');
     for (const { connections, bodyBytes } of this.#plan.requests) {
       if (bodyBytes !== kilobyte) continue;
-      await this.#attempt('client', 'floor', async () => {
+      await this.#note('client', `requests/${connections}/${bodyBytes}`, async () => {
         const client = await runCommand(process.execPath, [
           ...script('floor-client.ts'), upstream.port, upstream.caFile, upstream.token, connections, bodyBytes, floorRunMs,
         ].map(String), { cwd: '/', env: { PATH: process.env['PATH'] }, timeoutMs: 10_000 });
         if (client.code !== 0) throw new Error(client.stderr.trim());
-        this.figures.add('client', `requests/${connections}/${bodyBytes}`, JSON.parse(client.stdout) as object);
+        return JSON.parse(client.stdout) as object;
       });
     }
   }
@@ -186,72 +191,71 @@ export class Run {
   async #measureTransfers(upstream: Upstream): Promise<void> {
     say('uploads and downloads');
     const peers = await Promise.all(this.#peers.map((peer) => this.#start(peer, upstream)));
-    await this.#inTurns(peers, 1, 'transfers', async ({ target }) => {
-      const client = new Client(target);
-      for (let i = 0; i < transferWarmUps; i += 1) {
-        await client.upload(1_000_000);
-        await client.download(1_000_000);
-      }
-      client.close();
-    });
-    // Whether cost grows is a question about the daemon; nginx shows what the machine does to it.
-    const growing = peers.filter(({ column }) => column !== 'haproxy' && column !== 'codex');
+    for (const { column, target } of peers) {
+      await this.#attempt(column, 'transfers', async () => {
+        const client = new Client(target);
+        for (let i = 0; i < transferWarmUps; i += 1) {
+          await client.upload(1_000_000);
+          await client.download(1_000_000);
+        }
+        client.close();
+      });
+    }
     for (const size of this.#plan.transferMegabytes) {
       const bytes = size * 1_000_000;
       for (const direction of ['upload', 'download'] as const) {
-        await this.#inTurns(growing, 1, direction, async ({ column, target, pids }) => {
-          this.figures.add(column, `${direction}/${size}`, { cpuUs: await cpuPerMegabyte(target, direction, bytes, transferBytes / bytes, pids()) });
-        });
+        for (const { column, target, pids } of peers) {
+          // Whether cost grows is a question about the daemon; nginx shows what the machine does to it.
+          if (column === 'haproxy' || column === 'codex') continue;
+          await this.#note(column, `${direction}/${size}`, async () => ({ cpuUs: await cpuPerMegabyte(target, direction, bytes, transferBytes / bytes, pids()) }));
+        }
       }
     }
-    await this.#inTurns(peers, 1, 'big upload', async ({ column, target, pids }) => {
-      const client = new Client(target);
-      const before = residentBytes(pids());
-      const watch = watchMemory(pids(), 5);
-      await client.upload(bigUpload.bytes, bigUpload.bytesPerSecond);
-      this.figures.add(column, 'bigUpload', { grewBytes: watch.stop() - before });
-      client.close();
-    });
+    for (const { column, target, pids } of peers) {
+      await this.#attempt(column, 'bigUpload', async () => {
+        const client = new Client(target);
+        const before = residentBytes(pids());
+        const watch = watchMemory(pids(), memoryLookMs);
+        await client.upload(bigUpload.bytes, bigUpload.bytesPerSecond);
+        this.figures.add(column, 'bigUpload', { grewBytes: watch.stop() - before });
+        client.close();
+      });
+    }
     for (const peer of peers) await peer.stop();
   }
 
   async #measureStreams(upstream: Upstream, program: string): Promise<void> {
     say('time to the first event');
-    await Promise.all([undefined, ...this.#peers].map((peer) => this.#withFresh(upstream, peer, 'first event', async ({ column, target, pids }) => {
-      const figures = await runStreams(program, target, { streams: 1, events: 6, intervalMs: 200, opensPerSecond: undefined }, pids());
-      this.figures.add(column, 'firstEvent', { firstEventMs: figures.firstEventMs });
+    const sixEvents = { streams: 1, events: 6, intervalMs: 200, opensPerSecond: undefined };
+    await Promise.all([undefined, ...this.#peers].map((peer) => this.#attempt(peer?.name ?? 'direct', 'first event', async () => {
+      const { firstEventMs } = await this.#runStreams(upstream, peer, program, sixEvents);
+      this.figures.add(peer?.name ?? 'direct', 'firstEvent', { firstEventMs });
     })));
     for (const { streams, events, rounds } of this.#plan.streams) {
       say(`event streams: ${streams}`);
       const load = { streams, events, intervalMs: streams / eventsPerSecond * 1000, opensPerSecond: streamsOpenedPerSecond };
       for (let round = 0; round < rounds; round += 1) {
         for (const peer of [undefined, ...this.#peers]) {
-          await this.#withFresh(upstream, peer, `${streams} streams`, async ({ column, target, pids }) => {
-            this.figures.add(column, `streams/${streams}`, await runStreams(program, target, load, pids()));
-          });
+          await this.#note(peer?.name ?? 'direct', `streams/${streams}`, () => this.#runStreams(upstream, peer, program, load));
         }
       }
     }
   }
 
-  /** Measures a peer started anew, or the upstream itself: what a run has left behind in memory would be hidden from the next. */
-  async #withFresh(upstream: Upstream, peer: Peer | undefined, what: string, measure: (one: Running) => Promise<void>): Promise<void> {
-    const attempt = async (triesLeft: number): Promise<void> => {
-      const running = peer === undefined ? this.#direct(upstream) : await this.#start(peer, upstream);
-      try {
-        const client = new Client(running.target);
-        for (let i = 0; i < warmUpRequests; i += 1) await client.upload(kilobyte);
-        client.close();
-        await measure(running);
-      } catch (error) {
-        if (!(error instanceof TooBusy) || triesLeft === 0) throw error;
-        await running.stop();
-        await attempt(triesLeft - 1);
-      } finally {
-        await running.stop();
-      }
-    };
-    await this.#attempt(peer?.name ?? 'direct', what, () => attempt(busyRetries));
+  /** Lets streams run through a peer that was started for it: what a run leaves behind in memory would be hidden from the next. */
+  async #runStreams(upstream: Upstream, peer: Peer | undefined, program: string, load: StreamLoad, triesLeft = busyRetries): Promise<StreamFigures> {
+    const { target, pids, stop } = peer === undefined ? this.#direct(upstream) : await this.#start(peer, upstream);
+    try {
+      const client = new Client(target);
+      for (let i = 0; i < warmUpRequests; i += 1) await client.upload(kilobyte);
+      client.close();
+      return await runStreams(program, target, load, pids());
+    } catch (error) {
+      if (!(error instanceof TooBusy) || triesLeft === 0) throw error;
+    } finally {
+      await stop();
+    }
+    return this.#runStreams(upstream, peer, program, load, triesLeft - 1);
   }
 }
 
