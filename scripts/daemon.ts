@@ -9,6 +9,8 @@ export interface DaemonOptions {
   readonly upstreamUrl: string;
   readonly upstreamCa: string;
   readonly serverInfo: string;
+  /** More flags. */
+  readonly args?: readonly string[];
 }
 
 export interface Exit {
@@ -40,6 +42,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     '--server-info', options.serverInfo,
     '--upstream-url', options.upstreamUrl,
     '--upstream-ca', options.upstreamCa,
+    ...(options.args ?? []),
   ], { env: { PATH: process.env['PATH'] }, stdio: ['pipe', 'ignore', 'pipe'] });
 
   const kill = (): void => { child.kill('SIGKILL'); };

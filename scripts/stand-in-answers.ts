@@ -1,7 +1,6 @@
-import { randomBytes } from 'node:crypto';
-
 import { isObject, itemsOf } from './stand-in-steps.ts';
-import type { Json, JsonObject } from './stand-in-steps.ts';
+import type { JsonObject } from './stand-in-steps.ts';
+import { cachedTokensOf, idOf, padding, pieces, sampleOf, tokensIn, words } from './stand-in-words.ts';
 
 /** One event of a stream: `type` and `sequence_number` are always among its members. */
 export type StreamEvent = JsonObject & { readonly type: string };
@@ -22,12 +21,8 @@ interface Item {
   readonly reasoningTokens: number;
 }
 
-const charactersPerToken = 4;
 const argumentCharactersPerDelta = 12;
 const reasoningTokensPerItem = 64;
-// What the real API caches: prompts from 1,024 tokens on, in steps of 128.
-const leastCachedTokens = 1024;
-const cachedTokensStep = 128;
 
 /** A message, with a reasoning item before it if `reasoning` is true. */
 export function textAnswer(request: JsonObject, text: string, reasoning: boolean): Answer {
@@ -70,7 +65,7 @@ function answer(request: JsonObject, items: readonly Item[]): Answer {
 function beginning(request: JsonObject): JsonObject {
   const reasoning = isObject(request['reasoning']) ? request['reasoning'] : {};
   return {
-    id: id('resp'),
+    id: idOf('resp'),
     object: 'response',
     created_at: Math.floor(Date.now() / 1000),
     status: 'in_progress',
@@ -104,7 +99,7 @@ function beginning(request: JsonObject): JsonObject {
 }
 
 function messageItem(outputIndex: number, text: string): Item {
-  const itemId = id('msg');
+  const itemId = idOf('msg');
   const place = { item_id: itemId, output_index: outputIndex, content_index: 0 };
   const part = { type: 'output_text', annotations: [], logprobs: [], text };
   const begun = { id: itemId, type: 'message', status: 'in_progress', content: [], role: 'assistant' };
@@ -125,7 +120,7 @@ function messageItem(outputIndex: number, text: string): Item {
 }
 
 function reasoningItem(outputIndex: number): Item {
-  const itemId = id('rs');
+  const itemId = idOf('rs');
   const place = { item_id: itemId, output_index: outputIndex, summary_index: 0 };
   const text = '**Thinking it over**\n\nThe question is easy, since the answer is always the same.';
   const part = { type: 'summary_text', text };
@@ -147,9 +142,9 @@ function reasoningItem(outputIndex: number): Item {
 }
 
 function functionCallItem(outputIndex: number, name: string, args: string): Item {
-  const itemId = id('fc');
+  const itemId = idOf('fc');
   const place = { item_id: itemId, output_index: outputIndex };
-  const begun = { id: itemId, type: 'function_call', status: 'in_progress', arguments: '', call_id: id('call'), name };
+  const begun = { id: itemId, type: 'function_call', status: 'in_progress', arguments: '', call_id: idOf('call'), name };
   const item = { ...begun, status: 'completed', arguments: args };
   return {
     item,
@@ -167,52 +162,13 @@ function functionCallItem(outputIndex: number, name: string, args: string): Item
 
 function usage(request: JsonObject, items: readonly Item[]): JsonObject {
   const input = tokensIn(JSON.stringify([request['instructions'], request['input'], request['tools']]));
-  const cached = input < leastCachedTokens ? 0 : Math.floor(input / 2 / cachedTokensStep) * cachedTokensStep;
   const reasoning = items.reduce((sum, item) => sum + item.reasoningTokens, 0);
   const output = reasoning + items.reduce((sum, item) => sum + tokensIn(item.text), 0);
   return {
     input_tokens: input,
-    input_tokens_details: { cached_tokens: cached },
+    input_tokens_details: { cached_tokens: cachedTokensOf(input) },
     output_tokens: output,
     output_tokens_details: { reasoning_tokens: reasoning },
     total_tokens: input + output,
   };
-}
-
-/** A value that a JSON schema accepts, as far as its type and its required properties go. */
-function sampleOf(schema: Json | undefined): Json {
-  if (!isObject(schema)) return {};
-  if (Array.isArray(schema['enum'])) return (schema['enum'] as readonly Json[])[0] ?? null;
-  const properties = isObject(schema['properties']) ? schema['properties'] : {};
-  const required = Array.isArray(schema['required']) ? schema['required'] as readonly Json[] : [];
-  switch (Array.isArray(schema['type']) ? (schema['type'] as readonly Json[])[0] : schema['type']) {
-    case 'string': return 'stand-in';
-    case 'integer':
-    case 'number': return 1;
-    case 'boolean': return true;
-    case 'null': return null;
-    case 'array': return [];
-    default: return Object.fromEntries(required.map((name) => [String(name), sampleOf(properties[String(name)])]));
-  }
-}
-
-function tokensIn(text: string): number {
-  return Math.ceil(text.length / charactersPerToken);
-}
-
-function id(prefix: string): string {
-  return `${prefix}_${randomBytes(24).toString('hex')}`;
-}
-
-/** The real API pads its deltas so that their lengths tell nothing. */
-function padding(): string {
-  return randomBytes(12).toString('base64url').slice(0, 5 + Math.floor(Math.random() * 10));
-}
-
-function words(text: string): string[] {
-  return text.match(/\s*\S+\s*$|\s*\S+/g) ?? [];
-}
-
-function pieces(text: string, length: number): string[] {
-  return Array.from({ length: Math.ceil(text.length / length) }, (_, index) => text.slice(index * length, (index + 1) * length));
 }

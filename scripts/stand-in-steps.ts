@@ -68,7 +68,7 @@ function parseStep(text: string): Step {
 
 /** The text of the last message of role user, or '' where there is none. */
 export function lastUserText(request: JsonObject): string {
-  const input = request['input'];
+  const input = said(request);
   if (typeof input === 'string') return input;
   const last = itemsOf(input).findLast((item) => item['role'] === 'user');
   return last === undefined ? '' : textOf(last['content']);
@@ -76,10 +76,18 @@ export function lastUserText(request: JsonObject): string {
 
 /** What the tools answered since the user last spoke, or undefined while there is no answer. */
 export function toolOutput(request: JsonObject): string | undefined {
-  const items = itemsOf(request['input']);
+  const items = itemsOf(said(request));
   const turn = items.slice(items.findLastIndex((item) => item['role'] === 'user') + 1);
-  const outputs = turn.filter((item) => item['type'] === 'function_call_output').map((item) => textOf(item['output']));
+  const outputs = turn.flatMap((item) => {
+    if (item['role'] === 'tool') return [textOf(item['content'])];
+    return item['type'] === 'function_call_output' ? [textOf(item['output'])] : [];
+  });
   return outputs.length === 0 ? undefined : outputs.join('\n');
+}
+
+/** The conversation so far: of a request to /responses, or to /chat/completions. */
+function said(request: JsonObject): Json | undefined {
+  return request['input'] ?? request['messages'];
 }
 
 /** Whether a value is a JSON object, so neither null nor an array. */

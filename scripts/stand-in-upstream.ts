@@ -1,9 +1,10 @@
-// A stand-in for the upstream: speaks OpenAI's Responses API over TLS, with a certificate of its own making.
+// A stand-in for the upstream: speaks OpenAI's Responses API and chat completions over TLS, with a certificate of its own
+// making.
 //
 //   npx tsx scripts/stand-in-upstream.ts [--port N] [--cleartext] [--key KEY] [--delay-ms N]
 //
-// POST …/responses with `Authorization: Bearer KEY` is answered as the real one does it, as JSON or, with
-// `stream: true`, as events. By default it says hello. A request asks for something else by a script, which stands in
+// POST …/responses or …/chat/completions with `Authorization: Bearer KEY` (or, as Azure takes it, `api-key: KEY`) is
+// answered as the real one does it, as JSON or, with `stream: true`, as events. By default it says hello. A request asks for something else by a script, which stands in
 // its `x-stand-in` header, or in its last user message as `[stand-in: SCRIPT]`, or in its model as `stand-in-SCRIPT`;
 // the first of these that is there counts. A script is one of
 //
@@ -28,8 +29,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 import { makeCertificates } from './certificates.ts';
-import { textAnswer, toolCallAnswer } from './stand-in-answers.ts';
-import type { Answer } from './stand-in-answers.ts';
+import { chatApi, responsesApi } from './stand-in-replies.ts';
+import type { Dialect, Reply } from './stand-in-replies.ts';
 import { isObject, StepChooser, toolOutput } from './stand-in-steps.ts';
 import type { Json, JsonObject, Step } from './stand-in-steps.ts';
 
@@ -87,7 +88,8 @@ export async function startStandIn(options: StandInOptions): Promise<StandIn> {
   const requests: RecordedRequest[] = [];
   const chooser = new StepChooser();
   const routes: ReadonlyMap<string, Handler> = new Map([
-    ['/responses', (exchange) => answerResponses(exchange, chooser, options.eventDelayMs ?? 0)],
+    ['/responses', (exchange) => answerIn(responsesApi, exchange, chooser, options.eventDelayMs ?? 0)],
+    ['/chat/completions', (exchange) => answerIn(chatApi, exchange, chooser, options.eventDelayMs ?? 0)],
   ]);
 
   const listener = (req: IncomingMessage, res: ServerResponse): void => {
@@ -155,23 +157,24 @@ async function serve(exchange: Exchange, key: string, routes: ReadonlyMap<string
       message: `Invalid URL (${record.method} ${path})`, type: 'invalid_request_error', param: null, code: null,
     });
   }
-  if (record.headers.authorization !== `Bearer ${key}`) {
+  const { authorization, 'api-key': bare } = record.headers;
+  if (authorization !== `Bearer ${key}` && (authorization !== undefined || bare !== key)) {
     return answerUnauthorized(exchange);
   }
   return handler(exchange);
 }
 
-async function answerResponses(exchange: Exchange, chooser: StepChooser, eventDelayMs: number): Promise<void> {
+async function answerIn(api: Dialect, exchange: Exchange, chooser: StepChooser, eventDelayMs: number): Promise<void> {
   const { record } = exchange;
   const request = parseObject(record.body);
   if (request === undefined) {
     return answerInvalid(exchange, 'We could not parse the JSON body of your request.');
   }
   let step: Step;
-  let answer: Answer;
+  let reply: Reply;
   try {
     step = chooser.stepFor(record.headers, request);
-    answer = answerTo(step, request);
+    reply = replyTo(step, request, api);
   } catch (error) {
     if (error instanceof SyntaxError) return answerInvalid(exchange, error.message);
     throw error;
@@ -179,29 +182,29 @@ async function answerResponses(exchange: Exchange, chooser: StepChooser, eventDe
   if (step.kind === 'error') return answerErrorStep(exchange, step);
   const delayMs = Number(record.headers['x-stand-in-delay-ms'] ?? eventDelayMs);
   return request['stream'] === true
-    ? streamAnswer(exchange, answer, step.kind === 'cut', delayMs)
-    : sendAnswer(exchange, answer, step.kind === 'cut');
+    ? streamReply(exchange, reply, step.kind === 'cut', delayMs)
+    : sendReply(exchange, reply, step.kind === 'cut');
 }
 
-function answerTo(step: Step, request: JsonObject): Answer {
+function replyTo(step: Step, request: JsonObject, api: Dialect): Reply {
   switch (step.kind) {
     case 'text':
-      return textAnswer(request, step.text, step.reasoning);
+      return api.text(request, step.text, step.reasoning);
     case 'tool': {
       const output = toolOutput(request);
       return output === undefined
-        ? toolCallAnswer(request, step.name, step.arguments)
-        : textAnswer(request, `The tool answered: ${output}`, false);
+        ? api.toolCall(request, step.name, step.arguments)
+        : api.text(request, `The tool answered: ${output}`, false);
     }
     case 'cut':
     case 'error':
-      return textAnswer(request, 'These words were never meant to arrive as a whole.', false);
+      return api.text(request, 'These words were never meant to arrive as a whole.', false);
   }
 }
 
-async function sendAnswer(exchange: Exchange, answer: Answer, cut: boolean): Promise<void> {
+async function sendReply(exchange: Exchange, reply: Reply, cut: boolean): Promise<void> {
   const { res } = exchange;
-  const body = Buffer.from(JSON.stringify(answer.response, null, 2));
+  const body = Buffer.from(JSON.stringify(reply.body, null, 2));
   writeHead(exchange, 200, { 'content-type': 'application/json', 'content-length': body.length });
   if (!cut) {
     res.end(body);
@@ -211,15 +214,15 @@ async function sendAnswer(exchange: Exchange, answer: Answer, cut: boolean): Pro
   cutConnection(exchange);
 }
 
-async function streamAnswer(exchange: Exchange, answer: Answer, cut: boolean, delayMs: number): Promise<void> {
+async function streamReply(exchange: Exchange, reply: Reply, cut: boolean, delayMs: number): Promise<void> {
   const { res, record } = exchange;
   writeHead(exchange, 200, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' });
-  const events = cut ? answer.events.slice(0, answer.events.length / 2) : answer.events;
-  for (const [index, event] of events.entries()) {
+  const events = cut ? reply.events.slice(0, reply.events.length / 2) : reply.events;
+  for (const [index, { type, text }] of events.entries()) {
     if (index > 0 && delayMs > 0) await sleep(delayMs);
     if (res.destroyed) return;
-    record.events.push({ type: event.type, atMs: performance.now() });
-    await write(res, `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
+    record.events.push({ type, atMs: performance.now() });
+    await write(res, text);
   }
   if (cut) cutConnection(exchange);
   else res.end();

@@ -2,9 +2,10 @@
 // only listens -> the daemon -> the stand-in upstream. Needs the npm registry, no key and no other network.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 import { fetchCodex, lastLines, runCodex } from './codex.ts';
@@ -19,7 +20,8 @@ import { makeTemporaryFolder } from './temporary-folder.ts';
 
 const usage = `Usage: scripts/try-codex [--codex-version VERSION | --codex FILE] [--record FILE]
 
-Completes turns of the real Codex CLI through the daemon, against a stand-in upstream.
+Completes turns of the real Codex CLI through the daemon, against a stand-in upstream: first plain, then with the example
+policy and an audit log.
 
   --codex-version VERSION  fetch this version of @openai/codex (default: 0.169.0)
   --codex FILE             use this codex command and fetch none
@@ -46,6 +48,7 @@ interface Trial {
 const overallTimeoutMs = 600_000;
 const recoveryLimitMs = 10_000;
 const shutdownLimitMs = 15_000;
+const examplePolicy = fileURLToPath(new URL('policies/codex.json', import.meta.url));
 const key = `sk-try-codex-${randomBytes(24).toString('base64url')}`;
 
 const trials: readonly Trial[] = [
@@ -109,36 +112,71 @@ async function main(): Promise<number> {
     return 0;
   }
 
+  const tally: Tally = { passed: 0, failed: 0 };
+  const recordTo = values.record;
+  await tryAll({ name: 'plain', args: [], check: () => 'exit code 0' }, { command: codex.command, folder: folder.path, recordTo, tally });
+  const auditLog = join(folder.path, 'audit.log');
+  await tryAll({
+    name: 'on loan',
+    args: ['--policy', examplePolicy, '--audit-log', auditLog, '--audit-required'],
+    check: (received) => judgeRecords(auditLog, received),
+  }, { command: codex.command, folder: folder.path, recordTo: undefined, tally });
+  console.log(`${tally.passed} passed, ${tally.failed} failed`);
+  return tally.failed === 0 ? 0 : 1;
+}
+
+/** A way to run the daemon. */
+interface Setup {
+  readonly name: string;
+  readonly args: readonly string[];
+  /** Looks at what is left once the daemon has ended. Returns one line about it; throws if it is not what should be. */
+  check(received: readonly RecordedRequest[]): string;
+}
+
+interface Tally {
+  passed: number;
+  failed: number;
+}
+
+/** Lets Codex complete every turn through one daemon, and stops that. */
+async function tryAll(
+  setup: Setup,
+  { command, folder, recordTo, tally }: { command: string; folder: string; recordTo: string | undefined; tally: Tally },
+): Promise<void> {
+  const tell = (name: string, judge: () => string): boolean => {
+    try {
+      console.log(`ok    ${setup.name}: ${name}: ${judge()}`);
+      tally.passed += 1;
+      return true;
+    } catch (error) {
+      console.log(`FAIL  ${setup.name}: ${name}: ${error instanceof Error ? error.message : String(error)}`);
+      tally.failed += 1;
+      return false;
+    }
+  };
+  const own = join(folder, setup.name.replaceAll(' ', '-'));
+  mkdirSync(own);
   const standIn = await startStandIn({ key });
   const daemon = await startDaemon({
-    key, upstreamUrl: standIn.url, upstreamCa: standIn.caFile, serverInfo: join(folder.path, 'server-info.json'),
+    key, upstreamUrl: standIn.url, upstreamCa: standIn.caFile, serverInfo: join(own, 'server-info.json'), args: setup.args,
   });
   const tap = await startTap(daemon.port);
 
-  let passed = 0;
-  let failed = 0;
   for (const { name, script, judge } of trials) {
     const sentBefore = tap.requests().length;
     const receivedBefore = standIn.requests.length;
-    const turnFolder = join(folder.path, name.replaceAll(' ', '-'));
+    const turnFolder = join(own, name.replaceAll(' ', '-'));
     mkdirSync(turnFolder);
     const result = await runCodex({
-      command: codex.command, folder: turnFolder, port: tap.port, hostPort: daemon.port, prompt: `Please answer. [stand-in: ${script}]`,
+      command, folder: turnFolder, port: tap.port, hostPort: daemon.port, prompt: `Please answer. [stand-in: ${script}]`,
     });
     const turn = { codex: result, sent: tap.requests().slice(sentBefore), received: standIn.requests.slice(receivedBefore) };
-    try {
+    const isGood = tell(name, () => {
       judgeCustody(turn);
-      const seen = judge(turn);
-      passed += 1;
-      console.log(`ok    ${name}: ${seen}; ${(result.durationMs / 1000).toFixed(1)} s`);
-    } catch (error) {
-      failed += 1;
-      console.log(`FAIL  ${name}: ${error instanceof Error ? error.message : String(error)}`);
-      console.log(`Codex said:\n${lastLines(result.stderr)}\nthe daemon said:\n${lastLines(daemon.said())}`);
-    }
-    if (values.record !== undefined && name === 'message turn' && turn.sent[0] !== undefined) {
-      writeFileSync(values.record, turn.sent[0].body);
-    }
+      return `${judge(turn)}; ${(result.durationMs / 1000).toFixed(1)} s`;
+    });
+    if (!isGood) console.log(`Codex said:\n${lastLines(result.stderr)}\nthe daemon said:\n${lastLines(daemon.said())}`);
+    if (recordTo !== undefined && name === 'message turn' && turn.sent[0] !== undefined) writeFileSync(recordTo, turn.sent[0].body);
   }
 
   get({ host: '127.0.0.1', port: daemon.port, path: '/shutdown' }, (answer) => answer.resume()).on('error', () => {
@@ -147,17 +185,25 @@ async function main(): Promise<number> {
   const timer = setTimeout(() => { process.kill(daemon.pid, 'SIGKILL'); }, shutdownLimitMs);
   const { code } = await daemon.exited;
   clearTimeout(timer);
+  tell('the daemon stopped by /shutdown', () => {
+    assert.equal(code, 0, 'exit code');
+    return setup.check(standIn.requests);
+  });
   await tap.close();
   await standIn.close();
-  if (code === 0) {
-    passed += 1;
-    console.log('ok    the daemon stopped by /shutdown with exit code 0');
-  } else {
-    failed += 1;
-    console.log(`FAIL  the daemon stopped with exit code ${code}`);
+}
+
+/** The audit log has each request that went up, allowed, with its tokens where the answer was not cut; and nothing else. */
+function judgeRecords(file: string, received: readonly RecordedRequest[]): string {
+  const records = readFileSync(file, 'latin1').trim().split('\n').map((line) => JSON.parse(line) as Record<string, unknown>)
+    .filter(({ kind, target }) => kind === 'request' && target === '/v1/responses');
+  assert.equal(records.length, received.length, 'records of requests');
+  for (const [index, { decision, ended, usage }] of records.entries()) {
+    assert.equal(decision, 'allowed', `record ${index}`);
+    assert.equal(ended, received[index]?.outcome === 'cut' ? 'upstream_cut' : 'complete', `the end of record ${index}`);
+    if (ended === 'complete') assert.ok((usage as { total?: number } | undefined)?.total, `the tokens of record ${index}`);
   }
-  console.log(`${passed} passed, ${failed} failed`);
-  return failed === 0 ? 0 : 1;
+  return `${records.length} requests passed the example policy, and are recorded`;
 }
 
 /** What holds in every turn: Codex had no credential, the upstream got ours once, and the bodies are the same byte for byte. */

@@ -4,14 +4,15 @@
  */
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
-import { peerLookup } from './gate/peer.ts';
+import { peerLookup, peerLookupIfAny } from './gate/peer.ts';
 import { injectionOf } from './key/injection.ts';
 import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { lockMemory } from './key/locked-memory.ts';
-import { loadNative } from './key/native.ts';
+import { type Account, type Native, loadNative } from './key/native.ts';
 import { type Options, parseCommandLine } from './options.ts';
 import { hangUpLookup } from './proxy/hang-up.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
+import type { Accounts } from './proxy/accounts.ts';
 import { listen } from './proxy/server.ts';
 import { createUpstream } from './proxy/upstream.ts';
 import { BoundedLog } from './record/bounded-log.ts';
@@ -32,7 +33,7 @@ const tokenBytes = 32;
 const log = new Log(stderrDescriptor);
 /** What must happen on every way out. */
 const cleanups: Array<() => void> = [];
-process.on('exit', () => cleanups.forEach((cleanUp) => cleanUp()));
+process.on('exit', () => cleanups.forEach(attempt));
 process.on('uncaughtException', fail);
 
 await main().catch(fail);
@@ -43,6 +44,10 @@ async function main(): Promise<void> {
   const native = loadNative();
   if (native !== undefined) harden(native);
 
+  if (process.argv[2] === 'audit') {
+    const { auditCommand } = await import('./record/audit-command.ts');
+    process.exit(await auditCommand(process.argv.slice(3), { stdout: process.stdout, say: (message) => log.say(message) }));
+  }
   const command = await parseCommandLine(process.argv.slice(2), process.env);
   if (command.kind === 'print') {
     process.stdout.write(`${command.text}\n`, () => process.exit(exitCodes.stopped));
@@ -59,9 +64,10 @@ async function main(): Promise<void> {
     log.moveTo(logFile, runAs);
     process.on('SIGUSR2', () => log.reopen(logFile));
   }
+  const accounts = await openAccounts(options, runAs, native);
   const { memory, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
-  cleanups.push(() => memory.wipe());
+  cleanups.unshift(() => memory.wipe()); // before whatever could fail or take its time
   checkUnobserved();
   const key = LockedKey.read(stdin, memory.buffer);
   // A pipe that is still open would keep its writer waiting, and could hold what came after the key.
@@ -82,15 +88,17 @@ async function main(): Promise<void> {
       allowedUids: allowedUids.length === 0 ? undefined : new Set(allowedUids),
       token: token === undefined ? undefined : Buffer.from(token),
     },
-    peerUidOf: allowedUids.length === 0 ? undefined : peerLookup(native),
+    peerUidOf: allowedUids.length > 0 ? peerLookup(native) : options.auditLog === undefined ? undefined : peerLookupIfAny(native),
     forwarding: {
       upstream: createUpstream(options.upstream, injection),
       ownFields: ownFields(credentialField(options, injection.placeholder), options.upstreamHeaders),
       key,
       failures: new BoundedLog(log),
+      refusals,
       hasHungUp: hangUpLookup(native),
     },
     refusals,
+    accounts,
     onShutdownRequest: stop.make,
   });
 
@@ -116,6 +124,43 @@ async function main(): Promise<void> {
   await server.stop(options.shutdownTimeoutMs);
   refusals.flush();
   process.exit(exitCodes.stopped);
+}
+
+/** What it takes to keep accounts is loaded where somebody wants them, and nowhere else. */
+async function openAccounts(
+  { auditLog, isAuditRequired, policyFile, endpoint, upstream }: Options,
+  owner: Account | undefined,
+  native: Native | undefined,
+): Promise<Accounts | undefined> {
+  if (auditLog === undefined && policyFile === undefined) return undefined;
+  const { Accounts } = await import('./proxy/accounts.ts');
+  const reports = new BoundedLog(log);
+  const report = (message: string): void => reports.say(message);
+  if (auditLog !== undefined && native === undefined) report('without its native part, nothing keeps two daemons from one --audit-log');
+  const accounts = new Accounts({
+    auditLog: auditLog === undefined ? undefined : { file: auditLog, endpoint, owner, lock: native?.lockFile, report },
+    isAuditRequired,
+    policyFile,
+    endpoint,
+    upstreamTarget: upstream.target,
+  });
+  cleanups.push(() => {
+    accounts.stop();
+    accounts.close();
+  });
+  process.on('SIGUSR2', () => accounts.reopen());
+  process.on('SIGXFSZ', () => {}); // a file at its limit (setrlimit(2)) is an error to be told, not an end
+  return accounts;
+}
+
+/** One that fails does not keep the others from happening. */
+function attempt(cleanUp: () => void): void {
+  try {
+    cleanUp();
+  } catch (error) {
+    // The code alone: a message could hold anything.
+    log.say(`cleaning up failed: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}`);
+  }
 }
 
 /** Puts /dev/null in the place of standard streams: open(2) takes the lowest free descriptor. */

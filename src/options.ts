@@ -1,12 +1,10 @@
 import { X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
-import type YargsParser from 'yargs-parser';
+import { readFileSync, realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { maxBytesBeforeKey } from './key/locked-key.ts';
-import { type Field, isReserved } from './proxy/headers.ts';
+import { type Field, canonicalName, isReserved } from './proxy/headers.ts';
 import type { UpstreamOptions } from './proxy/upstream.ts';
-import { exitCodes } from './run/exit-codes.ts';
+import { type Values, misuse as misuseOf, readArguments } from './run/command-line.ts';
 import { Failure, reason } from './run/failure.ts';
 import { foreign } from './run/log.ts';
 import { environmentProxy, isLoopback } from './proxy/environment-proxy.ts';
@@ -26,6 +24,9 @@ export interface Options {
   readonly authScheme: string | undefined;
   readonly serverInfo: string | undefined;
   readonly logFile: string | undefined;
+  readonly auditLog: string | undefined;
+  readonly isAuditRequired: boolean;
+  readonly policyFile: string | undefined;
   /** A user's name or uid, as given; so are the two below. Only the system knows whether they exist. */
   readonly serverInfoOwner: string | undefined;
   readonly runAs: string | undefined;
@@ -42,9 +43,6 @@ const maxTokenBytes = 8 * 1024;
 
 /** Longest delay that node's timers take: 2^31 - 1 ms. */
 const maxSeconds = 2_147_483;
-
-/** No flag has a longer name; what is longer may be a key that got among the arguments, and is not repeated. */
-const maxFlagNameLength = 24;
 
 /** Longest endpoint, in bytes: it stands before the key in the request head. */
 const maxEndpointLength = 1024;
@@ -65,7 +63,7 @@ const flags = {
 
   endpoint: { string: true, default: '/v1/responses', group: 'Upstream:', describe: 'the one request target that is served' },
   'upstream-url': { string: true, group: 'Upstream:', describe: 'where requests go (default: https://api.openai.com/v1/responses, or as --endpoint says)' },
-  'upstream-header': { string: true, group: 'Upstream:', describe: "'Name: value' to send in place of the client's; can be repeated" },
+  'upstream-header': { string: true, array: true, group: 'Upstream:', describe: "'Name: value' to send in place of the client's; can be repeated" },
   'auth-header': { string: true, default: 'Authorization', group: 'Upstream:', describe: 'the header that carries the key' },
   'auth-scheme': { string: true, default: 'Bearer', group: 'Upstream:', describe: 'the word before the key, or none' },
   'upstream-ca': { string: true, group: 'Upstream:', describe: 'trust exactly the CAs in this PEM file' },
@@ -74,9 +72,13 @@ const flags = {
   'response-timeout': { string: true, default: '0', group: 'Upstream:', describe: 'seconds until the answer begins; 0 for no limit' },
   'idle-timeout': { string: true, default: '0', group: 'Upstream:', describe: 'seconds between bytes of the answer; 0 for no limit' },
 
-  'allow-user': { string: true, group: 'Who may ask:', describe: 'serve this user (name or uid) alone; can be repeated' },
+  'allow-user': { string: true, array: true, group: 'Who may ask:', describe: 'serve this user (name or uid) alone; can be repeated' },
   'issue-token': { boolean: true, group: 'Who may ask:', describe: 'make a token that requests must carry, and put it into --server-info' },
   'client-token-file': { string: true, group: 'Who may ask:', describe: 'requests must carry the token in this file' },
+
+  'audit-log': { string: true, group: 'Accounts:', describe: 'record each request in this file, a JSON line each' },
+  'audit-required': { boolean: true, group: 'Accounts:', describe: 'answer 503 to what cannot be recorded' },
+  policy: { string: true, group: 'Accounts:', describe: 'grant what this JSON file grants, and no more' },
 
   'http-shutdown': { boolean: true, group: 'Stopping:', describe: 'GET /shutdown stops the daemon' },
   'shutdown-timeout': { string: true, default: '10', group: 'Stopping:', describe: 'seconds that running answers may take to finish' },
@@ -89,9 +91,8 @@ const flags = {
 } as const;
 
 type FlagName = keyof typeof flags;
-type Values = Partial<Record<FlagName, string | string[] | boolean>>;
 
-const repeatable: ReadonlySet<string> = new Set<FlagName>(['allow-user', 'upstream-header']);
+const usageHint = 'see responses-api-proxy --help';
 
 /**
  * Reads the command line.
@@ -100,26 +101,11 @@ const repeatable: ReadonlySet<string> = new Set<FlagName>(['allow-user', 'upstre
  * @throws {Failure} with exit code 2. The message never holds an argument that is not a flag's name: it could be a key.
  */
 export async function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<Command> {
-  checkShape(argv);
-  const values = await parse(argv);
+  const { values, words } = await readArguments(argv, flags, usageHint);
+  if (words.length > 0) throw misuse('unexpected argument', 'the key comes on stdin, never on the command line');
   if (values.help === true) return { kind: 'print', text: await help() };
   if (values.version === true) return { kind: 'print', text: version() };
   return { kind: 'run', options: Object.freeze(validate(values, environment)) };
-}
-
-/**
- * yargs' own parser, taken alone: what yargs draws its help with takes 45 ms and 8 MB to load, at every start.
- */
-async function parse(argv: readonly string[]): Promise<Values> {
-  const file = createRequire(import.meta.resolve('yargs')).resolve('yargs-parser');
-  const { default: parser } = (await import(pathToFileURL(file).href)) as { default: typeof YargsParser };
-  const named = (type: 'boolean' | 'string'): string[] => Object.entries(flags).flatMap(([name, flag]) => (type in flag ? [name] : []));
-  return parser([...argv], {
-    boolean: named('boolean'),
-    string: named('string'),
-    default: Object.fromEntries(Object.entries(flags).flatMap(([name, flag]) => ('default' in flag ? [[name, flag.default]] : []))),
-    configuration: { 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false, 'parse-numbers': false },
-  }) as Values;
 }
 
 async function help(): Promise<string> {
@@ -134,32 +120,15 @@ async function help(): Promise<string> {
     .example('$0 --port 8080', 'Listening')
     .example('$0 --upstream-url https://gateway.example/v1/responses', 'Upstream')
     .example('$0 --allow-user ci --issue-token --server-info /run/proxy.json', 'Who may ask')
+    .example('$0 --policy codex.json --audit-log /var/log/proxy-audit.jsonl', 'Accounts')
+    .example('$0 audit summary /var/log/proxy-audit.jsonl', 'Accounts, read')
     .example('$0 --http-shutdown --shutdown-timeout 60', 'Stopping')
     .example('$0 --run-as nobody', 'Custody')
     .wrap(110)
     .getHelp();
 }
 
-/** What yargs lets pass, or tells by its arguments: unknown flags, flags given twice, missing or superfluous values, plain words. */
-function checkShape(argv: readonly string[]): void {
-  const seen = new Set<string>();
-  const rest = [...argv];
-  for (let argument = rest.shift(); argument !== undefined; argument = rest.shift()) {
-    if (!argument.startsWith('-')) throw misuse('unexpected argument', 'the key comes on stdin, never on the command line');
-    const [, name = '', value] = /^--([a-z-]+)(=.*)?$/s.exec(argument) ?? [];
-    if (!Object.hasOwn(flags, name)) throw misuse(name === '' || name.length > maxFlagNameLength ? 'unknown flag' : `unknown flag --${name}`);
-    if (seen.has(name) && !repeatable.has(name)) throw misuse(`--${name} was given twice`);
-    seen.add(name);
-    if ('boolean' in flags[name as FlagName]) {
-      if (value !== undefined) throw misuse(`--${name} takes no value`);
-    } else if (value === undefined) {
-      const next = rest.shift();
-      if (next === undefined || next.startsWith('-')) throw misuse(`--${name} needs a value`);
-    }
-  }
-}
-
-function validate(values: Values, environment: NodeJS.ProcessEnv): Options {
+function validate(values: Values<FlagName>, environment: NodeJS.ProcessEnv): Options {
   const text = (name: FlagName): string | undefined => {
     const value = values[name];
     if (value === undefined) return undefined;
@@ -173,6 +142,13 @@ function validate(values: Values, environment: NodeJS.ProcessEnv): Options {
   const port = text('port');
   const serverInfo = text('server-info');
   const serverInfoOwner = text('server-info-owner');
+  const logFile = text('log-file');
+  const auditLog = text('audit-log');
+  const isAuditRequired = values['audit-required'] === true;
+  if (isAuditRequired && auditLog === undefined) throw misuse('--audit-required needs --audit-log');
+  if (auditLog !== undefined && [logFile, serverInfo].some((file) => file !== undefined && placeOf(file) === placeOf(auditLog))) {
+    throw misuse('--audit-log needs a file of its own');
+  }
   if (serverInfoOwner !== undefined && serverInfo === undefined) throw misuse('--server-info-owner needs --server-info');
   return {
     port: port === undefined ? 0 : number('port', port, /^\d+$/, 1, 65_535, 'a port'),
@@ -188,17 +164,30 @@ function validate(values: Values, environment: NodeJS.ProcessEnv): Options {
       responseTimeoutMs: milliseconds('response-timeout'),
       idleTimeoutMs: milliseconds('idle-timeout'),
     },
-    upstreamHeaders: all('upstream-header', values).map((given) => upstreamHeader(given, authHeader)),
+    upstreamHeaders: upstreamHeaders(all('upstream-header', values), authHeader),
     authHeader,
     authScheme: schemeOf(text('auth-scheme') ?? ''),
     serverInfo,
-    logFile: text('log-file'),
+    logFile,
+    auditLog,
+    isAuditRequired,
+    policyFile: text('policy'),
     serverInfoOwner,
     runAs: text('run-as'),
     allowUsers: all('allow-user', values),
     token: tokenOf(values['issue-token'] === true, text('client-token-file'), serverInfo),
     unsafeUnlockedMemory: values['unsafe-unlocked-memory'] === true,
   };
+}
+
+/** Where a file is or will be, whatever links lead to its folder. */
+function placeOf(file: string): string {
+  const folder = dirname(resolve(file));
+  try {
+    return join(realpathSync(folder), basename(file));
+  } catch {
+    return join(folder, basename(file));
+  }
 }
 
 function number(name: FlagName, text: string, form: RegExp, least: number, most: number, what: string): number {
@@ -208,7 +197,7 @@ function number(name: FlagName, text: string, form: RegExp, least: number, most:
 }
 
 /** The values of a flag that can be repeated. */
-function all(name: FlagName, values: Values): string[] {
+function all(name: FlagName, values: Values<FlagName>): string[] {
   const given = values[name];
   return [given ?? []].flat().map((value) => {
     if (typeof value !== 'string' || value === '') throw misuse(`--${name} needs a value`);
@@ -232,17 +221,25 @@ function fieldName(flag: FlagName, name: string): string {
   return name;
 }
 
+function upstreamHeaders(given: readonly string[], authHeader: string): Field[] {
+  const fields = given.map((text) => upstreamHeader(text, authHeader));
+  const names = fields.map(({ name }) => canonicalName(name));
+  const again = fields.find((_field, index) => names.indexOf(names[index] ?? '') < index);
+  if (again !== undefined) throw misuse(`--upstream-header ${again.name} was given twice`);
+  return fields;
+}
+
 function upstreamHeader(given: string, authHeader: string): Field {
   const [, name = '', value = ''] = /^([^:]*):[ \t]*(.*?)[ \t]*$/s.exec(given) ?? [];
   fieldName('upstream-header', name);
-  if ([authHeader.toLowerCase(), 'authorization'].includes(name.toLowerCase())) throw misuse('--upstream-header cannot be the header that carries the key');
+  if ([canonicalName(authHeader), 'authorization'].includes(canonicalName(name))) throw misuse('--upstream-header cannot be the header that carries the key');
   if (!/^[\t\x20-\x7e]*$/.test(value)) throw misuse(`--upstream-header ${name} has characters that no header has`);
   return { name, value };
 }
 
 function schemeOf(given: string): string | undefined {
   if (!isToken(given) || given.length > maxFieldNameLength) throw misuse('--auth-scheme takes one word, or none');
-  return given === 'none' ? undefined : given;
+  return given.toLowerCase() === 'none' ? undefined : given;
 }
 
 /** The upstream's origin, target and proxy. Path and query are kept as text: URL would normalise them. */
@@ -338,6 +335,6 @@ function version(): string {
   return manifest.version;
 }
 
-function misuse(message: string, hint = 'see responses-api-proxy --help'): Failure {
-  return new Failure(message, { hint, exitCode: exitCodes.usage });
+function misuse(message: string, hint = usageHint): Failure {
+  return misuseOf(message, hint);
 }

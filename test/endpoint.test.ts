@@ -114,6 +114,23 @@ describe('other HTTP versions are refused', () => {
     expect(forwarded).toBe(0);
   });
 
+  test.for([
+    ['without a Host', ''],
+    ['with another Host', 'Host: evil.example\r\n'],
+    ['from a browser', 'Host: 127.0.0.1:PORT\r\nOrigin: null\r\n'],
+    ['otherwise good', 'Host: 127.0.0.1:PORT\r\n'],
+  ])('what follows one is not taken for a request: HTTP/0.9, %s', async ([, lines = '']) => {
+    const forwarded = await forwardedBy(async () => {
+      const first = `POST /v1/responses HTTP/0.9\r\n${lines.replace('PORT', String(daemon.port))}Content-Length: 5\r\n\r\nhello`;
+      const client = await connect(daemon.port);
+      await client.send(Buffer.concat([Buffer.from(first), rawRequest(daemon.port)]));
+      const { status } = await client.response();
+      expect(status).toBe(403);
+      await client.waitForClose();
+    });
+    expect(forwarded).toBe(0);
+  });
+
   test('a request line without a version', async () => {
     const forwarded = await forwardedBy(async () => {
       const response = await exchange(daemon.port, 'POST /v1/responses\r\n\r\n');

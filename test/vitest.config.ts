@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { defaultWaitMs } from './support/wait.ts';
 
 export default defineConfig({
   root: fileURLToPath(new URL('..', import.meta.url)),
@@ -11,6 +12,7 @@ export default defineConfig({
     maxWorkers: 4,
     testTimeout: 20_000,
     hookTimeout: 20_000,
+    expect: { poll: { timeout: defaultWaitMs } },
     // The list of tests reads as the list of promises, and it is where the reason of a skipped test shows.
     reporters: ['verbose'],
   },

@@ -74,6 +74,12 @@ interface DecidingHeaders {
  * and user, then method and target, then token.
  */
 export function judge(facts: RequestFacts, rules: Rules): Verdict {
+  const verdict = decide(facts, rules);
+  // After another version's head nobody knows where the next request begins.
+  return verdict.action === 'refuse' && !isSpoken(facts) ? refuse({ ...verdict.refusal, closes: true }) : verdict;
+}
+
+function decide(facts: RequestFacts, rules: Rules): Verdict {
   const headers = decidingHeaders(facts.rawHeaders);
   const stranger = badFraming(facts, headers) ?? wrongPeer(facts, headers, rules);
   if (stranger !== undefined) return refuse(stranger);
@@ -176,12 +182,11 @@ function wrongPeer(facts: RequestFacts, headers: DecidingHeaders, rules: Rules):
 }
 
 /** The target is compared as text; nothing is normalised. */
-function whatIsAsked({ httpVersion, method, target }: RequestFacts, headers: DecidingHeaders, rules: Rules): Verdict {
-  const action = servedAction(method, target, rules);
-  if (action === undefined || (httpVersion !== '1.1' && httpVersion !== '1.0')) {
+function whatIsAsked(facts: RequestFacts, headers: DecidingHeaders, rules: Rules): Verdict {
+  const action = servedAction(facts, rules);
+  if (action === undefined || !isSpoken(facts)) {
     const message = `Only POST ${rules.endpoint} over HTTP/1.1 is served here, without a query.`;
-    // After another version's head nobody knows where the next request begins.
-    return refuse({ status: 403, code: 'endpoint_not_allowed', message, closes: httpVersion !== '1.1' && httpVersion !== '1.0' });
+    return refuse({ status: 403, code: 'endpoint_not_allowed', message });
   }
   if (headers.expectations.some((expectation) => expectation.toLowerCase() !== '100-continue')) {
     const message = 'The only expectation understood here is 100-continue.';
@@ -190,7 +195,11 @@ function whatIsAsked({ httpVersion, method, target }: RequestFacts, headers: Dec
   return { action };
 }
 
-function servedAction(method: string, target: string, rules: Rules): Action | undefined {
+function isSpoken({ httpVersion }: RequestFacts): boolean {
+  return httpVersion === '1.1' || httpVersion === '1.0';
+}
+
+function servedAction({ method, target }: RequestFacts, rules: Rules): Action | undefined {
   if (method === 'POST' && target === rules.endpoint) return 'forward';
   if (method === 'GET' && target === '/shutdown' && rules.shutdown) return 'shutdown';
   if (method === 'GET' && target === '/health' && rules.health) return 'health';

@@ -27,7 +27,7 @@ export interface Lease {
    *
    * @param totalTokens as the upstream reports; undefined where it did not
    * @param estimate charged in that case, see `estimateTokens`
-   * @returns what was charged, for the record from which a restart restores it
+   * @returns what was charged
    */
   settle(totalTokens: number | undefined, estimate: number): number;
 }
@@ -38,7 +38,7 @@ export type Admission = { lease: Lease } | { refusal: LimitRefusal };
 export interface PastExchange {
   readonly startedAtMs: number;
   readonly endedAtMs: number;
-  /** What `settle` returned. */
+  /** What it was charged. */
   readonly tokens: number;
 }
 
@@ -139,13 +139,13 @@ export class Limits {
     if (oldest === undefined) return undefined;
     const waitMs = oldest + windowMs - this.#clock.steadyMs();
     if (waitMs <= 0) return undefined;
-    return reached('requests_per_minute', `${this.#admittedAt.length} requests a minute`, waitMs / 1000);
+    return reached('requests_per_minute', `${requests(this.#admittedAt.length)} a minute`, waitMs / 1000);
   }
 
   #tooManyAtOnce(): LimitRefusal | undefined {
     const { concurrent } = this.#settings;
     if (concurrent === undefined || this.#running < concurrent) return undefined;
-    return reached('concurrent', `${concurrent} requests at once`, concurrentRetrySeconds);
+    return reached('concurrent', `${requests(concurrent)} at once`, concurrentRetrySeconds);
   }
 
   /** A clock that is set back a little, around midnight, does not give a day's tokens a second time. */
@@ -164,15 +164,28 @@ const bytesPerInputToken = 4;
 /** Streams wrap each token into an event of 200 bytes and more, but repeat texts at their end. */
 const bytesPerOutputToken = 64;
 
+const firstErrorStatus = 400;
+
 /** What a fast model makes. It reasons in silence: the bytes alone would not tell. */
 const outputTokensPerSecond = 100;
+
+/** What is known of an exchange that has ended. */
+export interface Exchanged {
+  /** Bytes of the request's body that went up, and of the answer's that came down. */
+  readonly bytesUp: number;
+  readonly bytesDown: number;
+  readonly durationMs: number;
+  /** Undefined where the upstream did not answer. */
+  readonly upstreamStatus: number | undefined;
+}
 
 /**
  * What an exchange is charged whose usage nobody reported, because the client left or the upstream broke off: a token for
  * 4 bytes of request, at most 400,000, and a token for 64 bytes of answer or 100 for each second, whichever is more.
- * Errs upwards for most requests.
+ * Errs upwards for most requests. Nothing where nothing went up, or where the upstream answered with an error.
  */
-export function estimateTokens({ bytesUp, bytesDown, durationMs }: { bytesUp: number; bytesDown: number; durationMs: number }): number {
+export function estimateTokens({ bytesUp, bytesDown, durationMs, upstreamStatus }: Exchanged): number {
+  if (bytesUp === 0 || (upstreamStatus !== undefined && upstreamStatus >= firstErrorStatus)) return 0;
   const input = Math.min(maxInputTokens, Math.ceil(bytesUp / bytesPerInputToken));
   const output = Math.max(Math.ceil(bytesDown / bytesPerOutputToken), Math.ceil((durationMs / 1000) * outputTokensPerSecond));
   return input + output;
@@ -182,6 +195,10 @@ function reached(rule: LimitRule, what: string, retrySeconds: number): LimitRefu
   const retryAfterSeconds = Math.max(1, Math.ceil(retrySeconds));
   const message = `The policy (${rule}) allows ${what}. Try again in ${retryAfterSeconds} s.`;
   return { status: 429, code: 'limit_reached', rule, message, retryAfterSeconds };
+}
+
+function requests(count: number): string {
+  return count === 1 ? '1 request' : `${count} requests`;
 }
 
 function dayOf(wallMs: number): number {

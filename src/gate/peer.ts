@@ -29,6 +29,15 @@ export function peerLookup(native: Native | undefined): (socket: Socket) => numb
   };
 }
 
+/** The same question where it is nice to know, for the record: undefined where the kernel cannot tell. */
+export function peerLookupIfAny(native: Native | undefined): ReturnType<typeof peerLookup> | undefined {
+  try {
+    return peerLookup(native);
+  } catch {
+    return undefined;
+  }
+}
+
 function cannotTell(why: string, hint: string): Failure {
   return new Failure(`cannot tell users apart for --allow-user: ${why}`, { hint, exitCode: exitCodes.failed });
 }

@@ -44,7 +44,9 @@ export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): Pol
   let types = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const value = rawHeaders[i + 1] ?? '';
-    switch (rawHeaders[i]?.toLowerCase()) {
+    const name = rawHeaders[i]?.toLowerCase() ?? '';
+    // A server that hands headers on as variables takes `_` for `-` (RFC 3875 section 4.1.18).
+    switch (name.includes('_') ? name.replaceAll('_', '-') : name) {
       case 'content-length':
         if (Number(value) > policy.maxBodyBytes) return tooLarge(policy);
         break;
@@ -65,7 +67,7 @@ export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): Pol
 export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
   if (body.length > policy.maxBodyBytes) return { refusal: tooLarge(policy), facts: noFacts };
   if (policy.fields === undefined) return { refusal: undefined, facts: noFacts };
-  const reading = readJsonObject(body);
+  const reading = readJsonObject(body, policy.fields.last);
   if (reading.kind === 'invalid') {
     const message = `The policy wants a body that can be understood in one way only: this one ${reading.why}.`;
     return { refusal: { status: 400, code: 'invalid_body', rule: 'body', message }, facts: noFacts };

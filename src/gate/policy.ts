@@ -1,4 +1,5 @@
-import { Failure } from '../run/failure.ts';
+import { readFileSync } from 'node:fs';
+import { Failure, reason } from '../run/failure.ts';
 import { foreign } from '../run/log.ts';
 import type { LimitSettings } from './limits.ts';
 import { isModelName } from './model-names.ts';
@@ -40,6 +41,30 @@ const limitNames = ['concurrent', 'requests_per_minute', 'tokens_per_day'] as co
 /** The ranges of `limits`. Policy files are written by hand: what lies beyond is a slip. */
 const mostConcurrent = 100_000;
 const mostRequestsPerMinute = 100_000;
+
+/**
+ * Reads the file of `--policy`, see `parsePolicy`.
+ *
+ * @param upstreamTarget path and query that requests go to
+ * @throws {Failure} also when it cannot be read, or would read requests as those of another API than they go to
+ */
+export function readPolicy(file: string, endpoint: string, upstreamTarget: string): Policy {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new Failure(`cannot read --policy ${file}: ${reason(error)}`, { hint: 'it is read once, at start, by the user who starts the daemon' });
+  }
+  const policy = parsePolicy(text, endpoint, `--policy ${file}`);
+  // What a gateway calls its endpoints is its own affair, unless it is the name of another API.
+  const [path = ''] = upstreamTarget.split('?', 1);
+  const answering = kindOf(path);
+  if (policy.fields !== undefined && answering !== 'other' && answering !== kindOf(endpoint)) {
+    const hint = 'let --endpoint and --upstream-url name the same API';
+    throw new Failure(`--policy ${file}: the policy reads requests as those to ${endpoint}, but they go to ${path}`, { hint });
+  }
+  return policy;
+}
 
 /**
  * Reads a policy. What it may say is in `policy.schema.json`, in the same words.

@@ -1,4 +1,5 @@
 import { isModelName, matchesModel } from './model-names.ts';
+import { LastDocument } from './last-document.ts';
 import { type JsonObject, type JsonValue, isArray, isObject, pointerStep } from './strict-json.ts';
 
 /** The two kinds of request whose fields we know; `other` is any other JSON endpoint. */
@@ -55,8 +56,6 @@ const waysOut: ReadonlySet<string> = new Set(['connector_id', 'tunnel_id', 'netw
 /** Base64 in the API; some compatible servers also take a URL there. Compared without case and punctuation. */
 const inlineData: ReadonlySet<string> = new Set(['data', 'filedata', 'file', 'image', 'audio', 'video']);
 
-const maxFoldedNames = 512;
-
 /** Nobody takes a name longer than this for one of ours. */
 const maxFoldedLength = 32;
 
@@ -65,6 +64,8 @@ const urlBeginning = 64;
 
 /** What the model did or said before may cite addresses; nobody fetches them again. */
 const citingTypes: ReadonlySet<JsonValue | undefined> = new Set(['url_citation', 'web_search_call']);
+/** Where in these an address stands, if it does not stand in them themselves. Whatever else they hold is no citation. */
+const citingMembers: ReadonlySet<string> = new Set(['url_citation', 'action', 'sources']);
 
 /** Members of an input item that are no content of it: an item with an id and no more is a reference to a stored one. */
 const labels: ReadonlySet<string> = new Set(['id', 'type', 'status', 'role', 'phase', 'summary']);
@@ -92,7 +93,13 @@ export class FieldJudge {
   readonly #endpoint: EndpointKind;
   readonly #topNames: NamesRead;
   readonly #innerNames: NamesRead;
-  readonly #folded = new Map<string, string>();
+  /** For the reader of what is judged here. */
+  readonly last = new LastDocument();
+  /** Items of the last request, in lists, that have nothing against them where `cites` is not set; and of this one. */
+  #passed: ReadonlySet<JsonObject> = new Set();
+  #passing = new Set<JsonObject>();
+  /** The last request as a whole, and what was found in it. */
+  #judged: { body: JsonObject; found: Objection | undefined } | undefined;
   /** The rule that answers for tools and for the types of things; undefined where nobody wants to know them. */
   readonly #typeRule: FieldRule | undefined;
 
@@ -106,7 +113,12 @@ export class FieldJudge {
 
   /** The first objection to a request, in the order of its fields; the ones about the request as a whole come first. */
   judge(body: JsonObject): Objection | undefined {
-    return this.#judgeWhole(body) ?? this.#walkObject({ object: body, name: '', cites: false }, this.#topNames);
+    if (this.#judged?.body === body) return this.#judged.found;
+    this.#passing = new Set();
+    const found = this.#judgeWhole(body) ?? this.#walkObject({ object: body, name: '', cites: false }, this.#topNames);
+    this.#passed = this.#passing;
+    this.#judged = { body, found };
+    return found;
   }
 
   #innerNamesRead(): NamesRead {
@@ -198,10 +210,16 @@ export class FieldJudge {
     if (isObject(value)) return this.#walkObject({ object: value, name, cites }, this.#innerNames);
     if (!isArray(value)) return undefined;
     for (const [index, item] of value.entries()) {
-      const found = this.#walk(item, name, cites);
+      // The reader takes over what the last request said in the same way, so an item can be the very same.
+      const found = !cites && this.#hasPassed(item) ? undefined : this.#walk(item, name, cites);
       if (found !== undefined) return within(index, found);
+      if (!cites && isObject(item)) this.#passing.add(item);
     }
     return undefined;
+  }
+
+  #hasPassed(item: JsonValue): boolean {
+    return isObject(item) && this.#passed.has(item);
   }
 
   #walkObject({ object, name: holderName, cites }: Holder, namesRead: NamesRead): Objection | undefined {
@@ -210,7 +228,7 @@ export class FieldJudge {
     const holder: Holder = { object, name: holderName, cites: cites || citingTypes.has(object.get('type')) };
     for (const [name, value] of object) {
       if (value === null || freeForm.has(name)) continue;
-      const folded = this.#fold(name);
+      const folded = fold(name);
       const read = namesRead.get(folded);
       if (read !== undefined && read.name !== name) {
         // Go's encoding/json takes "Model" for "model", protobuf takes "toolChoice" for "tool_choice".
@@ -220,15 +238,6 @@ export class FieldJudge {
       if (found !== undefined) return within(name, found);
     }
     return undefined;
-  }
-
-  /** The API has a few dozen names, and they come again with every request. */
-  #fold(name: string): string {
-    let folded = this.#folded.get(name);
-    if (folded !== undefined) return folded;
-    folded = fold(name);
-    if (this.#folded.size < maxFoldedNames) this.#folded.set(name, folded);
-    return folded;
   }
 
   #descend(name: string, value: JsonValue, { name: holderName, cites }: Holder): Objection | undefined {
@@ -241,7 +250,7 @@ export class FieldJudge {
       }
       return undefined;
     }
-    return this.#walk(value, name, cites);
+    return this.#walk(value, name, cites && citingMembers.has(name));
   }
 
   /** What the rules say of one member, its inside apart. `value` is not null. */

@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer';
+import { type Item, LastDocument, commonLength } from './last-document.ts';
 
 export type JsonValue = null | boolean | number | string | JsonArray | JsonObject;
 export type JsonArray = readonly JsonValue[];
@@ -14,9 +15,20 @@ export const maxDepth = 64;
  */
 export const maxMembers = 200_000;
 
+/** Most names in one object. Older versions of Node can be made to look for each name among all others (an attack on hash tables). */
+const maxNames = 4096;
+
+/** Longest name, in bytes as written. The API's own have less than 40, those that users give in metadata at most 64. */
+const maxNameBytes = 512;
+
 /** Longest text that is read, in bytes as written. Of what is longer there is a beginning, and `cutMark`. */
 export const maxTextBytes = 512;
 const beginningBytes = 64;
+
+const quoteBytes = 2;
+
+/** From this length on, V8 makes a piece of a text one that keeps all of the text in memory. */
+const slicedLength = 13;
 
 /** No name that the API knows ends like this. */
 export const cutMark = '\u2026';
@@ -32,6 +44,9 @@ const maxPlaceLength = 200;
 /** Most texts are names: their end is looked for here before the runtime is asked to search. */
 const shortTextBytes = 32;
 
+/** At this depth, the elements of a list are taken over from the document before: the items of a conversation. */
+const itemDepth = 2;
+
 /** What may follow a backslash (RFC 8259 section 7), beside u. */
 const simpleEscapes = new Uint8Array(256);
 for (const byte of Buffer.from('"\\/bfnrt')) simpleEscapes[byte] = 1;
@@ -43,11 +58,16 @@ for (const byte of Buffer.from('"\\/bfnrt')) simpleEscapes[byte] = 1;
  * what would be expensive to read, see `maxDepth` and `maxMembers`.
  *
  * Long texts are not decoded, and so this is faster than JSON.parse: most of a request is text that nobody here reads.
+ *
+ * @param last the document that the same caller read before. Where this one begins with the same bytes, as each turn of a
+ *   conversation does, what they say is taken over. Once it was read, this one is the last.
  */
-export function readJsonObject(bytes: Buffer): JsonReading {
+export function readJsonObject(bytes: Buffer, last: LastDocument = new LastDocument()): JsonReading {
+  // A client that tries again sends the very same.
+  if (last.object !== undefined && last.bytes.equals(bytes)) return { kind: 'object', object: last.object };
   if (!isUtf8(bytes)) return { kind: 'invalid', why: 'is not UTF-8' };
   try {
-    return { kind: 'object', object: new Reader(bytes).document() };
+    return { kind: 'object', object: new Reader(bytes, last).document() };
   } catch (error) {
     if (error instanceof Unreadable) return { kind: 'invalid', why: error.message };
     throw error;
@@ -77,6 +97,10 @@ class Unreadable extends Error {}
 /** One pass over the bytes of one document. */
 class Reader {
   readonly #bytes: Buffer;
+  readonly #last: LastDocument;
+  /** As many bytes at the beginning are those of the last document. */
+  readonly #same: number;
+  readonly #items: Item[] = [];
   /** The same bytes, one character for each. */
   readonly #text: string;
   #at = 0;
@@ -86,19 +110,24 @@ class Reader {
   #nextBackslash = -1;
   /** The same for control characters; none where the bytes have none at all, as without line breaks. */
   #nextControl: number;
+  readonly #hasControls: boolean;
   readonly #control = /[\x00-\x1f]/g;
   readonly #number = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 
-  constructor(bytes: Buffer) {
+  constructor(bytes: Buffer, last: LastDocument) {
     this.#bytes = bytes;
+    this.#last = last;
+    this.#same = commonLength(bytes, last.bytes);
     this.#text = bytes.toString('latin1');
-    this.#nextControl = hasControls(bytes) ? -1 : Infinity;
+    this.#hasControls = (this.#same > 0 && last.hasControls) || hasControls(bytes.subarray(this.#same));
+    this.#nextControl = this.#hasControls ? -1 : Infinity;
   }
 
   document(): JsonObject {
     const value = this.#value();
     if (this.#token() !== undefined) throw notJson();
     if (!isObject(value)) throw new Unreadable('is not a JSON object');
+    this.#last.become(this.#bytes, value, this.#items, this.#hasControls);
     return value;
   }
 
@@ -138,14 +167,11 @@ class Reader {
     let names = 0;
     if (this.#token() === closeBrace) return this.#close(object);
     for (;;) {
-      if (this.#token() !== quote) throw notJson();
-      const name = this.#string(Infinity);
-      if (this.#token() !== colon) throw notJson();
-      this.#at++;
-      this.#members++;
+      const name = this.#name();
       object.set(name, this.#valueAt(name));
       // Cheaper than to ask before.
       if (object.size === names++) throw new RepeatedName(name);
+      if (names > maxNames) throw new Unreadable(`has more than ${maxNames} names in one object`);
       if (this.#isLast(closeBrace)) return this.#close(object);
     }
   }
@@ -155,9 +181,38 @@ class Reader {
     const array: JsonValue[] = [];
     if (this.#token() === closeBracket) return this.#close(array);
     for (;;) {
-      array.push(this.#valueAt(array.length));
+      array.push(this.#depth === itemDepth ? this.#item(array.length) : this.#valueAt(array.length));
       if (this.#isLast(closeBracket)) return this.#close(array);
     }
+  }
+
+  /** A member's name, and the colon. */
+  #name(): string {
+    if (this.#token() !== quote) throw notJson();
+    const start = this.#at;
+    const name = this.#string(Infinity);
+    if (this.#at - start > maxNameBytes + quoteBytes) throw new Unreadable(`has a name of more than ${maxNameBytes} bytes`);
+    if (this.#token() !== colon) throw notJson();
+    this.#at++;
+    this.#members++;
+    return name;
+  }
+
+  /** After the same bytes the same state: what began here is what it was, if it also ended there, and the byte behind it is the same. */
+  #item(index: number): JsonValue {
+    const start = this.#at;
+    const before = this.#members;
+    const known = this.#last.itemAt(start);
+    let value: JsonValue;
+    if (known === undefined || known.end >= this.#same) {
+      value = this.#valueAt(index);
+    } else {
+      value = known.value;
+      this.#at = known.end;
+      this.#members += known.members;
+    }
+    this.#items.push({ start, end: this.#at, members: this.#members - before, value });
+    return value;
   }
 
   /** A value inside of another; what is wrong there is wrong at this step of the way. */
@@ -213,7 +268,7 @@ class Reader {
       const byte = this.#bytes[at];
       if (byte === quote) {
         this.#at = at + 1;
-        return this.#text.slice(start, at);
+        return this.#plain(start, at);
       }
       if (byte === undefined || byte < 0x20 || byte > 0x7e || byte === backslash) break;
     }
@@ -225,14 +280,14 @@ class Reader {
     const bytes = this.#bytes;
     let end = this.#text.indexOf('"', start);
     let cut = start + beginningBytes;
-    if (this.#nextBackslash < start) this.#nextBackslash = indexOf(this.#text, '\\', start);
-    while (this.#nextBackslash < end) {
-      const escape = this.#nextBackslash;
-      const after = escape + this.#escapeLength(escape);
+    let escape = this.#nextBackslash < start ? indexOf(this.#text, '\\', start) : this.#nextBackslash;
+    while (escape < end) {
+      const after = escape + (simpleEscapes[bytes[escape + 1] ?? 0] === 1 ? 2 : this.#unicodeEscapeLength(escape));
       if (escape < cut && after > cut) cut = escape;
       if (escape + 1 === end) end = this.#text.indexOf('"', after);
-      this.#nextBackslash = indexOf(this.#text, '\\', after);
+      escape = indexOf(this.#text, '\\', after);
     }
+    this.#nextBackslash = escape;
     if (end === -1 || this.#controlFrom(start) < end) throw notJson();
     this.#at = end + 1;
     if (end - start <= most) return this.#decode(start, end);
@@ -240,10 +295,8 @@ class Reader {
     return this.#decode(start, cut) + cutMark;
   }
 
-  #escapeLength(at: number): number {
-    const kind = this.#bytes[at + 1] ?? 0;
-    if (simpleEscapes[kind] === 1) return 2;
-    if (kind === letterU && /^[0-9a-fA-F]{4}$/.test(this.#text.slice(at + 2, at + 6))) return 6;
+  #unicodeEscapeLength(at: number): number {
+    if (this.#bytes[at + 1] === letterU && /^[0-9a-fA-F]{4}$/.test(this.#text.slice(at + 2, at + 6))) return 6;
     throw notJson();
   }
 
@@ -255,8 +308,13 @@ class Reader {
     return this.#nextControl;
   }
 
+  /** A piece of the text, free of the rest: pieces outlive their document. */
+  #plain(start: number, end: number): string {
+    return end - start < slicedLength ? this.#text.slice(start, end) : this.#bytes.toString('latin1', start, end);
+  }
+
   #decode(start: number, end: number): string {
-    const plain = this.#text.slice(start, end);
+    const plain = this.#plain(start, end);
     if (!/[\\\x80-\xff]/.test(plain)) return plain;
     return JSON.parse(`"${this.#bytes.toString('utf8', start, end)}"`) as string;
   }
@@ -282,14 +340,18 @@ class RepeatedName extends Unreadable {
 
 /** Four bytes at a time: a byte below 0x20 borrows from its top bit, which is clear in all of ASCII. */
 function hasControls(bytes: Buffer): boolean {
-  const start = Math.min(bytes.length, -bytes.byteOffset & 3);
+  const start = -bytes.byteOffset & 3;
+  if (bytes.length < start) return bytes.some(isControl);
   const words = new Int32Array(bytes.buffer, bytes.byteOffset + start, (bytes.length - start) >> 2);
   let below = 0;
-  for (let i = 0; i < words.length; i++) {
-    const word = words[i] ?? 0;
+  let other = 0; // two sums, so that neither waits for the other
+  for (let i = 0; i < words.length; i += 2) {
+    const word = words[i] ?? 0x20202020;
+    const next = words[i + 1] ?? 0x20202020;
     below |= (word - 0x20202020) & ~word;
+    other |= (next - 0x20202020) & ~next;
   }
-  if ((below & 0x80808080) !== 0) return true;
+  if (((below | other) & 0x80808080) !== 0) return true;
   const rest = start + words.byteLength;
   return bytes.subarray(0, start).some(isControl) || bytes.subarray(rest).some(isControl);
 }

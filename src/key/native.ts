@@ -17,6 +17,8 @@ export interface Native {
   peerUid(localAddress: string, localPort: number, remoteAddress: string, remotePort: number): number | undefined;
   /** Whether the other end of a connected socket, given by its descriptor, has closed it, read or unread. */
   hasHungUp(descriptor: number): boolean;
+  /** Locks an open file, given by its descriptor, until it is closed; false where another process has it (flock(2)). */
+  lockFile(descriptor: number): boolean;
   /** Finds an account by name or uid (getpwnam(3), getpwuid(3)); undefined where there is none. */
   account(nameOrUid: string): Account | undefined;
 }

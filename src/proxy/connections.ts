@@ -19,6 +19,7 @@ export class Connection {
   /** What to say before closing, once the exchanges that came before it have ended. */
   #lastWords = '';
   #openRequests = 0;
+  #lastRequest: IncomingMessage | undefined;
   /** How many bytes had been read from the socket when the last request ended. */
   #headBegin = 0;
 
@@ -31,6 +32,22 @@ export class Connection {
 
   get isBusy(): boolean {
     return this.#exchanges.length > 0;
+  }
+
+  /** A request is still coming, be it of an exchange or one that was refused. */
+  get isMidRequest(): boolean {
+    return this.#lastRequest?.complete === false;
+  }
+
+  /** An exchange is running that has had its whole request. */
+  get isAnswering(): boolean {
+    return this.#exchanges[0]?.hasWholeRequest === true;
+  }
+
+  /** The exchange whose request is still coming, be it running or waiting: what breaks now is that request. */
+  get asking(): Exchange | undefined {
+    const last = this.#exchanges.at(-1);
+    return last?.hasWholeRequest === false ? last : undefined;
   }
 
   /** Nothing that still comes on this connection is a request. */
@@ -49,8 +66,10 @@ export class Connection {
   /** Follows a request until it has been read to its end. */
   follow(req: IncomingMessage): void {
     this.#openRequests++;
+    this.#lastRequest = req;
     req.once('close', () => {
       this.#openRequests--;
+      if (this.#lastRequest === req) this.#lastRequest = undefined;
       this.#headBegin = this.socket.bytesRead;
     });
   }
@@ -83,17 +102,19 @@ export class Connection {
   }
 
   /**
-   * Closes with an answer to what came last. Exchanges before it may end first; but if the running one has not had its
-   * whole request yet, then it was that request that broke.
+   * Closes with an answer to what came last, of which no more than a part may have come; exchanges before it may end first.
+   *
+   * @param lastWords '' where that has an answer already
    */
   closeWith(lastWords: string): void {
     this.#condemned = true;
-    const [running] = this.#exchanges;
-    if (running === undefined) return this.#end(lastWords);
-    this.#lastWords = lastWords;
-    if (running.hasWholeRequest) return;
-    for (const exchange of this.#exchanges) exchange.cancel();
-    if (running.unanswered) this.#end(lastWords);
+    const { asking } = this;
+    if (asking !== undefined) {
+      this.#exchanges.pop();
+      asking.cancel();
+    }
+    if (this.isBusy) this.#lastWords = lastWords;
+    else if (asking?.unanswered !== false) this.#end(lastWords);
     else this.socket.destroy();
   }
 
@@ -106,7 +127,7 @@ export class Connection {
   /** Reads on for a while after the last words, because a reset would take them from the client. */
   #end(lastWords: string): void {
     const { socket } = this;
-    if (lastWords === '' || socket.destroyed) return socket.destroySoon();
+    if (socket.destroyed) return;
     socket.end(lastWords, 'latin1');
     const timer = setTimeout(() => socket.destroy(), lingerMs);
     socket.once('close', () => clearTimeout(timer));

@@ -3,11 +3,15 @@ import type { Socket } from 'node:net';
 import type { Dispatcher } from 'undici';
 import type { LockedKey } from '../key/locked-key.ts';
 import { Redaction } from '../key/redaction.ts';
+import type { Ending } from '../record/audit-record.ts';
 import type { BoundedLog } from '../record/bounded-log.ts';
-import { type OwnFields, hasField, hasForeignCoding, toClient, toUpstream } from './headers.ts';
+import type { RefusalLog } from '../record/refusal-log.ts';
+import type { Denial, RequestAccount } from './accounts.ts';
+import { type OwnFields, hasField, hasForeignCoding, lengthOf, toClient, toUpstream, withOwn } from './headers.ts';
 import { answerProblem } from './problem.ts';
 import { explain } from './upstream-error.ts';
 import type { Upstream } from './upstream.ts';
+import { gather } from './whole-body.ts';
 
 /** What every exchange needs. */
 export interface ForwardContext {
@@ -16,6 +20,8 @@ export interface ForwardContext {
   key: LockedKey;
   /** Told of what goes wrong. */
   failures: BoundedLog;
+  /** Told of what a policy refuses once it has read the body. */
+  refusals: RefusalLog;
   /** Tells whether the client has closed its connection; undefined where only reading can tell. */
   hasHungUp: ((socket: Socket) => boolean) | undefined;
 }
@@ -35,19 +41,31 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #res: ServerResponse;
   readonly #context: ForwardContext;
   readonly #redaction: Redaction;
+  readonly #account: RequestAccount | undefined;
+  /** A body that goes up in one write, until it has. */
+  #body: Buffer | null = null;
   #abortUpstream: (() => void) | undefined;
   #cancelled = false;
+  /** How much is to come of a recorded answer, in bytes; NaN where nobody told. */
+  #toCome = Number.NaN;
+  #lastPiece: Buffer = nothing;
   /** The client has all of its answer; what the upstream still does is of no interest. */
   #isAnswered = false;
 
-  constructor(req: IncomingMessage, res: ServerResponse, context: ForwardContext) {
+  /** @param account judges the request, and is told what becomes of it; undefined where nobody keeps accounts */
+  constructor(req: IncomingMessage, res: ServerResponse, context: ForwardContext, account: RequestAccount | undefined) {
     this.#req = req;
     this.#res = res;
     this.#context = context;
+    this.#account = account;
     this.#redaction = new Redaction(context.key, () => context.failures.say('the upstream sent the key back; it was masked'));
     res.once('close', () => {
       if (!res.writableFinished) this.cancel();
     });
+  }
+
+  get account(): RequestAccount | undefined {
+    return this.#account;
   }
 
   /** Nothing of the answer has been sent yet. */
@@ -73,10 +91,40 @@ export class Exchange implements Dispatcher.DispatchHandler {
       req.once('readable', () => this.start());
       return;
     }
+    if (this.#account?.needsWholeBody === true) return this.#judgeBody(this.#account);
     // A body that is here already goes out in one write with the head. A chunked one stays chunked.
-    const body = req.complete && !hasField(req.rawHeaders, 'transfer-encoding') ? wholeBody(req) : pieces(req);
-    if (!req.complete) this.#watchClient();
-    this.#context.upstream.send(toUpstream(req.rawHeaders, this.#context.ownFields), body, this);
+    this.#send(hasWholeBody(req) ? wholeBody(req) : pieces(req, this.#account));
+  }
+
+  /** Not a byte goes up before the policy has read all of them; then those very bytes do. */
+  #judgeBody(account: RequestAccount): void {
+    let denial: Denial | undefined;
+    const mayHold = (bytes: number, memory: number): boolean => {
+      denial = this.#cancelled ? undefined : account.hold(bytes, memory);
+      return denial === undefined && account.needsWholeBody && !this.#cancelled;
+    };
+    gather(this.#req, lengthOf(this.#req.rawHeaders), mayHold, (body, gathering) => {
+      if (this.#cancelled) return;
+      if (gathering === 'whole') denial = account.judgeBody(body ?? nothing);
+      if (gathering === 'late') denial = account.denyLateBody();
+      if (denial !== undefined) this.#refuse(denial);
+      else this.#send(gathering === 'whole' ? body : pieces(this.#req, account, body));
+    });
+  }
+
+  #send(body: Buffer | AsyncIterable<Buffer> | null): void {
+    const denial = this.#account?.admit();
+    if (denial !== undefined) return this.#refuse(denial);
+    if (body instanceof Buffer) this.#body = body;
+    else if (body !== null && !this.#req.complete) this.#watchClient();
+    this.#context.upstream.send(toUpstream(this.#req.rawHeaders, this.#context.ownFields), body, this);
+  }
+
+  #refuse(denial: Denial): void {
+    const { method, url } = this.#req;
+    this.#account?.refuse(denial.status, denial.rule);
+    this.#context.refusals.note(denial.code, `${method} ${url} (${denial.rule})`);
+    answerProblem(this.#res, denial, this.#account?.fields);
   }
 
   /** While an upload waits for the upstream, nothing is read from the client, so nothing says that it left. */
@@ -94,12 +142,26 @@ export class Exchange implements Dispatcher.DispatchHandler {
   /** The client left, or must leave: the upstream's work is of no use any more. */
   cancel(): void {
     this.#cancelled = true;
+    this.#end('client_left');
     this.#abortUpstream?.();
   }
 
   onConnect(abort: () => void): void {
     this.#abortUpstream = abort;
     if (this.#cancelled) abort();
+    else if (this.#account?.readsWhatIsSent === true) setImmediate(() => this.#noteSent());
+  }
+
+  /** Once there was a connection, head and body have gone up in one write. */
+  #noteSent(): void {
+    if (this.#body === null || this.#abortUpstream === undefined) return;
+    this.#account?.sent(this.#body);
+    this.#body = null;
+  }
+
+  #end(ended: Ending, status?: number): void {
+    this.#noteSent();
+    this.#account?.end(ended, status);
   }
 
   onHeaders(statusCode: number, rawHeaders: Buffer[], resume: () => void, statusText: string): boolean {
@@ -109,10 +171,18 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const fields = rawHeaders.map((bytes) => this.#redaction.field(bytes));
     if (hasForeignCoding(fields)) throw new Error('the body is in a transfer coding that was not asked for');
     res.sendDate = false; // the upstream's own passes
-    res.writeHead(statusCode, this.#redaction.field(Buffer.from(statusText)), toClient(fields));
+    const account = this.#account;
+    const toSend = account === undefined ? toClient(fields) : withOwn(account.fields, toClient(fields));
+    res.writeHead(statusCode, this.#redaction.field(Buffer.from(statusText)), toSend);
+    if (account !== undefined) {
+      this.#noteSent();
+      account.head(statusCode, fields);
+      if (!hasField(fields, 'transfer-encoding')) this.#toCome = lengthOf(fields) ?? Number.NaN;
+    }
     if (statusCode === 204 || statusCode === 304) {
       // Neither has a body, whatever its Content-Length says (RFC 9112 section 6.3). undici would wait for one.
       this.#isAnswered = true;
+      this.#end('complete');
       res.end();
       return true;
     }
@@ -123,12 +193,26 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   onData(chunk: Buffer): boolean {
     const bytes = this.#redaction.chunk(chunk);
-    return bytes.length === 0 || this.#res.write(bytes);
+    this.#toCome -= chunk.length;
+    if (this.#toCome === 0) {
+      // With it the client has all of its answer, so it goes when that is recorded: in `onComplete`, which is next.
+      this.#lastPiece = bytes;
+      return true;
+    }
+    if (bytes.length === 0) return true;
+    const hasRoom = this.#res.write(bytes);
+    this.#account?.received(bytes);
+    return hasRoom;
   }
 
   onComplete(): void {
     if (this.#isAnswered) return;
-    this.#res.end(this.#redaction.end());
+    const rest = this.#redaction.end();
+    this.#account?.received(this.#lastPiece);
+    this.#account?.received(rest);
+    this.#end('complete');
+    if (this.#lastPiece.length > 0) this.#res.write(this.#lastPiece);
+    this.#res.end(rest);
   }
 
   onError(error: Error): void {
@@ -137,12 +221,20 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const { problem, detail } = explain(error, upstream.host);
     if (this.unanswered) {
       failures.say(`${problem.code}: ${detail}`);
-      answerProblem(this.#res, problem);
+      this.#end('upstream_failed', problem.status);
+      answerProblem(this.#res, problem, this.#account?.fields);
       return;
     }
     failures.say(`the answer was cut: ${detail}`);
+    this.#end('upstream_cut');
     cutAnswer(this.#res);
   }
+}
+
+/** Whether all of a body is here. Node says that a request is complete only after its last bytes were handed out. */
+function hasWholeBody({ complete, rawHeaders, readableLength }: IncomingMessage): boolean {
+  const length = lengthOf(rawHeaders);
+  return length === undefined ? complete && !hasField(rawHeaders, 'transfer-encoding') : length === readableLength;
 }
 
 /** A body that has arrived; null for none. From Node 26 on `read` gives what came in one piece, before that all of it. */
@@ -156,12 +248,23 @@ function wholeBody(req: IncomingMessage): Buffer | null {
 /**
  * The pieces of a body as they come. An early answer ends the iteration; what is left of the upload then flows off,
  * because to close the connection on a client that is still sending would take the answer from it.
+ *
+ * @param first what was read already
  */
-async function* pieces(req: IncomingMessage): AsyncGenerator<Buffer> {
+async function* pieces(req: IncomingMessage, account: RequestAccount | undefined, first: Buffer | null = null): AsyncGenerator<Buffer> {
   try {
-    yield* req.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+    if (first !== null) yield* counted([first], account);
+    const rest = req.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+    yield* account === undefined ? rest : counted(rest, account);
   } finally {
     req.resume();
+  }
+}
+
+async function* counted(pieces: Iterable<Buffer> | AsyncIterable<Buffer>, account: RequestAccount | undefined): AsyncGenerator<Buffer> {
+  for await (const piece of pieces) {
+    yield piece;
+    account?.sent(piece);
   }
 }
 

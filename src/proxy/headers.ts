@@ -8,7 +8,7 @@ const neverNamed = new Set(['content-length', 'host']);
 export interface OwnFields {
   /** Names and values in turn. The one with the key (or its placeholder) is first: the key has to stand in the head's first bytes. */
   readonly fields: readonly string[];
-  /** Names, in lower case, of the client's fields that stay here: ours come in their place, or they are settled here. */
+  /** Names, see `canonicalName`, of the client's fields that stay here: ours come in their place, or they are settled here. */
   readonly replaced: ReadonlySet<string>;
 }
 
@@ -20,7 +20,7 @@ export function ownFields(credential: Field, others: readonly Field[]): OwnField
   const own = [credential, ...others];
   return {
     fields: own.flatMap(({ name, value }) => [name, value]),
-    replaced: new Set(['host', 'expect', 'authorization', ...own.map(({ name }) => name.toLowerCase())]),
+    replaced: new Set(['host', 'expect', 'authorization', ...own.map(({ name }) => canonicalName(name))]),
   };
 }
 
@@ -29,10 +29,18 @@ export interface Field {
   readonly value: string;
 }
 
+/**
+ * What a field's name comes to: case does not count, and a server that hands fields to programs as variables takes `_`
+ * for `-` (RFC 3875 section 4.1.18), so that a client's `api_key` could come in the way of our `api-key`.
+ */
+export function canonicalName(name: string): string {
+  return name.toLowerCase().replaceAll('_', '-');
+}
+
 /** Whether a field is the daemon's to decide, so that its user cannot set it: it frames the message, or speaks of one connection. */
 export function isReserved(name: string): boolean {
-  const lowerCased = name.toLowerCase();
-  return stopsHere(lowerCased, undefined) || neverNamed.has(lowerCased) || lowerCased === 'expect' || lowerCased === 'accept-encoding';
+  const canonical = canonicalName(name);
+  return stopsHere(canonical, undefined) || neverNamed.has(canonical) || canonical === 'expect' || canonical === 'accept-encoding';
 }
 
 /**
@@ -49,6 +57,7 @@ export function toUpstream(raw: readonly string[], own: OwnFields): string[] {
     const name = raw[i] ?? '';
     const lowerCased = name.toLowerCase();
     if (stopsHere(lowerCased, named) || own.replaced.has(lowerCased)) continue;
+    if (lowerCased.includes('_') && (own.replaced.has(canonicalName(name)) || isReserved(name))) continue;
     if (lowerCased !== 'accept-encoding') {
       fields.push(name, raw[i + 1] ?? '');
     } else if (!encodingAsked) {
@@ -76,12 +85,31 @@ export function toClient(raw: readonly string[]): string[] {
 }
 
 /**
+ * Fields with one of our own, which takes the place of any that have its name.
+ *
+ * @param own name, in lower case, and value; empty for none
+ */
+export function withOwn(own: readonly string[], fields: string[]): string[] {
+  const [name] = own;
+  if (name === undefined) return fields;
+  const others = hasField(fields, name) ? fields.filter((_text, index) => fields[index - (index % 2)]?.toLowerCase() !== name) : fields;
+  others.push(...own);
+  return others;
+}
+
+/**
  * Whether there is such a field. Instead of `req.headers`: node builds that object when it is first asked for.
  *
  * @param name in lower case
  */
 export function hasField(raw: readonly string[], name: string): boolean {
   return raw.some((text, index) => index % 2 === 0 && text.length === name.length && text.toLowerCase() === name);
+}
+
+/** A body's length, in bytes, as its head says; undefined where it does not. */
+export function lengthOf(rawHeaders: readonly string[]): number | undefined {
+  const at = rawHeaders.findIndex((name, index) => index % 2 === 0 && name.toLowerCase() === 'content-length');
+  return at === -1 ? undefined : Number(rawHeaders[at + 1]);
 }
 
 /**

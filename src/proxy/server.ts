@@ -3,9 +3,10 @@ import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
 import { type Refusal, type Rules, headTooLarge, judge, maxHeadBytes } from '../gate/gate.ts';
 import type { RefusalLog } from '../record/refusal-log.ts';
 import { Failure, reason } from '../run/failure.ts';
+import type { Accounts, Denial, RequestAccount } from './accounts.ts';
 import { Connection, Connections, lingerMs } from './connections.ts';
 import { Exchange, type ForwardContext } from './forward.ts';
-import { hasField } from './headers.ts';
+import { hasField, lengthOf } from './headers.ts';
 import { type Problem, answerProblem, rawProblem } from './problem.ts';
 
 /** The only address there is: nothing beyond this machine can reach us. */
@@ -37,9 +38,21 @@ export interface ServerOptions {
   peerUidOf: ((socket: Socket) => number | undefined) | undefined;
   forwarding: ForwardContext;
   refusals: RefusalLog;
+  /** Records and limits what is asked; undefined where nothing is. */
+  accounts: Accounts | undefined;
   /** A client asked for GET /shutdown, and has its answer. */
   onShutdownRequest: () => void;
 }
+
+/** A request, and what belongs to it. */
+interface Asked {
+  readonly connection: Connection;
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly account: RequestAccount | undefined;
+}
+
+const isStopping: Problem = { status: 503, code: 'shutting_down', message: 'The daemon is stopping.' };
 
 /** The listener: asks the gate, then forwards. */
 export interface ProxyServer {
@@ -77,17 +90,25 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
     for (const connection of connections) connection.close();
   };
 
-  const refuse = (connection: Connection, req: IncomingMessage, res: ServerResponse, refusal: Refusal): void => {
-    options.refusals.note(refusal.code, `${req.method} ${pathOf(req)}`);
+  const begin = ({ peerUid }: Connection, req?: IncomingMessage): RequestAccount | undefined =>
+    options.accounts?.begin({ uid: peerUid, method: req?.method, target: req?.url, rawHeaders: req?.rawHeaders ?? [] });
+
+  const refuse = ({ connection, req, res, account }: Asked, refusal: Refusal | Denial): void => {
+    const rule = 'rule' in refusal ? refusal.rule : refusal.code;
+    account?.refuse(refusal.status, rule);
+    options.refusals.note(refusal.code, `${req.method} ${pathOf(req)}${rule === refusal.code ? '' : ` (${rule})`}`);
     // Who waits for a 100 may send its next request instead of a body. We could not tell which it is.
-    if (refusal.closes === true || hasField(req.rawHeaders, 'expect')) return closeWith(connection, refusal);
-    answerProblem(res, refusal);
+    if (('closes' in refusal && refusal.closes === true) || hasField(req.rawHeaders, 'expect')) return closeWith(connection, refusal, account);
+    answerProblem(res, refusal, account?.fields);
     discardRest(req, res);
   };
 
-  const forward = (connection: Connection, req: IncomingMessage, res: ServerResponse, expectsContinue: boolean): void => {
+  const forward = (asked: Asked, expectsContinue: boolean): void => {
+    const { connection, req, res, account } = asked;
+    const denial = account?.judgeHead(req.rawHeaders, connection.isBusy);
+    if (denial !== undefined) return refuse(asked, denial);
     if (expectsContinue) res.writeContinue();
-    const exchange = new Exchange(req, res, options.forwarding);
+    const exchange = new Exchange(req, res, options.forwarding, account);
     res.once('close', () => {
       connection.exchangeEnded(exchange);
       if (stopping && !connection.isBusy) connection.close();
@@ -96,18 +117,21 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
     connection.enqueue(exchange);
   };
 
-  const shutdown = (req: IncomingMessage, res: ServerResponse): void => {
+  const shutdown = (asked: Asked): void => {
+    const { req, res } = asked;
     res.shouldKeepAlive = false;
     res.once('close', options.onShutdownRequest);
     req.socket.once('close', options.onShutdownRequest); // behind an exchange whose client left, the answer's turn never comes
-    answerStatus(res, 200, 'shutting_down');
+    answerStatus(asked, 200, 'shutting_down');
   };
 
   const handle = (req: IncomingMessage, res: ServerResponse, expectsContinue = false): void => {
     const connection = connections.of(req.socket);
     if (connection === undefined || connection.isCondemned) return;
+    const account = begin(connection, req);
+    const asked: Asked = { connection, req, res, account };
     const read = connection.bytesOfHead ?? 0; // most heads are far too small for the rest of the question
-    if (read > maxHeadBytes && read > maxHeadBytes + mostBodyRead(req)) return refuse(connection, req, res, headTooLarge);
+    if (read > maxHeadBytes && read > maxHeadBytes + mostBodyRead(req)) return refuse(asked, headTooLarge);
     connection.follow(req);
     if (hasField(req.rawHeaders, 'upgrade')) {
       // Node drops what came behind such a request in the same packet, and would take what comes next for a request.
@@ -115,11 +139,14 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
       res.shouldKeepAlive = false;
     }
     const verdict = judge(factsOf(req, connection), rules);
-    if (verdict.action === 'refuse') return refuse(connection, req, res, verdict.refusal);
-    if (stopping) return closeWith(connection, { status: 503, code: 'shutting_down', message: 'The daemon is stopping.' });
-    if (verdict.action === 'health') answerStatus(res, 200, 'ok');
-    else if (verdict.action === 'shutdown') shutdown(req, res);
-    else forward(connection, req, res, expectsContinue);
+    if (verdict.action === 'refuse') return refuse(asked, verdict.refusal);
+    if (stopping) {
+      account?.refuse(isStopping.status, isStopping.code);
+      return closeWith(connection, isStopping, account);
+    }
+    if (verdict.action === 'health') answerStatus(asked, 200, 'ok');
+    else if (verdict.action === 'shutdown') shutdown(asked);
+    else forward(asked, expectsContinue);
   };
 
   server.on('connection', (socket) => {
@@ -136,10 +163,12 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
     if (connection === undefined || connection.isCondemned) return;
     const verdict = judge(factsOf(req, connection), rules);
     if (verdict.action !== 'refuse') throw new Error('the gate admitted a CONNECT');
+    const account = begin(connection, req);
+    account?.refuse(verdict.refusal.status, verdict.refusal.code);
     options.refusals.note(verdict.refusal.code, `CONNECT ${pathOf(req)}`);
     // Among them the one for 'drain': an answer that is running could not go on.
     if (connection.isBusy) socket.destroy();
-    else closeWith(connection, verdict.refusal);
+    else closeWith(connection, verdict.refusal, account);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     const connection = connections.of(socket as Socket);
@@ -148,9 +177,16 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
       return;
     }
     if (connection.isCondemned) return; // the rest of what was not HTTP
+    const hasLeft = error.code === 'HPE_INVALID_EOF_STATE';
+    // In the middle of its next request. Those before it are cancelled, as if it had left between two.
+    if (hasLeft && connection.isAnswering) return void socket.destroy();
+    const { asking } = connection;
+    if (asking === undefined && connection.isMidRequest) return connection.closeWith(''); // it was refused, and breaks afterwards
     const problem = unparsable(error);
+    const account = asking === undefined ? begin(connection) : asking.account;
+    if (asking === undefined || (!hasLeft && asking.unanswered)) account?.refuse(problem.status, problem.code);
     options.refusals.note(problem.code, error.code ?? '');
-    closeWith(connection, problem);
+    closeWith(connection, problem, account);
   });
 
   return {
@@ -162,6 +198,7 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
       for (const connection of connections) connection.announceClose();
       closeWhenDone();
       const deadline = setTimeout(() => {
+        options.accounts?.stop();
         for (const { socket } of connections) socket.destroy();
       }, graceMs);
       return stopped.finally(() => clearTimeout(deadline));
@@ -199,25 +236,24 @@ function unparsable({ code }: NodeJS.ErrnoException): Problem {
 }
 
 /** Ends a connection with an answer. */
-function closeWith(connection: Connection, problem: Problem): void {
-  connection.closeWith(rawProblem(problem, STATUS_CODES[problem.status] ?? ''));
+function closeWith(connection: Connection, problem: Problem, account: RequestAccount | undefined): void {
+  connection.closeWith(rawProblem(problem, STATUS_CODES[problem.status] ?? '', account?.fields));
 }
 
 /** Most of a request's body that can have come in the same read as the end of its head, in bytes. */
 function mostBodyRead({ rawHeaders }: IncomingMessage): number {
-  const at = rawHeaders.findIndex((name, index) => index % 2 === 0 && name.toLowerCase() === 'content-length');
-  return at === -1 ? readBytes : Math.min(Number(rawHeaders[at + 1]), readBytes);
+  return Math.min(lengthOf(rawHeaders) ?? readBytes, readBytes);
 }
 
-/** The target without its query, which may hold a secret. */
+/** The target without what may hold a secret: its query, its fragment, and the user in a URL. */
 function pathOf({ url = '' }: IncomingMessage): string {
-  const query = url.indexOf('?');
-  return query === -1 ? url : `${url.slice(0, query)}?...`;
+  return url.replace(/^([a-z]+:\/\/)?[^/?#]*@/i, '$1...@').replace(/([?#]).*$/s, '$1...');
 }
 
-function answerStatus(res: ServerResponse, statusCode: number, status: string): void {
+function answerStatus({ res, account }: Asked, statusCode: number, status: string): void {
+  account?.end('complete', statusCode);
   const body = `${JSON.stringify({ status })}\n`;
-  res.writeHead(statusCode, ['Content-Type', 'application/json', 'Content-Length', String(body.length)]);
+  res.writeHead(statusCode, ['Content-Type', 'application/json', 'Content-Length', String(body.length), ...(account?.fields ?? [])]);
   res.end(body);
 }
 

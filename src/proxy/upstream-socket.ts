@@ -5,6 +5,9 @@ import { requestBegins } from '../key/injection.ts';
 /** How long we go on reading from an upstream that no longer takes our bytes: its answer may be on the way. */
 const lastWordsTimeoutMs = 500;
 
+/** How much of an upload may wait in a socket before the client has to, in bytes: some of the pieces in which node reads. */
+const maxUnsentBytes = 256 * 1024;
+
 /** Longest beginning of an answer that is kept back until it is whole, in bytes. */
 const maxHeldBytes = 16 * 1024;
 
@@ -26,6 +29,7 @@ const statusAt = 9;
 export function mendSocket(socket: Socket): void {
   nameResets(socket);
   readLastWords(socket);
+  takeUploads(socket);
   presentAnswers(socket);
 }
 
@@ -37,6 +41,16 @@ function nameResets(socket: Socket): void {
   socket.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'ECONNRESET') error.code = 'UND_ERR_SOCKET';
   });
+}
+
+/**
+ * A socket that asks for a pause says only in a later turn that it can go on, TLS always does. An upstream that is fast
+ * may have answered by then, and undici gives a connection up whose request has not ended. So a pause is asked for late,
+ * and most uploads end before one.
+ */
+function takeUploads(socket: Socket): void {
+  const write = socket.write.bind(socket) as (...piece: unknown[]) => boolean;
+  socket.write = (...piece: unknown[]): boolean => write(...piece) || socket.writableLength <= maxUnsentBytes;
 }
 
 type WriteCallback = (error?: Error | null) => void;

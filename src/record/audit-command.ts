@@ -1,6 +1,6 @@
 import type { Writable } from 'node:stream';
-import { exitCodes } from '../run/exit-codes.ts';
-import { type ExitCode } from '../run/exit-codes.ts';
+import { type Flag, misuse as misuseOf, readArguments } from '../run/command-line.ts';
+import { type ExitCode, exitCodes } from '../run/exit-codes.ts';
 import { Failure } from '../run/failure.ts';
 import { foreign } from '../run/log.ts';
 import { heading, newestFirst, tableRow } from './audit-list.ts';
@@ -14,8 +14,7 @@ const defaultLimit = 20;
 /** How much output is gathered before it is written, in characters. */
 const batchLength = 64 * 1024;
 
-/** No flag has a longer name; what is longer is not repeated in messages. */
-const maxFlagNameLength = 24;
+const usageHint = 'see responses-api-proxy audit --help';
 
 const commands = ['list', 'summary', 'verify'] as const;
 
@@ -28,8 +27,6 @@ const flags = {
   json: { boolean: true, of: commands, describe: 'JSON lines' },
   help: { boolean: true, of: commands, describe: 'show this' },
 } as const satisfies Record<string, { of: readonly CommandName[]; describe: string; string?: true; boolean?: true }>;
-
-type FlagName = keyof typeof flags;
 
 interface AuditOptions {
   readonly command: CommandName;
@@ -112,33 +109,11 @@ async function parse(argv: readonly string[]): Promise<AuditOptions | string> {
   const [first, ...rest] = argv;
   const command = commands.find((name) => name === first);
   if (command === undefined && first !== '--help') throw misuse(`audit takes one of ${commands.join(', ')}`);
-  const names = command === undefined ? (['help'] as const) : (Object.keys(flags) as FlagName[]).filter((name) => (flags[name].of as readonly string[]).includes(command));
-  if (command !== undefined) checkShape(command, rest, names);
-  // Not imported above, see `../options.ts`.
-  const { default: yargs } = await import('yargs');
-  const parser = yargs(command === undefined ? [...argv] : rest)
-    .scriptName('responses-api-proxy')
-    .locale('en')
-    .help(false)
-    .version(false)
-    .usage(`$0 audit ${command ?? commands.join('|')} FILE [flags]`)
-    .options(Object.fromEntries(names.map((name) => [name, flags[name]])))
-    .parserConfiguration({
-      'camel-case-expansion': false,
-      'dot-notation': false,
-      'boolean-negation': false,
-      'parse-numbers': false,
-      'parse-positional-numbers': false,
-    })
-    .wrap(110)
-    .exitProcess(false)
-    .fail((message: string) => {
-      throw misuse(message.charAt(0).toLowerCase() + message.slice(1));
-    });
-  const values = (await parser.parse()) as { _: string[] } & Partial<Record<FlagName, string | boolean>>;
-  if (command === undefined || values.help === true) return parser.getHelp();
-  const [file] = values._;
-  if (values._.length !== 1 || file === undefined || file === '') throw misuse(`audit ${command} takes one file`);
+  const own = Object.fromEntries(Object.entries(flags).filter(([name, { of }]) => (command === undefined ? name === 'help' : of.some((one) => one === command))));
+  const { values, words } = await readArguments(command === undefined ? argv : rest, own, usageHint);
+  if (command === undefined || values.help === true) return help(command, own);
+  const [file] = words;
+  if (words.length !== 1 || file === undefined || file === '') throw misuse(`audit ${command} takes one file`);
   const since = values.since === undefined ? undefined : timeOf(String(values.since), Date.now());
   return {
     command,
@@ -148,26 +123,6 @@ async function parse(argv: readonly string[]): Promise<AuditOptions | string> {
     contains: values.contains === undefined ? undefined : hashOf(String(values.contains)),
     json: values.json === true,
   };
-}
-
-/** What yargs lets pass: unknown flags, flags given twice, missing or superfluous values. */
-function checkShape(command: CommandName, argv: readonly string[], names: readonly FlagName[]): void {
-  const seen = new Set<string>();
-  const rest = [...argv];
-  for (let argument = rest.shift(); argument !== undefined; argument = rest.shift()) {
-    if (!argument.startsWith('-')) continue; // the file
-    const [, name = '', value] = /^--([a-z-]+)(=.*)?$/s.exec(argument) ?? [];
-    const known = names.find((candidate) => candidate === name);
-    if (known === undefined) throw misuse(name === '' || name.length > maxFlagNameLength ? 'unknown flag' : `audit ${command} has no flag --${name}`);
-    if (seen.has(name)) throw misuse(`--${name} was given twice`);
-    seen.add(name);
-    if ('boolean' in flags[known]) {
-      if (value !== undefined) throw misuse(`--${name} takes no value`);
-    } else if (value === undefined || value === '=') {
-      const next = value === '=' ? undefined : rest.shift();
-      if (next === undefined || next === '' || next.startsWith('-')) throw misuse(`--${name} needs a value`);
-    }
-  }
 }
 
 function limitOf(given: string): number {
@@ -197,8 +152,22 @@ function ascii(json: string): string {
   return json.replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
+/** Not imported above, see `../run/command-line.ts`. */
+async function help(command: CommandName | undefined, own: Readonly<Record<string, Flag>>): Promise<string> {
+  const { default: yargs } = await import('yargs');
+  return yargs([])
+    .scriptName('responses-api-proxy')
+    .locale('en')
+    .help(false)
+    .version(false)
+    .usage(`$0 audit ${command ?? commands.join('|')} FILE [flags]`)
+    .options({ ...own })
+    .wrap(110)
+    .getHelp();
+}
+
 function misuse(message: string): Failure {
-  return new Failure(message, { hint: 'see responses-api-proxy audit --help', exitCode: exitCodes.usage });
+  return misuseOf(message, usageHint);
 }
 
 /** Lines on their way out, no faster than somebody reads them. */

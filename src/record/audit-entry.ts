@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { AuditRecord, Ending } from './audit-record.ts';
 import { RequestReader } from './request-reader.ts';
-import { AnswerReader, type Usage, formOf } from './usage.ts';
+import { AnswerReader, formOf } from './usage.ts';
 
 const idBytes = 8;
 
@@ -27,7 +27,7 @@ export class AuditEntries {
   readonly #keep: (record: AuditRecord) => void;
   #ids: string[] = [];
 
-  /** @param keep what becomes of a record that is complete: the audit log, the limits */
+  /** @param keep what becomes of a record that is complete */
   constructor(keep: (record: AuditRecord) => void) {
     this.#keep = keep;
   }
@@ -70,18 +70,12 @@ export class AuditEntry {
   #bytesDown = 0;
   #headMs: number | undefined;
   #upstreamRequestId: string | undefined;
-  #usage: Usage | undefined;
   #hasEnded = false;
 
   constructor(id: string, head: RequestHead, onEnd: (record: AuditRecord) => void) {
     this.id = id;
     this.#head = head;
     this.#onEnd = onEnd;
-  }
-
-  /** What the answer cost; undefined before the end, and where the upstream did not say. */
-  get usage(): Usage | undefined {
-    return this.#usage;
   }
 
   /** What a policy read in the body. Without it, the body is read as it passes, see `sent`. */
@@ -103,13 +97,12 @@ export class AuditEntry {
     this.#rule = rule;
   }
 
-  /** It is refused, with this status, by this rule; and thereby over. To be called before the answer is sent. */
-  refuse(status: number, rule: string): void {
-    if (this.#hasEnded) return;
+  /** It is refused, with this status, by this rule; and thereby over, see `end`. To be called before the answer is sent. */
+  refuse(status: number, rule: string): AuditRecord | undefined {
+    if (this.#hasEnded) return undefined;
     this.#decision = 'refused';
     this.#rule = rule;
-    this.#answered(status);
-    this.end('refused');
+    return this.end('refused', status);
   }
 
   /** Bytes of the body went up. To be called after they did: reading them takes time. */
@@ -122,11 +115,12 @@ export class AuditEntry {
    * The upstream's answer begins.
    *
    * @param rawHeaders as they go to the client: names and values in turn, without the key
+   * @param isRead somebody wants to know what its body says: the model, what it cost
    */
-  head(status: number, rawHeaders: readonly string[]): void {
+  head(status: number, rawHeaders: readonly string[], isRead = true): void {
     this.#answered(status);
     [this.#upstreamRequestId] = valuesOf(rawHeaders, 'x-request-id');
-    const form = formOf(rawHeaders);
+    const form = isRead ? formOf(rawHeaders) : undefined;
     this.#answer = form === undefined ? undefined : new AnswerReader(form);
   }
 
@@ -141,16 +135,16 @@ export class AuditEntry {
    * sent. Calls after the first change nothing.
    *
    * @param status where we answered ourselves
+   * @returns the record, the first time
    */
-  end(ended: Ending, status?: number): void {
-    if (this.#hasEnded) return;
+  end(ended: Ending, status?: number): AuditRecord | undefined {
+    if (this.#hasEnded) return undefined;
     this.#hasEnded = true;
     if (status !== undefined) this.#answered(status);
     const asked = this.#request?.asked;
     const answered = this.#answer?.end();
-    this.#usage = answered?.usage;
     const traceparents = valuesOf(this.#head.rawHeaders, 'traceparent');
-    this.#onEnd({
+    const record: AuditRecord = {
       time: Date.now(),
       id: this.id,
       uid: this.#head.uid,
@@ -168,8 +162,10 @@ export class AuditEntry {
       ended,
       upstreamRequestId: this.#upstreamRequestId,
       traceparent: traceparents.length === 1 ? traceparents[0] : undefined,
-      usage: this.#usage,
-    });
+      usage: answered?.usage,
+    };
+    this.#onEnd(record);
+    return record;
   }
 
   #answered(status: number): void {

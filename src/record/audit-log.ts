@@ -1,13 +1,17 @@
 import { hash as digest } from 'node:crypto';
-import { type Stats, closeSync, constants, fchmodSync, fchownSync, fstatSync, fsyncSync, openSync, readSync, statSync, writeSync } from 'node:fs';
+import { type Stats, closeSync, constants, fstatSync, fsyncSync, readSync, statSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Account } from '../key/native.ts';
+import { openToAppend } from '../run/append-only-file.ts';
 import { Failure, reason } from '../run/failure.ts';
 import { isTornEnd, lineOf, maxLineBytes, noHash, seal, tornMark } from './audit-chain.ts';
 import { type AuditNote, type AuditRecord, noteText, recordText } from './audit-record.ts';
 
-/** How many records wait for a log that cannot be written. With a limit on connections, those that were running when it failed. */
+/** How many records wait for a log that cannot be written. */
 const maxWaiting = 1024;
+
+/** As many of them may be of refused requests, which anybody can make; the rest is for uses of the key. */
+const maxWaitingRefused = maxWaiting / 4;
 
 /** How far back from its end a file is searched for the last record. Beyond that, no torn write explains what is there. */
 const maxTornBytes = 64 * 1024;
@@ -105,7 +109,7 @@ export class AuditLog {
 
   /** Writes a record. Never throws: what goes wrong is reported, and shows in `healthy`. */
   append(record: AuditRecord): void {
-    if (this.#waiting.length < maxWaiting) this.#waiting.push(recordText(record, this.#options.endpoint));
+    if (this.#waiting.length < (record.decision === 'refused' ? maxWaitingRefused : maxWaiting)) this.#waiting.push(recordText(record, this.#options.endpoint));
     else this.#lost++;
     this.#flush();
   }
@@ -113,7 +117,8 @@ export class AuditLog {
   /** Opens the file anew, after somebody renamed it. Where that fails, it is reported, and records wait until it is called again. */
   reopen(): void {
     if (this.#trouble?.kind !== 'lost' && this.#problemOfPlace() === undefined) return; // it is the same one
-    const { hash } = this.#end;
+    const { hash, size } = this.#end;
+    const before = this.#id;
     try {
       // Closed first: it may be the very same file, changed, and its lock is in the way of ours.
       if (this.#fd !== -1) closeSync(this.#fd);
@@ -121,6 +126,8 @@ export class AuditLog {
       this.#fd = this.#open();
       this.#id = fstatSync(this.#fd);
       this.#end = this.#findEnd(this.#fd);
+      // It was cut. The chain goes on from where we were, so that it shows that something is missing.
+      if (this.#id.ino === before.ino && this.#id.dev === before.dev && this.#end.size > 0 && this.#end.size < size) this.#end.hash = hash;
       this.#start(hash);
     } catch (error) {
       this.#trouble = undefined; // so that this is reported, too
@@ -138,10 +145,11 @@ export class AuditLog {
     if (this.#fd === -1) return;
     try {
       fsyncSync(this.#fd);
-    } catch {
-      // Some file systems cannot; the records are with the kernel.
+      closeSync(this.#fd);
+    } catch (error) {
+      // Some file systems cannot (EINVAL); the records are with the kernel.
+      if ((error as NodeJS.ErrnoException).code !== 'EINVAL') this.#options.report(`--audit-log ${this.#file} may not survive a loss of power: ${reason(error)}`);
     }
-    closeSync(this.#fd);
     this.#fd = -1;
   }
 
@@ -240,14 +248,14 @@ export class AuditLog {
   }
 
   #open(): number {
-    const flags = constants.O_RDWR | constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
-    let fd: number;
+    let fd: number | undefined;
     try {
-      fd = openExistingOrNew(this.#file, flags, this.#options.owner);
+      fd = openToAppend(this.#file, constants.O_RDWR, this.#options.owner);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       throw this.#failure(code === 'ELOOP' ? 'it is a symbolic link' : reason(error));
     }
+    if (fd === undefined) throw this.#failure('it is not a regular file');
     const problem = this.#unfit(fd);
     if (problem === undefined) return fd;
     closeSync(fd);
@@ -256,7 +264,6 @@ export class AuditLog {
 
   #unfit(fd: number): string | undefined {
     const stats = fstatSync(fd);
-    if (!stats.isFile()) return 'it is not a regular file';
     if (stats.nlink !== 1) return 'it has more than one name';
     const { owner, lock } = this.#options;
     if (stats.uid !== owner?.uid && stats.uid !== process.geteuid?.()) return 'it belongs to another user';
@@ -286,19 +293,6 @@ export class AuditLog {
     if (!isBeginning) throw this.#failure('it is not an audit log');
     return { size, hash: noHash, torn: tail };
   }
-}
-
-function openExistingOrNew(file: string, flags: number, owner: Account | undefined): number {
-  try {
-    // Without O_CREAT: in a sticky folder that refuses even root to open a stranger's file (fs.protected_regular).
-    return openSync(file, flags);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-  const fd = openSync(file, flags | constants.O_CREAT | constants.O_EXCL, 0o600);
-  fchmodSync(fd, 0o600); // whatever the umask
-  if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
-  return fd;
 }
 
 function readTail(fd: number, size: number): Buffer {

@@ -10,6 +10,8 @@ export interface PastUse {
   readonly bytesUp: number;
   readonly bytesDown: number;
   readonly durationMs: number;
+  /** Undefined where the upstream did not answer. */
+  readonly upstreamStatus: number | undefined;
 }
 
 /**
@@ -23,7 +25,7 @@ export function* usesSince(path: string, sinceMs: number, endpoint: string): Gen
   const since = new Date(sinceMs).toISOString();
   for (const record of newestFirst(path, { limit: Infinity, since }, { lines: 0 })) {
     const endedAtMs = Date.parse(record.time);
-    if (record['kind'] !== 'request' || record['decision'] === 'refused' || record['target'] !== endpoint || Number.isNaN(endedAtMs)) continue;
+    if (record['kind'] !== 'request' || record['decision'] === 'refused' || record['target'] !== endpoint || amount(record['bytes_up']) === 0 || Number.isNaN(endedAtMs)) continue;
     const durationMs = amount(record['total_ms']);
     const tokens = tokensOf(record);
     yield {
@@ -33,6 +35,7 @@ export function* usesSince(path: string, sinceMs: number, endpoint: string): Gen
       bytesUp: amount(record['bytes_up']),
       bytesDown: amount(record['bytes_down']),
       durationMs,
+      upstreamStatus: record['ended'] === 'upstream_failed' || record['status'] === undefined ? undefined : amount(record['status']),
     };
   }
 }

@@ -82,7 +82,7 @@ function add(totals: Totals, record: ReadRecord): void {
   totals.requests++;
   const usage = tokensOf(record);
   if (record['decision'] === 'refused') totals.refused++;
-  else if (usage === undefined) totals.unknown++;
+  else if (usage === undefined && amount(record['bytes_up']) > 0) totals.unknown++;
   if (usage === undefined) return;
   for (const kind of tokenKinds) totals[kind] += amount(usage[kind]);
 }

@@ -1,5 +1,6 @@
-import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, writeSync } from 'node:fs';
 import type { Account } from '../key/native.ts';
+import { openToAppend } from './append-only-file.ts';
 import { Failure, reason } from './failure.ts';
 
 const highestStandardStream = 2;
@@ -80,29 +81,14 @@ function write(fd: number, text: string): void {
 }
 
 function openLogFile(file: string, owner: Account | undefined): number {
-  const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
-  let fd: number;
+  let fd: number | undefined;
   try {
-    fd = openExistingOrNew(file, flags, owner);
+    fd = openToAppend(file, constants.O_WRONLY, owner);
   } catch (error) {
     throw new Failure(`cannot open --log-file ${file}: ${reason(error)}`, { hint: fileHint });
   }
-  if (fstatSync(fd).isFile()) return fd;
-  closeSync(fd);
+  if (fd !== undefined) return fd;
   throw new Failure(`cannot open --log-file ${file}: it is not a regular file`, { hint: fileHint });
-}
-
-function openExistingOrNew(file: string, flags: number, owner: Account | undefined): number {
-  try {
-    // Without O_CREAT, see `server-info.ts`.
-    return openSync(file, flags);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-  const fd = openSync(file, flags | constants.O_CREAT | constants.O_EXCL, 0o600);
-  fchmodSync(fd, 0o600);
-  if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
-  return fd;
 }
 
 /** Text that a stranger chose, made fit for a log line: control and non-ASCII characters escaped, cut to a length. */

@@ -263,6 +263,28 @@ describe('a lost file', () => {
     expect(log.missing).toBe(0);
     expect(verify(file, undefined)).toMatchObject({ ok: true });
   });
+
+  test('a file that was cut goes on after reopen, but not as if nothing had been there', () => {
+    const log = openLog(file);
+    for (let i = 0; i < 3; i++) log.append(record({ id: i.toString(16) }));
+    const lines = readFileSync(file, 'latin1').split('\n');
+    writeFileSync(file, `${lines.slice(0, 2).join('\n')}\n`);
+    log.append(record({ id: 'a' }));
+    log.reopen();
+    expect(linesOf(file).map(({ id }) => id)).toEqual([undefined, '0', 'a']);
+    expect(verify(file, undefined)).toMatchObject({ ok: false, line: 3 });
+  });
+
+  test('what was refused, which anybody can bring about, leaves room for what was not', () => {
+    const log = openLog(file);
+    unlinkSync(file);
+    for (let i = 0; i < 2000; i++) log.append(record({ decision: 'refused', ended: 'refused' }));
+    for (let i = 0; i < 768; i++) log.append(record({ id: i.toString(16) }));
+    log.reopen();
+    const decisions = linesOf(file).map(({ decision }) => decision);
+    expect(decisions.filter((decision) => decision === 'refused')).toHaveLength(256);
+    expect(decisions.filter((decision) => decision === 'allowed')).toHaveLength(768);
+  });
 });
 
 test('a second writer on the same file stops, and the first one\'s chain is whole', () => {

@@ -21,7 +21,7 @@ test('what an earlier run used is read back from the log: only what went up, onl
     { time: midnight + 4, bytesUp: 6, ended: 'client_left' as const, usage: undefined },
   ]) log.append(record(given));
   log.close();
-  const common = { bytesDown: 12_000, durationMs: 2345.7 };
+  const common = { bytesDown: 12_000, durationMs: 2345.7, upstreamStatus: 200 };
   expect([...usesSince(file, midnight, endpoint)]).toEqual([
     { ...common, startedAtMs: midnight + 4 - 2345.7, endedAtMs: midnight + 4, totalTokens: undefined, bytesUp: 6 },
     { ...common, startedAtMs: midnight + 3 - 2345.7, endedAtMs: midnight + 3, totalTokens: 10, bytesUp: 5 },

@@ -161,13 +161,19 @@ describe('tokens_per_day', () => {
 });
 
 describe('the estimate for an answer without usage', () => {
+  const answered = { bytesUp: 4, bytesDown: 0, durationMs: 0, upstreamStatus: 200 };
   test.each([
-    [{ bytesUp: 0, bytesDown: 0, durationMs: 0 }, 0],
-    [{ bytesUp: 55_000, bytesDown: 0, durationMs: 0 }, 13_750],
-    [{ bytesUp: 1, bytesDown: 1, durationMs: 1 }, 2],
-    [{ bytesUp: 0, bytesDown: 64_000, durationMs: 2_000 }, 1_000],
-    [{ bytesUp: 0, bytesDown: 64_000, durationMs: 30_000 }, 3_000],
-    [{ bytesUp: 16 * 1024 * 1024, bytesDown: 0, durationMs: 0 }, 400_000],
+    [answered, 1],
+    [{ ...answered, bytesUp: 55_000 }, 13_750],
+    [{ ...answered, bytesDown: 1, durationMs: 1 }, 2],
+    [{ ...answered, bytesDown: 64_000, durationMs: 2_000 }, 1_001],
+    [{ ...answered, bytesDown: 64_000, durationMs: 30_000 }, 3_001],
+    [{ ...answered, bytesUp: 16 * 1024 * 1024 }, 400_000],
+    [{ ...answered, upstreamStatus: undefined }, 1],
+    [{ ...answered, upstreamStatus: 399 }, 1],
+    [{ ...answered, upstreamStatus: 400, durationMs: 1_000 }, 0],
+    [{ ...answered, upstreamStatus: 503 }, 0],
+    [{ ...answered, bytesUp: 0, durationMs: 30_000, upstreamStatus: undefined }, 0],
   ])('%j: %i', (facts, tokens) => {
     expect(estimateTokens(facts)).toBe(tokens);
   });

@@ -146,12 +146,25 @@ describe('a name given twice in one object is refused, however it is written, an
   );
 });
 
-test('long names are compared to their end, and messages about them are short', () => {
-  const name = 'n'.repeat(2 * maxTextBytes);
-  expect(Object.keys(read(`{"${name}1":1,"${name}2":2}`) as object)).toHaveLength(2);
-  const why = read(`{"${name}1":1,"${name}1":2}`) as string;
-  expect(why).toMatch(/^gives a name twice, at \/n+\.\.\.$/);
-  expect(why.length).toBeLessThan(300);
+describe('names', () => {
+  const name = 'n'.repeat(511);
+
+  test('of 512 bytes are compared to their end, and messages about them are short', () => {
+    expect(Object.keys(read(`{"${name}1":1,"${name}2":2}`) as object)).toHaveLength(2);
+    const why = read(`{"${name}1":1,"${name}1":2}`) as string;
+    expect(why).toMatch(/^gives a name twice, at \/n+\.\.\.$/);
+    expect(why.length).toBeLessThan(300);
+  });
+
+  test.each([`${name}12`, `${name.slice(0, 507)}\\u0031`, `${'\ufdfa'.repeat(171)}`])('of more bytes are refused', (long) => {
+    expect(read(`{"a":[{"${long}":1}]}`)).toBe('has a name of more than 512 bytes');
+  });
+
+  test('are at most 4,096 in one object, or each could be made to be looked for among all the others', () => {
+    const members = Array.from({ length: 4_096 }, (_, index) => `"${(index + 1) * 65_536}":0`);
+    expect(Object.keys(read(`{${members.join(',')}}`) as object)).toHaveLength(4_096);
+    expect(read(`{"a":{${members.join(',')},"0":0}}`)).toBe('has more than 4096 names in one object');
+  });
 });
 
 describe('of a long text, the beginning is read and all of it is checked', () => {
@@ -180,6 +193,7 @@ describe('of a long text, the beginning is read and all of it is checked', () =>
 function randomDocument(random: Random, duplicates: boolean): { text: string; hasDuplicate: boolean } {
   const space = (): string => (random.chance(0.15) ? random.text(random.whole(1, 3), ' \t\r\n') : '');
   const unit = (): string => random.pick(['a', 'b', 'é', '漢', '😀', '\\n', '\\"', '\\\\', '\\/', '\\u0061', '\\u00e9', '\\ud83d\\ude00', '\\ud800', ' ', ':', '{', ']', ',']);
+  const name = (): string => `"${Array.from({ length: random.chance(0.1) ? random.whole(12, 40) : random.whole(0, 6) }, unit).join('')}"`;
   const string = (): string => `"${Array.from({ length: random.chance(0.1) ? random.whole(30, 700) : random.whole(0, 6) }, unit).join('')}"`;
   const number = (): string => random.pick(['0', '-0', '7', '-12', '3.25', '1e3', '1E-2', '1e999', '18446744073709551616', String(random.whole(0, 1e9))]);
   let hasDuplicate = false;
@@ -197,24 +211,41 @@ function randomDocument(random: Random, duplicates: boolean): { text: string; ha
   const object = (depth: number, length: number): string => {
     const names = new Set<string>();
     return list('{', length, '}', () => {
-      let name = string();
-      while (names.has(JSON.parse(name) as string) && !duplicates) name = string();
-      if (names.has(JSON.parse(name) as string)) hasDuplicate = true;
-      names.add(JSON.parse(name) as string);
-      return `${name}${space()}:${space()}${value(depth + 1)}`;
+      let given = name();
+      while (names.has(JSON.parse(given) as string) && !duplicates) given = name();
+      if (names.has(JSON.parse(given) as string)) hasDuplicate = true;
+      names.add(JSON.parse(given) as string);
+      return `${given}${space()}:${space()}${value(depth + 1)}`;
     });
   };
   const text = space() + object(0, random.whole(0, 6)) + space();
   return { text, hasDuplicate };
 }
 
-/** Texts cut as the reader cuts them. */
+/**
+ * What JSON.parse makes of a document whose names are put in hexadecimal first. Left as they are, V8 takes some of them
+ * for others that it has read before, from Node 24 on: after {"x":1,"\\":1} it reads {"x":1,"\t":1} as the same.
+ */
+function reference(text: string): unknown {
+  return JSON.parse(text.replace(/("(?:[^"\\]|\\.)*")(?=[ \t\r\n]*(:?))/gs, (string, _, colon) => (colon === ':' ? inHex(string) : string)));
+}
+
+/** Not for what is no string: the document is to stay as wrong as it is. */
+function inHex(string: string): string {
+  const name = parsed(string);
+  return typeof name === 'string' ? `"${Buffer.from(name, 'utf16le').toString('hex')}"` : string;
+}
+
+/** Texts cut as the reader cuts them, and names as `reference` gives them. */
 function sameButCut(ours: JsonValue, theirs: unknown): boolean {
   if (typeof ours === 'string' && ours.endsWith(cutMark) && ours !== theirs) return typeof theirs === 'string' && theirs.startsWith(ours.slice(0, -1));
   if (isArray(ours)) return Array.isArray(theirs) && ours.length === theirs.length && ours.every((item, index) => sameButCut(item, theirs[index]));
   if (!isObject(ours)) return Object.is(ours, theirs);
   const members = Object.entries(theirs as object);
-  return ours.size === members.length && members.every(([name, member]) => ours.has(name) && sameButCut(ours.get(name) ?? null, member));
+  return ours.size === members.length && members.every(([hex, member]) => {
+    const name = Buffer.from(hex, 'hex').toString('utf16le');
+    return ours.has(name) && sameButCut(ours.get(name) ?? null, member);
+  });
 }
 
 describe(`against JSON.parse, seed ${seed}`, () => {
@@ -229,7 +260,7 @@ describe(`against JSON.parse, seed ${seed}`, () => {
         expect(reading.kind === 'invalid' && reading.why, text).toContain('gives a name twice');
       } else {
         read++;
-        expect(reading.kind === 'object' && sameButCut(reading.object, JSON.parse(text)), text).toBe(true);
+        expect(reading.kind === 'object' && sameButCut(reading.object, reference(text)), text).toBe(true);
       }
     }
     expect(Math.min(refused, read)).toBeGreaterThan(200);
@@ -244,23 +275,31 @@ describe(`against JSON.parse, seed ${seed}`, () => {
         bytes[random.whole(0, bytes.length - 1)] = random.chance(0.6) ? random.pick([...Buffer.from('{}[]",:\\0 1-.eEtnu\n\t')]) : random.whole(0, 255);
       }
       const reading = readJsonObject(bytes);
-      const theirs = parsed(bytes);
+      const theirs = decoded(bytes);
       if (reading.kind === 'object') {
         read++;
         expect(sameButCut(reading.object, theirs), bytes.toString()).toBe(true);
       } else {
         refused++;
-        // A change can make two names equal; JSON.parse does not say so.
-        if (!reading.why.startsWith('gives a name twice')) expect(isJsonObject(theirs), bytes.toString()).toBe(false);
+        // A change can make two names equal, or long; JSON.parse does not say so.
+        if (!/^(gives a name twice|has a name of more than)/.test(reading.why)) expect(isJsonObject(theirs), bytes.toString()).toBe(false);
       }
     }
     expect(Math.min(refused, read)).toBeGreaterThan(1_000);
   });
 });
 
-function parsed(bytes: Buffer): unknown {
+function decoded(bytes: Buffer): unknown {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
+    return reference(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
+  } catch {
+    return undefined;
+  }
+}
+
+function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json);
   } catch {
     return undefined;
   }

@@ -283,6 +283,11 @@ describe('/v1/chat/completions', () => {
     [{ remote_urls: false }, user({ type: 'file', file: { file_data: 'https://x' } }), '/messages/0/content/0/file/file_data'],
     [{ remote_urls: false }, user({ type: 'input_audio', input_audio: { data: 'AAAA', format: 'wav' } }), undefined],
     [{ remote_urls: false }, { messages: [{ role: 'assistant', annotations: [{ type: 'url_citation', url_citation: { url: 'https://x' } }] }] }, undefined],
+    // What calls itself a citation is one no further than citations go.
+    [{ remote_urls: false }, { type: 'url_citation', ...user({ type: 'image_url', image_url: { url: 'https://x' } }) }, '/messages/0/content/0/image_url/url'],
+    [{ remote_urls: false }, { messages: [{ role: 'user', type: 'web_search_call', content: [{ type: 'image_url', image_url: { url: 'https://x' } }] }] }, '/messages/0/content/0/image_url/url'],
+    [{ remote_urls: false }, user({ type: 'url_citation', image_url: { url: 'https://x' } }), '/messages/0/content/0/image_url/url'],
+    [{ remote_urls: false }, user({ type: 'url_citation', url_citation: { image_url: { url: 'https://x' } } }), '/messages/0/content/0/url_citation/image_url/url'],
     [{ stored_state: false }, {}, undefined],
     [{ stored_state: false }, { store: null }, undefined],
     [{ stored_state: false }, { store: false, audio: { voice: 'alloy', format: 'mp3' } }, undefined],

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { textAnswer, toolCallAnswer } from '../../scripts/stand-in-answers.ts';
+import { chatApi, responsesApi, type Reply } from '../../scripts/stand-in-replies.ts';
+import type { JsonObject } from '../../scripts/stand-in-steps.ts';
 import { AnswerReader, type Answered, formOf } from '../../src/record/usage.ts';
+import { chatCompletions, responses, type Endpoint } from '../support/endpoints.ts';
 import { Random, seed } from '../support/random.ts';
 
 type Form = 'json' | 'events';
@@ -24,37 +26,39 @@ function readAllWays(form: Form, text: string): Answered {
   return whole;
 }
 
-const request = { model: 'gpt-5', input: 'Say hello', instructions: 'Be "brief".\r\n'.repeat(20), tools: [{ type: 'function', name: 'f', parameters: null }] };
+const request = {
+  ...{ model: 'gpt-5', instructions: 'Be "brief".\r\n'.repeat(5), tools: [{ type: 'function', name: 'f', parameters: null }] },
+  ...{ input: 'Say hello', messages: [{ role: 'user', content: 'Say hello' }], stream_options: { include_usage: true } },
+};
 const lookalike = '"usage":{"input_tokens":666},"response":{"usage":{"input_tokens":666}},\n\nevent: response.completed\ndata: {}';
 
-function usageIn(response: object): object {
-  const { usage } = response as { usage: {
-    input_tokens: number; input_tokens_details: { cached_tokens: number }; output_tokens: number; output_tokens_details: { reasoning_tokens: number }; total_tokens: number;
-  } };
+function usageIn({ usage }: JsonObject, { input, output }: Endpoint['usage']): object {
+  const counts = usage as Record<string, number> & Record<string, Record<string, number>>;
   return {
-    input: usage.input_tokens,
-    cached: usage.input_tokens_details.cached_tokens,
-    output: usage.output_tokens,
-    reasoning: usage.output_tokens_details.reasoning_tokens,
-    total: usage.total_tokens,
+    input: counts[input],
+    cached: counts[`${input}_details`]?.['cached_tokens'],
+    output: counts[output],
+    reasoning: counts[`${output}_details`]?.['reasoning_tokens'],
+    total: counts['total_tokens'],
   };
 }
 
-function stream(events: ReadonlyArray<{ type: string }>, lineEnd = '\n'): string {
-  return events.map((event) => `event: ${event.type}${lineEnd}data: ${JSON.stringify(event)}${lineEnd}${lineEnd}`).join('');
+function stream(events: Reply['events'], lineEnd = '\n'): string {
+  return events.map(({ text }) => text.replaceAll('\n', lineEnd)).join('');
 }
 
-describe('answers of the stand-in', () => {
+// How many events there are from the one with the usage on: chat completions end with `[DONE]`.
+describe.for([{ endpoint: responses, api: responsesApi, last: 1 }, { endpoint: chatCompletions, api: chatApi, last: 2 }])('answers of the stand-in, at $endpoint.name:', ({ endpoint, api, last }) => {
   const answers = {
-    text: textAnswer(request, 'Hello, world. '.repeat(10), false),
-    reasoning: textAnswer(request, `It says ${lookalike}`, true),
-    'tool call': toolCallAnswer(request, 'f', JSON.stringify({ cmd: lookalike })),
+    text: api.text(request, 'Hello, world. '.repeat(3), false),
+    reasoning: api.text(request, `It says ${lookalike}`, true),
+    'tool call': api.toolCall(request, 'f', JSON.stringify({ cmd: lookalike })),
   };
-  for (const [name, { response, events }] of Object.entries(answers)) {
-    const expected = { model: 'gpt-5', usage: usageIn(response) };
+  for (const [name, { body, events }] of Object.entries(answers)) {
+    const expected = { model: 'gpt-5', usage: usageIn(body, endpoint.usage) };
     test(`${name}, as JSON`, () => {
-      expect(readAllWays('json', JSON.stringify(response))).toEqual(expected);
-      expect(readAllWays('json', JSON.stringify(response, null, 2))).toEqual(expected);
+      expect(readAllWays('json', JSON.stringify(body))).toEqual(expected);
+      expect(readAllWays('json', JSON.stringify(body, null, 2))).toEqual(expected);
     });
     test.each([['LF', '\n'], ['CRLF', '\r\n'], ['CR', '\r']])(`${name}, as events, with %s`, (_, lineEnd) => {
       expect(readAllWays('events', stream(events, lineEnd))).toEqual(expected);
@@ -66,18 +70,18 @@ describe('answers of the stand-in', () => {
       const random = new Random(seed);
       for (let round = 0; round < 200; round++) expect(read('events', random.split(Buffer.from(stream(events)), 30))).toEqual(expected);
     });
-    test(`${name}, cut before the last event: no usage`, () => {
-      expect(readAllWays('events', stream(events.slice(0, -1))).usage).toBe(undefined);
-      const whole = stream(events);
+    test(`${name}, cut before the usage: none`, () => {
+      expect(readAllWays('events', stream(events.slice(0, -last))).usage).toBe(undefined);
+      const whole = stream(events.slice(0, events.length - last + 1));
       expect(readAllWays('events', whole.slice(0, whole.lastIndexOf('}'))).usage).toBe(undefined);
     });
   }
-  for (const type of ['response.incomplete', 'response.failed']) {
-    test(`an answer that ends with ${type}`, () => {
-      const { events, response } = answers.text;
-      expect(readAllWays('events', stream([...events.slice(0, -1), { type, response } as never]))).toEqual({ model: 'gpt-5', usage: usageIn(response) });
-    });
-  }
+});
+
+test.each(['response.incomplete', 'response.failed'])('an answer that ends with %s', (type) => {
+  const { body, events } = responsesApi.text(request, 'Hello', false);
+  const last = { type, text: `event: ${type}\ndata: ${JSON.stringify({ type, response: body })}\n\n` };
+  expect(readAllWays('events', stream([...events.slice(0, -1), last]))).toEqual({ model: 'gpt-5', usage: usageIn(body, responses.usage) });
 });
 
 describe('chat completions', () => {

@@ -294,10 +294,15 @@ describe('it adds no delay:', () => {
   });
 });
 
-test('the upstream is asked not to compress, for what is compressed cannot be searched', async () => {
+test.for([
+  [['Accept-Encoding', 'gzip, br, zstd']],
+  [['accept_encoding', 'gzip']],
+  [['ACCEPT_ENCODING', 'gzip'], ['Accept-Encoding', 'br'], ['accept-encoding', 'gzip;q=1']],
+] as const)('the upstream is asked not to compress, for what is compressed cannot be searched: %j', async (headers) => {
   upstream.answerWith(answer(200, '{}'));
   const before = upstream.requests.length;
-  const response = await ask(daemon.port, { headers: [['Accept-Encoding', 'gzip, br, zstd']] });
+  const response = await ask(daemon.port, { headers });
   expect(response.status).toBe(200);
   expect(upstream.requests[before]?.values('accept-encoding')).toEqual(['identity']);
+  expect(upstream.requests[before]?.values('accept_encoding')).toEqual([]);
 });

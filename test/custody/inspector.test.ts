@@ -88,7 +88,7 @@ describe('SIGUSR1', () => {
   // One signal, at each of many moments of the start: the flood above is over once the first of them kills a shell.
   test('at any moment of the start never opens a port', { timeout: 60_000 }, async (context) => {
     needs(context, 'root');
-    const stepMs = 2;
+    const stepMs = 4;
     for (let delayMs = 10; delayMs < 100; delayMs += stepMs) {
       const running = launch();
       const began = performance.now();

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { besiege, longestKey, scansUnderLoad, startHeaderStringProxy, type Siege } from '../support/custody-load.ts';
+import { credentialHeaders } from '../support/credentials.ts';
 import { randomKey } from '../support/daemon.ts';
 import { startLoadUpstream } from '../support/load.ts';
 import { needs } from '../support/skip.ts';
@@ -12,6 +13,8 @@ const sieges: Record<string, Siege> = {
   'over fresh connections': { load: { requests }, upstream: { freshShare: 1 } },
   'in the clear, to loopback, over kept and fresh connections': { load: { requests }, upstream: { cleartext: true, freshShare: 0.3 } },
   'through a corporate proxy': { load: { requests }, upstream: { freshShare: 0.3 }, throughProxy: true },
+  'in the header that Azure wants, over kept and fresh connections': { load: { requests: requests / 2 }, upstream: { freshShare: 0.3 }, credential: credentialHeaders['api-key, as Azure wants it'] },
+  'with accounts, over kept and fresh connections': { load: { requests: requests / 2 }, upstream: { freshShare: 0.3 }, policy: { max_body_bytes: 1_000_000, limits: { concurrent: 1000 } } },
   'with a key of 8 KiB and heads of 60 KiB': { load: { requests, headBytes: 58_000 }, upstream: { freshShare: 0.3 }, daemon: { key: longestKey() } },
 };
 

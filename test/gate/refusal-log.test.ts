@@ -77,6 +77,20 @@ test('a stranger\'s text is escaped and cut', async () => {
   }
 });
 
+test.each([
+  ['GET', '/v1/models?key=secret', 'GET /v1/models?...'],
+  ['GET', '/v1/models#secret', 'GET /v1/models#...'],
+  ['GET', '/v1/models#secret?secret', 'GET /v1/models#...'],
+  ['GET', 'http://user:secret@example.com/v1/models?secret', 'GET http://...@example.com/v1/models?...'],
+  ['CONNECT', 'user:secret@example.com:443', 'CONNECT ...@example.com:443'],
+])('of %s %s nothing is told that may be a secret', async (method, target, told) => {
+  const daemon = await start();
+  await exchange(daemon.port, rawRequest(daemon.port, { method, target }));
+  const { stderr } = await daemon.stop();
+  expect(stderr).toContain(`"${told}"`);
+  expect(stderr).not.toContain('secret');
+});
+
 test('a stranger\'s bytes cannot make a line of their own', async () => {
   const daemon = await start();
   for (const text of ['/\nresponses-api-proxy: forged', '/\rresponses-api-proxy: forged', '/\r\nresponses-api-proxy: forged', '/\0responses-api-proxy: forged', '/\u0085responses-api-proxy: forged']) {

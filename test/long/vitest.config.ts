@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { defaultWaitMs } from '../support/wait.ts';
 
 /** What takes minutes: not for `npm test`, but for CI and for whoever changes how bytes move. */
 export default defineConfig({
@@ -12,6 +13,7 @@ export default defineConfig({
     fileParallelism: false,
     testTimeout: 180_000,
     hookTimeout: 20_000,
+    expect: { poll: { timeout: defaultWaitMs } },
     reporters: ['verbose'],
   },
 });

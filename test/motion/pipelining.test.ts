@@ -80,6 +80,25 @@ test('a failing answer in the middle of its body ends the connection, and what w
   expect(upstream.requests.map(({ body }) => body.toString())).not.toContain('never');
 });
 
+test('a request that breaks while it waits for its turn is never sent; it is answered in its turn, and the connection ends', async () => {
+  const { upstream, daemon } = both;
+  const client = await connect(daemon.port);
+  await client.send(rawRequest(daemon.port, { body: 'one' }));
+  const request = await both.nextRequest();
+  const before = upstream.requests.length;
+  await client.send(`${uploadHead(daemon.port, 'Transfer-Encoding: chunked')}5\r\nhello\r\nnonsense\r\n`);
+  // Somebody else's exchange in between: what came before it has been read.
+  upstream.answerWith((other) => (other.body.toString() === 'other' ? answer(200, 'other') : undefined));
+  expect((await ask(daemon.port, { body: 'other' })).text()).toBe('other');
+  await request.reply(answer(200, 're: one'));
+  const responses = await client.responses(2);
+  expect(responses.map(({ status }) => status)).toEqual([200, 400]);
+  expect(responses[1]?.values('connection')).toEqual(['close']);
+  expect(await client.waitForClose()).toBe('end');
+  expect(upstream.requests.length).toBe(before + 1);
+  upstream.answerWith(() => {});
+});
+
 test('a hundred small requests sent at once are all answered', async () => {
   const { upstream, daemon } = both;
   upstream.answerWith((request) => answer(200, request.body));

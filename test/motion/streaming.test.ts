@@ -1,131 +1,132 @@
-import { beforeAll, beforeEach, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { passages } from '../support/endpoints.ts';
 import { chunk } from '../support/http-bytes.ts';
-import { asking, startBoth, uploadHead, type Proxied } from '../support/proxied.ts';
+import { asking, startBoth, type Proxied } from '../support/proxied.ts';
 import { connect } from '../support/raw-client.ts';
 import { streamHead } from '../support/upstream.ts';
 
-let both: Proxied;
+describe.for(passages)('$name', (endpoint) => {
+  let both: Proxied;
 
-beforeAll(async () => {
-  both = await startBoth();
-});
+  beforeAll(async () => {
+    both = await startBoth({ endpoint });
+  });
 
-beforeEach(() => both.startOver());
+  beforeEach(() => both.startOver());
 
-/** Far below the 40 ms that Nagle's algorithm costs against a delayed acknowledgement, far above what a busy machine needs on average. */
-const noDelayMs = 20;
+  /** Far below the 40 ms that Nagle's algorithm costs against a delayed acknowledgement, far above what a busy machine needs on average. */
+  const noDelayMs = 20;
 
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-}
-
-test('the head reaches the client before any of the body exists', async () => {
-  const { client, request } = await asking(both);
-  await request.reply(streamHead(200, [['x-request-id', 'req_1']]));
-  await client.waitFor(/\r\nx-request-id: req_1\r\n[^]*\r\n\r\n$/);
-  await request.reply(Buffer.concat([chunk('late'), Buffer.from('0\r\n\r\n')]));
-  expect((await client.response()).text()).toBe('late');
-});
-
-test('so it does where the length of the body is known', async () => {
-  const { client, request } = await asking(both);
-  await request.reply('HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n');
-  await client.waitFor(/\r\n\r\n$/);
-  await request.reply('la');
-  await client.waitFor(/\r\n\r\nla$/);
-  await request.reply('te');
-  expect((await client.response()).text()).toBe('late');
-});
-
-test('each event is there before the next one exists, however small', async () => {
-  const { client, request } = await asking(both);
-  await request.reply(streamHead());
-  const delays: number[] = [];
-  let expected = '';
-  for (let count = 0; count < 100; count++) {
-    const event = `data: ${count}\n\n`;
-    const before = performance.now();
-    await request.reply(chunk(event));
-    await client.waitFor(event);
-    delays.push(performance.now() - before);
-    expected += event;
+  function median(values: readonly number[]): number {
+    return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
   }
-  await request.reply('0\r\n\r\n');
-  expect((await client.response()).text()).toBe(expected);
-  expect(median(delays)).toBeLessThan(noDelayMs);
-});
 
-test('one byte at a time passes one byte at a time', async () => {
-  const { client, request } = await asking(both);
-  await request.reply('HTTP/1.1 200 OK\r\ncontent-length: 64\r\n\r\n');
-  await client.waitFor('\r\n\r\n');
-  const headLength = client.received.length;
-  for (let count = 1; count <= 64; count++) {
-    await request.reply('.');
-    await client.waitForBytes(headLength + count);
-  }
-  expect((await client.response()).complete).toBe(true);
-});
+  test('the head reaches the client before any of the body exists', async () => {
+    const { client, request } = await asking(both);
+    await request.reply(streamHead(200, [['x-request-id', 'req_1']]));
+    await client.waitFor(/\r\nx-request-id: req_1\r\n[^]*\r\n\r\n$/);
+    await request.reply(Buffer.concat([chunk('late'), Buffer.from('0\r\n\r\n')]));
+    expect((await client.response()).text()).toBe('late');
+  });
 
-test('two events in a row do not wait for each other: TCP_NODELAY towards the client', async () => {
-  const { client, request } = await asking(both);
-  await request.reply(streamHead());
-  const delays: number[] = [];
-  for (let count = 0; count < 40; count++) {
-    const before = performance.now();
-    await request.reply(chunk(`data: first ${count}\n\n`));
-    await new Promise((resolve) => setImmediate(resolve));
-    await request.reply(chunk(`data: second ${count}\n\n`));
-    await client.waitFor(`data: second ${count}\n\n`);
-    delays.push(performance.now() - before);
-  }
-  expect(median(delays)).toBeLessThan(noDelayMs);
-});
+  test('so it does where the length of the body is known', async () => {
+    const { client, request } = await asking(both);
+    await request.reply('HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n');
+    await client.waitFor(/\r\n\r\n$/);
+    await request.reply('la');
+    await client.waitFor(/\r\n\r\nla$/);
+    await request.reply('te');
+    expect((await client.response()).text()).toBe('late');
+  });
 
-test.for([['chunked', 'Transfer-Encoding: chunked'], ['with a length', 'Content-Length: 1200']] as const)('an upload %s passes piece by piece, and without waiting: TCP_NODELAY towards the upstream', async ([kind, framing]) => {
-  const client = await connect(both.daemon.port);
-  const frame = kind === 'chunked' ? chunk : (piece: string): Buffer => Buffer.from(piece);
-  await client.send(uploadHead(both.daemon.port, framing));
-  await client.send(frame('p'.repeat(10)));
-  const request = await both.nextRequest();
-  await request.bodyReaches(10);
-  const delays: number[] = [];
-  for (let sent = 10; sent < 1_190; sent += 20) {
-    const before = performance.now();
+  test('each event is there before the next one exists, however small', async () => {
+    const { client, request } = await asking(both);
+    await request.reply(streamHead());
+    const delays: number[] = [];
+    const events = [...Array.from({ length: 100 }, (_, count) => `data: ${count}\n\n`), ...endpoint.events];
+    for (const event of events) {
+      const before = performance.now();
+      await request.reply(chunk(event));
+      await client.waitFor(event);
+      delays.push(performance.now() - before);
+    }
+    await request.reply('0\r\n\r\n');
+    expect((await client.response()).text()).toBe(events.join(''));
+    expect(median(delays)).toBeLessThan(noDelayMs);
+  });
+
+  test('one byte at a time passes one byte at a time', async () => {
+    const { client, request } = await asking(both);
+    await request.reply('HTTP/1.1 200 OK\r\ncontent-length: 64\r\n\r\n');
+    await client.waitFor('\r\n\r\n');
+    const headLength = client.received.length;
+    for (let count = 1; count <= 64; count++) {
+      await request.reply('.');
+      await client.waitForBytes(headLength + count);
+    }
+    expect((await client.response()).complete).toBe(true);
+  });
+
+  test('two events in a row do not wait for each other: TCP_NODELAY towards the client', async () => {
+    const { client, request } = await asking(both);
+    await request.reply(streamHead());
+    const delays: number[] = [];
+    for (let count = 0; count < 40; count++) {
+      const before = performance.now();
+      await request.reply(chunk(`data: first ${count}\n\n`));
+      await new Promise((resolve) => setImmediate(resolve));
+      await request.reply(chunk(`data: second ${count}\n\n`));
+      await client.waitFor(`data: second ${count}\n\n`);
+      delays.push(performance.now() - before);
+    }
+    expect(median(delays)).toBeLessThan(noDelayMs);
+  });
+
+  test.for([['chunked', 'Transfer-Encoding: chunked'], ['with a length', 'Content-Length: 1200']] as const)('an upload %s passes piece by piece, and without waiting: TCP_NODELAY towards the upstream', async ([kind, framing]) => {
+    const client = await connect(both.daemon.port);
+    const frame = kind === 'chunked' ? chunk : (piece: string): Buffer => Buffer.from(piece);
+    await client.send(both.uploadHead(framing));
     await client.send(frame('p'.repeat(10)));
-    await new Promise((resolve) => setImmediate(resolve));
+    const request = await both.nextRequest();
+    await request.bodyReaches(10);
+    const delays: number[] = [];
+    for (let sent = 10; sent < 1_190; sent += 20) {
+      const before = performance.now();
+      await client.send(frame('p'.repeat(10)));
+      await new Promise((resolve) => setImmediate(resolve));
+      await client.send(frame('p'.repeat(10)));
+      await request.bodyReaches(sent + 20);
+      delays.push(performance.now() - before);
+    }
+    expect(request.isComplete).toBe(false);
     await client.send(frame('p'.repeat(10)));
-    await request.bodyReaches(sent + 20);
-    delays.push(performance.now() - before);
-  }
-  expect(request.isComplete).toBe(false);
-  await client.send(frame('p'.repeat(10)));
-  if (kind === 'chunked') await client.send('0\r\n\r\n');
-  await request.complete();
-  expect(request.bodyLength).toBe(1_200);
-  await request.reply('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n');
-  expect((await client.response()).status).toBe(200);
-  expect(median(delays)).toBeLessThan(noDelayMs);
-});
+    if (kind === 'chunked') await client.send('0\r\n\r\n');
+    await request.complete();
+    expect(request.bodyLength).toBe(1_200);
+    await request.reply('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n');
+    expect((await client.response()).status).toBe(200);
+    expect(median(delays)).toBeLessThan(noDelayMs);
+  });
 
-test('the answer may run while the upload still does', async () => {
-  const client = await connect(both.daemon.port);
-  await client.send(uploadHead(both.daemon.port, 'Content-Length: 6'));
-  await client.send('ab');
-  const request = await both.nextRequest();
-  await request.bodyReaches(2);
-  await request.reply(streamHead());
-  await request.reply(chunk('one,'));
-  await client.waitFor('one,');
-  await client.send('cd');
-  await request.bodyReaches(4);
-  await request.reply(chunk('two,'));
-  await client.waitFor('two,');
-  await client.send('ef');
-  await request.complete();
-  await request.reply(Buffer.concat([chunk('three'), Buffer.from('0\r\n\r\n')]));
-  const response = await client.response();
-  expect(response.complete).toBe(true);
-  expect(response.text()).toBe('one,two,three');
-  expect(request.body.toString()).toBe('abcdef');
+  test('the answer may run while the upload still does', async () => {
+    const client = await connect(both.daemon.port);
+    await client.send(both.uploadHead('Content-Length: 6'));
+    await client.send('ab');
+    const request = await both.nextRequest();
+    await request.bodyReaches(2);
+    await request.reply(streamHead());
+    await request.reply(chunk('one,'));
+    await client.waitFor('one,');
+    await client.send('cd');
+    await request.bodyReaches(4);
+    await request.reply(chunk('two,'));
+    await client.waitFor('two,');
+    await client.send('ef');
+    await request.complete();
+    await request.reply(Buffer.concat([chunk('three'), Buffer.from('0\r\n\r\n')]));
+    const response = await client.response();
+    expect(response.complete).toBe(true);
+    expect(response.text()).toBe('one,two,three');
+    expect(request.body.toString()).toBe('abcdef');
+  });
 });

@@ -9,12 +9,7 @@ import { scratchFolder } from './scratch.ts';
  * @returns the path of its launcher
  */
 export function buildWithoutAddon(instead: 'nothing' | 'rubbish' = 'nothing'): string {
-  const folder = scratchFolder();
-  mkdirSync(join(folder, 'src'));
-  cpSync(join(checkout, 'src', 'launcher.sh'), join(folder, 'src', 'launcher.sh'));
-  cpSync(join(checkout, 'package.json'), join(folder, 'package.json'));
-  cpSync(join(checkout, 'dist'), join(folder, 'dist'), { recursive: true });
-  symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'));
+  const folder = buildCopy();
   const native = join(folder, 'dist', 'key', 'native');
   rmSync(native, { recursive: true, force: true });
   if (instead === 'rubbish') {
@@ -22,4 +17,26 @@ export function buildWithoutAddon(instead: 'nothing' | 'rubbish' = 'nothing'): s
     writeFileSync(join(native, `${process.arch}.node`), 'not a shared object');
   }
   return join(folder, 'src', 'launcher.sh');
+}
+
+/**
+ * A copy of the built package without some of its modules.
+ *
+ * @param modules their paths below `dist`
+ * @returns the path of its launcher
+ */
+export function buildWithout(modules: readonly string[]): string {
+  const folder = buildCopy();
+  for (const module of modules) rmSync(join(folder, 'dist', module));
+  return join(folder, 'src', 'launcher.sh');
+}
+
+function buildCopy(): string {
+  const folder = scratchFolder();
+  mkdirSync(join(folder, 'src'));
+  cpSync(join(checkout, 'src', 'launcher.sh'), join(folder, 'src', 'launcher.sh'));
+  cpSync(join(checkout, 'package.json'), join(folder, 'package.json'));
+  cpSync(join(checkout, 'dist'), join(folder, 'dist'), { recursive: true });
+  symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'));
+  return folder;
 }

@@ -10,7 +10,7 @@ const identityNames = ['good', 'wrongHost', 'expired', 'selfSigned'] as const;
 
 /**
  * The identities an upstream can have:
- * `good` is for localhost, 127.0.0.1 and ::1; `wrongHost` for another name; `expired` was good in 2020 (all three by our CA);
+ * `good` is for localhost, 127.0.0.1 and ::1; `wrongHost` for other names, api.openai.com among them; `expired` was good in 2020 (all three by our CA);
  * `selfSigned` is for the right host, by nobody we trust.
  */
 export type IdentityName = (typeof identityNames)[number];
@@ -46,7 +46,7 @@ export async function makeCertificates(folder: string): Promise<void> {
     makeCa(tls, 'ca').then(async () => {
       // `openssl ca` keeps a database, so one after the other.
       await makeLeaf(tls, 'good', goodNames);
-      await makeLeaf(tls, 'wrongHost', 'DNS:elsewhere.example');
+      await makeLeaf(tls, 'wrongHost', 'DNS:elsewhere.example,DNS:api.openai.com');
       await makeLeaf(tls, 'expired', goodNames, ['-startdate', '20200101000000Z', '-enddate', '20200201000000Z']);
     }),
     makeCa(tls, 'other-ca'),

@@ -1,12 +1,16 @@
 import { spawn } from 'node:child_process';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import { caFile } from './certificates.ts';
 import { cleanUp } from './cleanup.ts';
+import { credentialHeaders, type CredentialHeader } from './credentials.ts';
 import { startRecordingTunnel } from './recording-tunnel.ts';
 import { randomKey, startDaemon, type Daemon, type DaemonOptions } from './daemon.ts';
 import { runLoad, startLoadUpstream, type LoadOptions, type LoadUpstreamOptions } from './load.ts';
 import { scanMemory, type Scan } from './memory.ts';
+import { policyArgs } from './policy.ts';
+import { scratchFolder } from './scratch.ts';
 
 /** How a daemon is put under load while its memory is read. */
 export interface Siege {
@@ -14,6 +18,10 @@ export interface Siege {
   readonly load: LoadOptions;
   readonly daemon?: DaemonOptions;
   readonly throughProxy?: boolean;
+  /** Default: Authorization. */
+  readonly credential?: CredentialHeader;
+  /** With an audit log, which is required, and with this policy. */
+  readonly policy?: object;
   /** Scans while the load runs. Default: 2. */
   readonly scans?: number;
 }
@@ -33,15 +41,26 @@ export function longestKey(): string {
 export async function besiege(siege: Siege): Promise<Outcome> {
   const upstream = await startLoadUpstream(siege.upstream);
   const proxy = siege.throughProxy === true ? await startRecordingTunnel() : undefined;
+  const credential = siege.credential ?? credentialHeaders['Authorization: Bearer'];
   const daemon = await startDaemon({
     ...siege.daemon,
-    args: [...upstream.args, ...(proxy === undefined ? [] : ['--upstream-proxy', proxy.url]), ...(siege.daemon?.args ?? [])],
+    args: [
+      ...upstream.args,
+      ...credential.args,
+      ...(siege.policy === undefined ? [] : accountsArgs(siege.policy)),
+      ...(proxy === undefined ? [] : ['--upstream-proxy', proxy.url]),
+      ...(siege.daemon?.args ?? []),
+    ],
   });
   const scans = await scansUnderLoad(daemon.pid, daemon.port, daemon.key, siege.load, siege.scans ?? 2);
   // Each request had the key, whole and once; nothing else did.
-  expect([...upstream.credentials.keys()]).toEqual([`Bearer ${daemon.key}`]);
+  expect([...upstream.credentials.keys()]).toEqual([`${credential.name.toLowerCase()}: ${credential.valueWith(daemon.key)}`]);
   if (proxy !== undefined) expect(proxy.tunnels).toBe(upstream.connections);
   return { daemon, scans };
+}
+
+function accountsArgs(policy: object): string[] {
+  return [...policyArgs(policy), '--audit-log', join(scratchFolder(), 'audit.log'), '--audit-required'];
 }
 
 /** Reads a process's memory `count` times while the load on `port` runs, and once after it. */

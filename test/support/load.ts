@@ -5,6 +5,7 @@ import net from 'node:net';
 import type tls from 'node:tls';
 import { caFile, identity } from './certificates.ts';
 import { cleanUp } from './cleanup.ts';
+import { credentialHeaders } from './credentials.ts';
 
 /**
  * What happens in one exchange:
@@ -20,6 +21,7 @@ const plays = ['json', 'stream', 'unauthorized', 'too large', 'reset', 'cut', 'l
 export type Play = (typeof plays)[number];
 
 const playHeader = 'x-play';
+const credentialNames = Object.values(credentialHeaders).map(({ name }) => name.toLowerCase());
 const smallestBodyBytes = 10;
 const largestBodyBytes = 300_000;
 const pipelinedRequests = 4;
@@ -40,7 +42,7 @@ export interface LoadUpstream {
   readonly args: readonly string[];
   /** Accepted so far. */
   readonly connections: number;
-  /** Each Authorization that arrived, with how often. */
+  /** The lines of each head that can carry a key, `authorization: ...` or `api-key: ...`, with how often they came. */
   readonly credentials: ReadonlyMap<string, number>;
 }
 
@@ -48,7 +50,7 @@ export async function startLoadUpstream(options: LoadUpstreamOptions = {}): Prom
   const credentials = new Map<string, number>();
   let connections = 0;
   const onRequest: http.RequestListener = (req, res) => {
-    const value = (req.headersDistinct['authorization'] ?? []).join(' & ');
+    const value = credentialNames.flatMap((name) => (req.headersDistinct[name] ?? []).map((text) => `${name}: ${text}`)).join(' & ');
     credentials.set(value, (credentials.get(value) ?? 0) + 1);
     if (Math.random() < (options.freshShare ?? 0)) res.shouldKeepAlive = false;
     perform(String(req.headers[playHeader]) as Play, req, res);

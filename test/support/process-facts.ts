@@ -30,12 +30,22 @@ export interface KernelConnection {
 
 /** All established connections. Anybody may look, also at those of processes that are closed to view. */
 export function establishedConnections(): KernelConnection[] {
+  return connectionsIn('01');
+}
+
+/** The ports of those who have closed, and whose FIN the other side has not acknowledged (FIN-WAIT-1). */
+export function portsWithWaitingFin(): ReadonlySet<number> {
+  return new Set(connectionsIn('04').map(({ local }) => local));
+}
+
+/** @param wanted a state of TCP as the kernel numbers it, see its include/net/tcp_states.h */
+function connectionsIn(wanted: string): KernelConnection[] {
   const portOf = (address = ''): number => Number.parseInt(address.slice(-4), 16);
   const [, ...lines] = readFileSync('/proc/net/tcp', 'utf8').trim().split('\n');
   return lines.flatMap((line) => {
     const [, local, remote, state, queues = ''] = line.trim().split(/\s+/);
     const [unsent = 0, unread = 0] = queues.split(':').map((digits) => Number.parseInt(digits, 16));
-    return state === '01' ? [{ local: portOf(local), remote: portOf(remote), unsent, unread }] : [];
+    return state === wanted ? [{ local: portOf(local), remote: portOf(remote), unsent, unread }] : [];
   });
 }
 

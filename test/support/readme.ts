@@ -13,8 +13,21 @@ export interface Snippet {
   readonly heading: string;
 }
 
+function readme(): string {
+  return readFileSync(join(checkout, 'README.md'), 'utf8');
+}
+
+/** The first table below a heading of README.md: its rows' cells, without the one that names the columns. */
+export function readmeTable(heading: string): string[][] {
+  const [, below = ''] = readme().split(new RegExp(`^#+ ${heading}$`, 'm'));
+  const [table = ''] = /^\|[^]*?(?=\n[^|])/m.exec(below) ?? [];
+  const [, , ...rows] = table.split('\n').map((row) => row.slice(1, -1).split('|').map((cell) => cell.trim()));
+  if (rows.length === 0) throw new Error(`README.md has no table below "${heading}"`);
+  return rows;
+}
+
 /** All fenced blocks of README.md, in order. */
-export function readmeSnippets(text = readFileSync(join(checkout, 'README.md'), 'utf8')): Snippet[] {
+export function readmeSnippets(text = readme()): Snippet[] {
   const snippets: Snippet[] = [];
   let heading = '';
   let open: { fence: string; language: string; line: number; code: string[] } | undefined;

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import { chunk, type HeaderLines } from './http-bytes.ts';
-import { uploadHead, type Proxied } from './proxied.ts';
+import type { Proxied } from './proxied.ts';
 import type { Random } from './random.ts';
 import { connect, type RawClient } from './raw-client.ts';
 
@@ -39,7 +39,7 @@ export async function roundTrip(both: Proxied, random: Random, client?: RawClien
   const [upChunked, downChunked] = [random.chance(0.5), random.chance(0.5)];
 
   const framing = upChunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${up.length}`;
-  const head = uploadHead(both.daemon.port, `${bytesOf(upHeaders)}${framing}`);
+  const head = both.uploadHead(`${bytesOf(upHeaders)}${framing}`);
   const upWire = [Buffer.from(head, 'latin1'), ...framed(random, up, upChunked)];
   for (const piece of random.chance(0.5) ? [Buffer.concat(upWire)] : upWire) {
     void connection.send(piece);

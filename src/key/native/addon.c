@@ -175,6 +175,20 @@ static napi_value hasHungUp(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/* lockFile(file: number): boolean */
+static napi_value lockFile(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  int32_t file;
+  bool locked;
+  napi_value argument, result;
+  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
+  TRY(napi_get_value_int32(env, argument, &file));
+  struct failure failure = lock_file(file, &locked);
+  if (failure.error != 0) return throw_failure(env, failure);
+  TRY(napi_get_boolean(env, locked, &result));
+  return result;
+}
+
 static napi_value set_number(napi_env env, napi_value object, const char *name, uint32_t number) {
   napi_value value;
   TRY(napi_create_uint32(env, number, &value));
@@ -208,6 +222,7 @@ NAPI_MODULE_INIT() {
     METHOD(forbidNewPrivileges),
     METHOD(peerUid),
     METHOD(hasHungUp),
+    METHOD(lockFile),
     METHOD(account),
   };
 #undef METHOD

@@ -60,6 +60,9 @@ struct failure find_peer(const struct connection *connection, struct owner *owne
 /* hangup.c: also true where unread bytes are left. */
 bool has_hung_up(int socket);
 
+/* file_lock.c: `locked` is false where another process has it. */
+struct failure lock_file(int file, bool *locked);
+
 /* account.c: false where there is no such account. */
 struct account {
   char name[256];

@@ -24,7 +24,7 @@ describe.for(Object.entries(kernels))('%s', ([, rules]) => {
     const upstream = await startLoadUpstream();
     const daemon = await startDaemon({ args: upstream.args, key: longestKey(), ...limitedTo(oldLimitBytes, await inner()) });
     expect(await runLoad(daemon.port, { requests: 1_000, atOnce: 256, headBytes: 58_000, plays: ['json', 'stream'] })).toEqual({});
-    expect([...upstream.credentials.keys()]).toEqual([`Bearer ${daemon.key}`]);
+    expect([...upstream.credentials.keys()]).toEqual([`authorization: Bearer ${daemon.key}`]);
   });
 
   test('one of 0 ends the start, with a hint', async (context) => {

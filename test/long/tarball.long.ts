@@ -54,7 +54,7 @@ describe('what is in it', () => {
     const c = readdirSync(join(checkout, 'src', 'key', 'native')).map((file) => `src/key/native/${file}`);
     const addons = Object.entries(compilers).filter(([, compiler]) => hasCommand(compiler)).map(([architecture]) => `dist/key/native/${architecture}.node`);
     expect(filesIn(packed.content)).toEqual([
-      'LICENSE', 'README.md', 'package.json', 'scripts/build-native.sh', 'scripts/systemd/responses-api-proxy.service', 'src/launcher.sh',
+      'LICENSE', 'README.md', 'package.json', 'scripts/build-native.sh', 'scripts/policies/codex.json', 'scripts/systemd/responses-api-proxy.service', 'src/gate/policy.schema.json', 'src/launcher.sh',
       ...modules, ...c, ...addons,
     ].sort());
   });

@@ -1,0 +1,190 @@
+import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { startStandIn, type StandIn } from '../../scripts/stand-in-upstream.ts';
+import { cleanUp } from './cleanup.ts';
+import { checkout, launcher } from './daemon-paths.ts';
+import { launch, randomKey, runToExit, type Exit, type Running } from './daemon.ts';
+import type { Snippet } from './readme.ts';
+import { scratchFolder } from './scratch.ts';
+
+export interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly user?: { readonly uid: number; readonly gid: number };
+  /** What takes the place of what the README says: a port that is free for a port that may not be. */
+  readonly instead?: Readonly<Record<string, string>>;
+}
+
+/** A user's machine: what the README's commands find on PATH, with the stand-in for api.openai.com. */
+export class Machine {
+  readonly folder = scratchFolder();
+  readonly key: string;
+  readonly standIn: StandIn;
+  readonly #bin = join(this.folder, 'bin');
+
+  constructor(standIn: StandIn, key: string) {
+    this.standIn = standIn;
+    this.key = key;
+    mkdirSync(this.#bin);
+    writeFileSync(join(this.folder, 'ca.pem'), readFileSync(standIn.caFile));
+    this.install('responses-api-proxy', proxyRedirected(new URL(standIn.url).origin, `${this.folder}/ca.pem`));
+    this.install('codex', codexStandIn);
+    this.install('npm', npmStandIn);
+    this.install('sudo', sudoStandIn);
+    // For imports of the SDK.
+    mkdirSync(join(this.folder, 'node_modules', 'openai'), { recursive: true });
+    writeFileSync(join(this.folder, 'node_modules', 'openai', 'package.json'), '{"name":"openai","type":"module","exports":"./index.js"}');
+    writeFileSync(join(this.folder, 'node_modules', 'openai', 'index.js'), sdkStandIn);
+    mkdirSync(join(this.folder, 'global'));
+    symlinkSync(checkout, join(this.folder, 'global', 'responses-api-proxy'));
+    writeFileSync(this.#variables, '');
+    // Whoever runs a snippet leaves variables to the next.
+    chmodSync(this.#variables, 0o666);
+  }
+
+  /** A path that the README names, where it really is. */
+  real(path: string): string {
+    return path.replace('/tmp/', `${this.folder}/`);
+  }
+
+  /** Puts a command on its PATH. */
+  install(name: string, text: string): void {
+    writeFileSync(join(this.#bin, name), text, { mode: 0o755 });
+  }
+
+  /** Starts a shell snippet, with the variables that those before it have set. */
+  start({ code }: Pick<Snippet, 'code'>, options: RunOptions = {}): Running {
+    const script = `set -eua\n. '${this.#variables}'\n${this.#adapt(code, options.instead)}\nexport -p > '${this.#variables}'\n`;
+    return launch({
+      launcher: 'sh',
+      args: ['-c', script],
+      stdin: 'ignore',
+      cwd: this.folder,
+      env: { PATH: `${this.#bin}:${process.env['PATH'] ?? ''}`, HOME: this.folder, OPENAI_API_KEY: this.key, ...options.env },
+      ...(options.user === undefined ? {} : { user: options.user }),
+    });
+  }
+
+  /** Runs a shell snippet to its end. */
+  run(snippet: Pick<Snippet, 'code'>, options: RunOptions = {}): Promise<Exit> {
+    return this.start(snippet, options).waitForExit(15_000);
+  }
+
+  /** Runs a JavaScript snippet as a module. */
+  runScript({ code }: Snippet): Promise<Exit> {
+    const file = join(this.folder, 'snippet.mjs');
+    writeFileSync(file, this.#adapt(code));
+    return runToExit({ launcher: process.execPath, args: [file], stdin: 'ignore', cwd: this.folder });
+  }
+
+  get #variables(): string {
+    return join(this.folder, 'variables');
+  }
+
+  #adapt(code: string, instead: RunOptions['instead'] = {}): string {
+    return Object.entries(instead).reduce((text, [from, to]) => text.replaceAll(from, to), code.replaceAll('/tmp/', `${this.folder}/`));
+  }
+}
+
+/**
+ * The daemon as it was asked for, but for the upstream: its host is the stand-in's, its path stays. `audit` has no upstream.
+ *
+ * @param origin of the stand-in, without a slash at its end
+ */
+function proxyRedirected(origin: string, ca: string): string {
+  return `#!/bin/sh
+test "\${1-}" != audit || exec '${launcher}' "$@"
+path=v1/responses url= flag=
+for argument; do
+  case $flag in
+    --endpoint) path=\${argument#/} ;;
+    --upstream-url)
+      argument='${origin}/'\${argument#https://*/}
+      url=$argument
+      ;;
+  esac
+  flag=$argument
+  shift
+  set -- "$@" "$argument"
+done
+test -n "$url" || set -- "$@" --upstream-url "${origin}/$path"
+exec '${launcher}' --upstream-ca '${ca}' "$@"
+`;
+}
+
+/** As far as the README's command goes: reads the provider from -c, posts to it as Codex does, prints what is said. */
+const codexStandIn = `#!/usr/bin/env node
+const args = process.argv.slice(2);
+if (args.shift() !== 'exec') throw new Error('only exec');
+const settings = [];
+while (args[0] === '-c') settings.push(args.splice(0, 2)[1]);
+const [prompt, ...rest] = args;
+if (prompt === undefined || rest.length > 0) throw new Error('one prompt');
+const [, name, provider] = /^model_providers\\.([\\w-]+)=\\{(.*)\\}$/.exec(settings[0]) ?? [];
+if (settings[1] !== 'model_provider=' + name) throw new Error('not the provider: ' + settings[1]);
+const { base_url, wire_api } = Object.fromEntries([...provider.matchAll(/(\\w+)='([^']*)'/g)].map(([, key, value]) => [key, value]));
+if (wire_api !== 'responses') throw new Error('wire_api');
+if ('OPENAI_API_KEY' in process.env) delete process.env.OPENAI_API_KEY;
+const body = JSON.stringify({ model: 'gpt-5', stream: true, store: false, input: [{ type: 'message', role: 'user', content: [{ type: 'input_text', text: prompt }] }] });
+const response = await fetch(base_url + '/responses', { method: 'POST', headers: { accept: 'text/event-stream', 'content-type': 'application/json' }, body });
+const text = await response.text();
+if (!response.ok || !text.includes('response.completed')) throw new Error(response.status + ' ' + text);
+const events = [...text.matchAll(/^data: (\\{.*\\})$/gm)].map(([, data]) => JSON.parse(data));
+console.log('said: ' + events.find(({ type }) => type === 'response.output_item.done').item.content[0].text);
+`;
+
+/** Writes down what root was asked to do, and the line that came on stdin for it. */
+const sudoStandIn = `#!/bin/sh
+set -eu
+line=
+case $* in *stdin*) read -r line; line=" < $line" ;; esac
+printf '%s%s\\n' "$*" "$line" >> "$HOME/sudo.log"
+`;
+
+/** `npm ci` is how this checkout came about, and `npm test` is what is running: both only have to exist. The demo runs. */
+const npmStandIn = `#!/bin/sh
+set -eu
+cd '${checkout}'
+case $* in
+  ci) test -f package-lock.json ;;
+  test) exec node -e 'process.exit("test" in require("./package.json").scripts ? 0 : 1)' ;;
+  'run demo') exec sh -c "PATH=$PWD/node_modules/.bin:$PATH; $(node -p 'require("./package.json").scripts.demo')" ;;
+  'pack --silent') echo package.tgz ;;
+  'install --global package.tgz') ;;
+  'root --global') echo "$HOME/global" ;;
+  *) echo "no stand-in for npm $*" >&2; exit 1 ;;
+esac
+`;
+
+/** As far as the README's snippets go: the SDK's client, on fetch. */
+const sdkStandIn = `
+export default class OpenAI {
+  constructor({ baseURL, apiKey }) {
+    if (!apiKey) throw new Error('OPENAI_API_KEY is missing');
+    this.responses = {
+      async create(request) {
+        const headers = { authorization: 'Bearer ' + apiKey, 'content-type': 'application/json', 'x-stainless-lang': 'js' };
+        const response = await fetch(baseURL + '/responses', { method: 'POST', headers, body: JSON.stringify(request) });
+        if (!response.ok) throw new Error(response.status + ' ' + (await response.json()).error.message);
+        return request.stream ? events(response) : response.json();
+      },
+    };
+  }
+}
+async function* events(response) {
+  let text = '';
+  for await (const piece of response.body.pipeThrough(new TextDecoderStream())) {
+    text += piece;
+    for (let end; (end = text.indexOf('\\n\\n')) >= 0; text = text.slice(end + 2)) {
+      const data = /^data: (.*)$/m.exec(text.slice(0, end))?.[1];
+      if (data !== undefined && data !== '[DONE]') yield JSON.parse(data);
+    }
+  }
+}
+`;
+
+export async function newMachine(): Promise<Machine> {
+  const key = randomKey();
+  const standIn = await startStandIn({ key });
+  cleanUp(() => standIn.close());
+  return new Machine(standIn, key);
+}
