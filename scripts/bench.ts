@@ -1,6 +1,6 @@
 // The daemon beside nginx, HAProxy and `codex responses-api-proxy`: the same work for each, in one run, against one
 // upstream. A wrong answer is an error. Ratios inside one run are what counts; machines differ and are noisy.
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,14 +10,14 @@ import { chart } from './bench/chart.ts';
 import type { Column } from './bench/figures.ts';
 import { findPeer, versionOf } from './bench/peers.ts';
 import type { MissingPeer, Peer, PeerName } from './bench/peers.ts';
-import { columnNames, judge, markdown } from './bench/report.ts';
+import { columnNames, judge, markdown, summary } from './bench/report.ts';
 import type { Circumstances } from './bench/report.ts';
 import { Run } from './bench/run.ts';
 import type { Plan } from './bench/run.ts';
 import { runProgram } from './program.ts';
 import { makeTemporaryFolder } from './temporary-folder.ts';
 
-const usage = `Usage: npm run bench -- [--quick] [--only NAMES] [--json FILE] [--codex-folder FOLDER]
+const usage = `Usage: npm run bench -- [--quick] [--only NAMES] [--readme] [--json FILE] [--codex-folder FOLDER]
 
 Measures the daemon and its peers side by side, in less than five minutes. Needs wrk and a C compiler, and
 who is to be measured (Debian: apt-get install wrk gcc libc6-dev nginx haproxy).
@@ -25,18 +25,19 @@ who is to be measured (Debian: apt-get install wrk gcc libc6-dev nginx haproxy).
   --quick                about a minute, fewer measures and fewer runs of each
   --only NAMES           of daemon, nginx, haproxy, codex and relay, which stands for what node:http and undici cost
                          at least (default: daemon,nginx,haproxy,codex)
+  --readme               puts chart and tables into the README, between its two markers
   --json FILE            writes every figure of every run to FILE
   --codex-folder FOLDER  where Codex (400 MB) is kept from one run to the next (default: node_modules/.cache/bench)
 
-A run with everything in it, on a machine that does nothing else, also writes scripts/bench/chart.svg and scripts/bench/results.md.
+A run with everything in it also writes scripts/bench/chart.svg and scripts/bench/results.md.
 `;
 
 const peerNames: readonly PeerName[] = ['daemon', 'nginx', 'haproxy', 'codex', 'relay'];
 const defaultPeers: readonly PeerName[] = ['daemon', 'nginx', 'haproxy', 'codex'];
 const kilobyte = 1024;
 
-/** A run with more disturbed measurements than this leaves the chart as it is. */
-const maxDisturbed = 5;
+/** What `--readme` writes stands between these lines of the README. */
+const [readmeBegin, readmeEnd] = ['<!-- bench: written by npm run bench -- --readme -->', '<!-- end of bench -->'];
 const overallTimeoutMs = 900_000;
 const needed = [['wrk', '-v', /^wrk (\S+)/], ['cc', '--version', /(\d+\.\d+)/]] as const;
 
@@ -44,26 +45,29 @@ const fullPlan: Plan = {
   requests: [
     { connections: 1, bodyBytes: kilobyte, rounds: 3 },
     { connections: 16, bodyBytes: kilobyte, rounds: 3 },
-    { connections: 64, bodyBytes: kilobyte, rounds: 2 },
+    { connections: 64, bodyBytes: kilobyte, rounds: 1 },
     { connections: 1, bodyBytes: 55 * kilobyte, rounds: 1 },
     { connections: 16, bodyBytes: 55 * kilobyte, rounds: 2 },
     { connections: 64, bodyBytes: 55 * kilobyte, rounds: 1 },
   ],
   streams: [
-    { streams: 10, events: 500, rounds: 2 },
-    { streams: 100, events: 50, rounds: 2 },
+    { streams: 100, events: 50, rounds: 1 },
     { streams: 500, events: 50, rounds: 2 },
     { streams: 1000, events: 50, rounds: 1 },
   ],
   transferMegabytes: [1, 10, 100],
-  starts: 9,
-  patienceMs: 40_000,
+  growth: [{ streams: 10, events: 1500 }, { streams: 100, events: 150 }, { streams: 1000, events: 25 }],
+  starts: 7,
+  auditRounds: 5,
+  patienceMs: 10_000,
 };
 const quickPlan: Plan = {
   requests: [{ connections: 1, bodyBytes: kilobyte, rounds: 1 }, { connections: 16, bodyBytes: kilobyte, rounds: 1 }],
   streams: [{ streams: 100, events: 50, rounds: 1 }, { streams: 500, events: 25, rounds: 1 }],
   transferMegabytes: [],
+  growth: [],
   starts: 3,
+  auditRounds: 2,
   patienceMs: 10_000,
 };
 
@@ -73,6 +77,7 @@ async function main(): Promise<number> {
     options: {
       'quick': { type: 'boolean', default: false },
       'only': { type: 'string' },
+      'readme': { type: 'boolean', default: false },
       'json': { type: 'string' },
       'codex-folder': { type: 'string', default: beside('../node_modules/.cache/bench') },
       'help': { type: 'boolean', default: false },
@@ -99,25 +104,34 @@ async function main(): Promise<number> {
     date: new Date().toISOString().slice(0, 10), cpu: cpus()[0]?.model.trim() ?? 'unknown processor', cores: cpus().length,
     kernel: /^[\d.]+/.exec(release())?.[0] ?? '', node: process.versions.node,
     versions: Object.fromEntries(peers.map(({ name, version }) => [name, version])), missing,
+    disturbed: run.patience.disturbed, runs: run.patience.runs,
   };
   const columns: Column[] = [...peers.map(({ name }) => name), 'direct', 'handler', 'client'];
   const text = markdown(run.figures, columns, circumstances);
   console.log(`\n${text}`);
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ ...circumstances, figures: run.figures }, null, 1)}\n`);
   console.log(`${Math.round((performance.now() - startedAt) / 1000)} s`);
-  if (run.patience.disturbed > 0) console.log(`other programs disturbed ${run.patience.disturbed} runs: these figures are not worth keeping`);
   for (const wrong of run.wrong) console.log(`WRONG ${wrong}`);
   if (run.wrong.length > 0) return 1;
-  const isComplete = !values.quick && run.patience.disturbed <= maxDisturbed && defaultPeers.every((name) => peers.some((peer) => peer.name === name));
+  const isComplete = !values.quick && values.only === undefined;
   if (isComplete) {
     const { date, cpu, cores, versions } = circumstances;
     const foot = `${date}, ${cpu}, ${cores} cores; ${Object.entries(versions).map(([name, version]) => `${columnNames[name as PeerName]} ${version}`).join(', ')}`;
     writeFileSync(beside('bench/results.md'), text);
     writeFileSync(beside('bench/chart.svg'), chart(run.figures, columns.filter((column) => column !== 'handler' && column !== 'client'), foot));
-  }
+    if (values.readme) writeReadme(summary(run.figures, columns, circumstances));
+  } else if (values.readme) console.log('the README stays as it is: --readme takes a whole run');
   const missed = judge(run.figures).filter(({ isReached }) => isReached === false).length;
   console.log(missed === 0 ? 'every goal that was measured is reached' : `${missed} goals are missed`);
   return 0;
+}
+
+function writeReadme(text: string): void {
+  const file = beside('../README.md');
+  const readme = readFileSync(file, 'utf8');
+  const [begin, end] = [readme.indexOf(readmeBegin), readme.indexOf(readmeEnd)];
+  if (begin === -1 || end < begin) throw new Error(`the README has no lines ${readmeBegin} and ${readmeEnd}`);
+  writeFileSync(file, `${readme.slice(0, begin)}${readmeBegin}\n${text}${readme.slice(end)}`);
 }
 
 function peerName(text: string): PeerName {

@@ -10,6 +10,7 @@ const foreignShare = 0.06;
 export class Patience {
   #leftMs: number;
   #disturbed = 0;
+  #runs = 0;
 
   /** @param ms how much time repetitions may take in all */
   constructor(ms: number) {
@@ -21,8 +22,14 @@ export class Patience {
     return this.#disturbed;
   }
 
+  /** How many runs count in all. */
+  get runs(): number {
+    return this.#runs;
+  }
+
   /** Measures until nobody disturbs it; returns what the last run brought. */
   async quietly<T>(measure: () => Promise<T>): Promise<T> {
+    this.#runs += 1;
     for (;;) {
       const startedAt = performance.now();
       const foreignBefore = foreignSeconds();

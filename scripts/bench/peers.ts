@@ -47,7 +47,7 @@ const path = process.env['PATH'];
 export async function findPeer(name: PeerName, codexFolder: string): Promise<Peer | MissingPeer> {
   switch (name) {
     case 'daemon':
-      return daemon();
+      return daemon([]);
     case 'nginx':
       return nginx();
     case 'haproxy':
@@ -59,8 +59,10 @@ export async function findPeer(name: PeerName, codexFolder: string): Promise<Pee
   }
 }
 
-function daemon(): Peer {
-  const launcher = join(root, 'src', 'launcher.sh');
+const launcher = join(root, 'src', 'launcher.sh');
+
+/** @param flags beside those that everybody is measured with */
+export function daemon(flags: readonly string[]): Peer {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
   if (!existsSync(join(root, 'dist', 'main.js'))) throw new Error('the daemon is not built: npm ci');
   return {
@@ -69,11 +71,17 @@ function daemon(): Peer {
       name: 'the daemon', file: launcher, env: { PATH: path }, input: `${upstream.token}\n`,
       args: [
         '--server-info', join(folder, 'info.json'), '--max-connections', '4096',
-        '--upstream-url', `https://localhost:${upstream.port}/v1/responses`, '--upstream-ca', upstream.caFile,
+        '--upstream-url', `https://localhost:${upstream.port}/v1/responses`, '--upstream-ca', upstream.caFile, ...flags,
       ],
       ready: whenInfoIsThere(join(folder, 'info.json')),
     }),
   };
+}
+
+/** Those of some flags that the daemon does not have. */
+export function missingFlags(flags: readonly string[]): string[] {
+  const { stdout } = spawnSync(launcher, ['--help'], { env: { PATH: path }, encoding: 'utf8' });
+  return flags.filter((flag) => !new RegExp(`${flag}\\b`).test(stdout));
 }
 
 function nginx(): Peer | MissingPeer {

@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
 import { fileURLToPath } from 'node:url';
 
 import { runCommand } from '../command.ts';
+import type { CodexExchange } from './codex-exchange.ts';
 import type { Target } from './peers.ts';
 import { cpuSeconds } from './process.ts';
 import { Client, answerTo } from './transfers.ts';
 
 /** What one run of small requests brought. */
 export interface RequestFigures {
+  readonly requests: number;
   readonly perSecond: number;
   /** CPU time of the peer per request, in microseconds; NaN where nobody is measured. */
   readonly cpuUs: number;
@@ -34,6 +38,14 @@ const script = fileURLToPath(new URL('requests.lua', import.meta.url));
 // wrk's last requests may have begun to be answered when it stops, and their bytes count.
 const sizeTolerance = 0.01;
 
+/** What wrk posts. */
+export interface RequestLoad {
+  readonly connections: number;
+  /** So many bytes, or a file: see requests.lua. */
+  readonly body: number | string;
+  readonly seconds: number;
+}
+
 /**
  * Lets wrk post for some whole seconds.
  *
@@ -42,12 +54,12 @@ const sizeTolerance = 0.01;
  * @throws where an answer was wrong or missing
  */
 export async function runRequests(
-  target: Target, load: { connections: number; bodyBytes: number; seconds: number }, pids: readonly number[], answerBytes: number | undefined,
+  target: Target, load: RequestLoad, pids: readonly number[], answerBytes: number | undefined,
 ): Promise<RequestFigures> {
   const before = cpuSeconds(pids);
   const wrk = await runCommand('wrk', [
     '-t', '1', '-c', String(load.connections), '-d', `${load.seconds}s`, '--latency', '-s', script,
-    `${target.protocol}//127.0.0.1:${target.port}/v1/responses`, '--', String(load.bodyBytes), ...(target.token === undefined ? [] : [target.token]),
+    `${target.protocol}//127.0.0.1:${target.port}/v1/responses`, '--', String(load.body), ...(target.token === undefined ? [] : [target.token]),
   ], { cwd: '/', env: { PATH: process.env['PATH'] }, timeoutMs: load.seconds * 1000 + 10_000 });
   const cpu = cpuSeconds(pids) - before;
   const line = wrk.stdout.split('\n').find((text) => text.startsWith('{"requests"'));
@@ -59,6 +71,7 @@ export async function runRequests(
     throw new Error(`answers of ${meanBytes.toFixed(1)} bytes, where ${answerBytes} are right`);
   }
   return {
+    requests: report.requests,
     perSecond: report.requests / report.seconds, cpuUs: pids.length === 0 ? Number.NaN : cpu / report.requests * 1e6, p50Ms: report.p50Ms, p99Ms: report.p99Ms, maxMs: report.maxMs,
   };
 }
@@ -81,4 +94,17 @@ export async function checkAnswers(target: Target): Promise<number> {
   }
   client.close();
   return answerBytes;
+}
+
+/** Sends Codex's request and compares what comes back. */
+export async function checkCodexAnswer(target: Target, { request, answer }: CodexExchange): Promise<void> {
+  const client = new Client(target);
+  const req = client.open(request.length, 'codex');
+  req.end(request);
+  const [res] = await (once(req, 'response') as Promise<[IncomingMessage]>);
+  let text = '';
+  for await (const piece of res.setEncoding('utf8') as AsyncIterable<string>) text += piece;
+  client.close();
+  assert.equal(res.statusCode, 200, `status, with ${text.slice(0, 200)}`);
+  assert.equal(text, answer, "the answer to Codex's request");
 }

@@ -1,17 +1,20 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { makeCertificates } from '../certificates.ts';
 import { runCommand } from '../command.ts';
+import { codexExchange, policyWithoutLimits } from './codex-exchange.ts';
+import type { CodexExchange } from './codex-exchange.ts';
 import { Figures } from './figures.ts';
 import type { Column } from './figures.ts';
 import { Patience } from './patience.ts';
-import { compile, portThatItSays, script } from './peers.ts';
+import { compile, daemon, missingFlags, portThatItSays, script } from './peers.ts';
 import type { Peer, Target, Upstream } from './peers.ts';
 import { familyOf, residentBytes, watchMemory } from './process.ts';
-import { checkAnswers, runRequests } from './requests.ts';
+import { checkAnswers, checkCodexAnswer, runRequests } from './requests.ts';
+import type { RequestFigures } from './requests.ts';
 import { startService } from './service.ts';
 import { TooBusy, runStreams } from './streams.ts';
 import type { StreamFigures, StreamLoad } from './streams.ts';
@@ -22,7 +25,11 @@ export interface Plan {
   readonly requests: ReadonlyArray<{ connections: number; bodyBytes: number; rounds: number }>;
   readonly streams: ReadonlyArray<{ streams: number; events: number; rounds: number }>;
   readonly transferMegabytes: readonly number[];
+  /** With how many streams, of how many events each, the cost of an event is compared. */
+  readonly growth: ReadonlyArray<{ streams: number; events: number }>;
   readonly starts: number;
+  /** How often a request is measured with an audit log and a policy, and without; 0 for not at all. */
+  readonly auditRounds: number;
   /** How much time may be spent on runs that other programs disturb. */
   readonly patienceMs: number;
 }
@@ -31,12 +38,13 @@ const kilobyte = 1024;
 
 /** The same for every number of streams, so that only their number differs. */
 const eventsPerSecond = 8_000;
-const streamsOpenedPerSecond = 400;
+const streamsOpenedPerSecond = 250;
 const runSeconds = 1;
 const floorRunMs = 800;
 const bigUpload = { bytes: 512 * 1024 * 1024, bytesPerSecond: 400_000_000 };
-const transferBytes = 200_000_000;
-const transferWarmUps = 40;
+const transferBytes = 100_000_000;
+const transferRounds = 2;
+const transferWarmUps = 100;
 const warmUpRequests = 200;
 const settleMs = 300;
 const memoryLookMs = 5;
@@ -78,15 +86,18 @@ export class Run {
     writeFileSync(files.key, key, { mode: 0o600 });
     const loadProgram = compile('load', this.#folder);
     const upstreamProgram = compile('upstream', this.#folder);
+    const exchange = codexExchange(this.#folder);
     const service = await startService({
-      name: 'the upstream', file: upstreamProgram, args: [files.cert, files.key, this.#token], env: {}, ready: portThatItSays,
+      name: 'the upstream', file: upstreamProgram, args: [files.cert, files.key, this.#token, exchange.requestFile, exchange.answerFile], env: {}, ready: portThatItSays,
     });
     const upstream: Upstream = { port: service.port, caFile: this.#certificates.caFile, token: this.#token };
     await this.#measureStarts(upstream);
     await this.#measureRequests(upstream);
     await this.#measureFloor(upstream);
+    await this.#measureAudit(upstream, exchange);
     await this.#measureTransfers(upstream);
     await this.#measureStreams(upstream, loadProgram);
+    await this.#measureGrowth(upstream, loadProgram);
     await service.stop();
   }
 
@@ -159,7 +170,7 @@ export class Run {
     }
     const measured = [...everybody, floor].filter(({ column }) => column === 'handler' || answerBytes.has(column));
     const run = async ({ column, target, pids }: Running, connections: number, bodyBytes: number): Promise<object> => (
-      runRequests(target, { connections, bodyBytes, seconds: runSeconds }, pids(), answerBytes.get(column))
+      runRequests(target, { connections, body: bodyBytes, seconds: runSeconds }, pids(), answerBytes.get(column))
     );
     for (const one of measured) await this.#attempt(one.column, 'warm-up', async () => { await run(one, 16, kilobyte); });
     for (const { connections, bodyBytes, rounds } of this.#plan.requests) {
@@ -188,6 +199,39 @@ export class Run {
     }
   }
 
+  /** What an audit log and a policy add to a request of Codex's at one connection: against the daemon without them, in turns. */
+  async #measureAudit(upstream: Upstream, exchange: CodexExchange): Promise<void> {
+    if (!this.#peers.some(({ name }) => name === 'daemon') || this.#plan.auditRounds === 0) return;
+    const missing = missingFlags(['--audit-log', '--policy']);
+    if (missing.length > 0) return say(`skipped: audit log and policy, for the daemon has no ${missing.join(' and no ')}`);
+    say('audit log and policy');
+    const folder = this.#newFolder();
+    const auditLog = join(folder, 'audit.jsonl');
+    const plain = await this.#start(daemon([]), upstream);
+    const audited = await this.#start(daemon(['--audit-log', auditLog, '--policy', policyWithoutLimits(folder)]), upstream);
+    await this.#attempt('daemon', 'audit', async () => {
+      const run = async ({ target, pids }: Running): Promise<RequestFigures> => (
+        runRequests(target, { connections: 1, body: exchange.requestFile, seconds: runSeconds }, pids(), undefined)
+      );
+      let requests = 0;
+      for (const { target } of [plain, audited]) await checkCodexAnswer(target, exchange);
+      for (let round = 0; round <= this.#plan.auditRounds; round += 1) {
+        const without = await this.patience.quietly(() => run(plain));
+        const figures = await this.patience.quietly(async () => {
+          const ran = await run(audited);
+          requests += ran.requests;
+          return ran;
+        });
+        if (round === 0) continue; // warm-up
+        this.figures.add('daemon', 'audit', { p50UsWithout: without.p50Ms * 1000, p50Us: figures.p50Ms * 1000, addedUs: (figures.p50Ms - without.p50Ms) * 1000, cpuUsWithout: without.cpuUs, cpuUs: figures.cpuUs });
+      }
+      await audited.stop();
+      const records = readFileSync(auditLog, 'latin1').split('\n').filter((line) => line.includes('"decision":"allowed"')).length;
+      if (records < requests) throw new Error(`${requests} requests, and ${records} of them in the audit log`);
+    });
+    for (const one of [plain, audited]) await one.stop();
+  }
+
   async #measureTransfers(upstream: Upstream): Promise<void> {
     say('uploads and downloads');
     const peers = await Promise.all(this.#peers.map((peer) => this.#start(peer, upstream)));
@@ -201,13 +245,13 @@ export class Run {
         client.close();
       });
     }
-    for (const size of this.#plan.transferMegabytes) {
-      const bytes = size * 1_000_000;
-      for (const direction of ['upload', 'download'] as const) {
-        for (const { column, target, pids } of peers) {
-          // Whether cost grows is a question about the daemon; nginx shows what the machine does to it.
-          if (column === 'haproxy' || column === 'codex') continue;
-          await this.#note(column, `${direction}/${size}`, async () => ({ cpuUs: await cpuPerMegabyte(target, direction, bytes, transferBytes / bytes, pids()) }));
+    for (let round = 0; round < transferRounds; round += 1) {
+      for (const size of this.#plan.transferMegabytes) {
+        const bytes = size * 1_000_000;
+        for (const direction of ['upload', 'download'] as const) {
+          for (const { column, target, pids } of peers.filter(showsGrowth)) {
+            await this.#note(column, `${direction}/${size}`, async () => ({ cpuUs: await cpuPerMegabyte(target, direction, bytes, transferBytes / bytes, pids()) }));
+          }
         }
       }
     }
@@ -242,6 +286,24 @@ export class Run {
     }
   }
 
+  /** What an event costs with few and with many streams, in one process that has seen streams before. */
+  async #measureGrowth(upstream: Upstream, program: string): Promise<void> {
+    if (this.#plan.growth.length === 0) return;
+    say('event streams: how cost grows');
+    for (const peer of this.#peers) {
+      if (!showsGrowth({ column: peer.name })) continue;
+      const running = await this.#start(peer, upstream);
+      const run = async (streams: number, events: number): Promise<StreamFigures> => runStreams(program, running.target, {
+        streams, events, intervalMs: streams / eventsPerSecond * 1000, opensPerSecond: streamsOpenedPerSecond,
+      }, running.pids());
+      await this.#attempt(peer.name, 'warm-up', async () => { await run(100, 100); });
+      for (const { streams, events } of this.#plan.growth) {
+        await this.#note(peer.name, `growth/${streams}`, async () => ({ cpuUsPerEvent: (await run(streams, events)).cpuUsPerEvent }));
+      }
+      await running.stop();
+    }
+  }
+
   /** Lets streams run through a peer that was started for it: what a run leaves behind in memory would be hidden from the next. */
   async #runStreams(upstream: Upstream, peer: Peer | undefined, program: string, load: StreamLoad, triesLeft = busyRetries): Promise<StreamFigures> {
     const { target, pids, stop } = peer === undefined ? this.#direct(upstream) : await this.#start(peer, upstream);
@@ -257,6 +319,11 @@ export class Run {
     }
     return this.#runStreams(upstream, peer, program, load, triesLeft - 1);
   }
+}
+
+/** Whether cost grows is a question about the daemon; nginx shows what the machine does to it. */
+function showsGrowth({ column }: { readonly column: Column }): boolean {
+  return column === 'daemon' || column === 'nginx';
 }
 
 function say(text: string): void {

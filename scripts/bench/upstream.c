@@ -2,16 +2,18 @@
 // at a given speed. It answers when the whole body is there, as the real one does; nginx would answer before, and undici
 // gives such a connection up. One thread, epoll, TLS. Prints its port once it listens.
 //
-//   upstream CERTIFICATE KEY TOKEN
+//   upstream CERTIFICATE KEY TOKEN CODEX_REQUEST CODEX_ANSWER
 //
 // A request says in X-Bench what it wants:
 //
 //   stream ID START INTERVAL EVENTS   events of the stream ID, at START + INTERVAL * n by the monotonic clock in ns (START 0: now)
 //   receive RATE                      takes the body at RATE bytes per second (0: as fast as it can)
 //   send LENGTH                       LENGTH bytes
+//   codex                             the body is the file CODEX_REQUEST; the events in the file CODEX_ANSWER, each in a chunk of its own
 //   (no X-Bench)                      takes the body and says how long it was
 //
-// Every request must carry `Authorization: Bearer TOKEN` and a body as `bodyByte` has it; otherwise the answer says what is wrong.
+// Every request must carry `Authorization: Bearer TOKEN` and, but for `codex`, a body as `bodyByte` has it; otherwise the
+// answer says what is wrong.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -42,7 +44,7 @@ typedef struct Connection {
   char head[maxHeadBytes + 1];
   size_t headLength;
   uint64_t bodyLength, bodyRead;
-  bool bodyRight;
+  bool bodyRight, isCodex;
   // What waits to be written.
   char *out;
   size_t outLength, outCapacity;
@@ -59,6 +61,7 @@ static SSL_CTX *context;
 static int poller, timer;
 static char authorization[8192];
 static unsigned char body[bodyPeriod * 4];
+static struct { char *bytes; size_t length; } codexRequest, codexAnswer;
 static unsigned char received[readBytes];
 // Not more than half a KB: from 1 KB on codex writes an answer in two pieces, and the second waits 40 ms for the first (Nagle).
 static char output[64 * 6 + 1];
@@ -137,11 +140,30 @@ static bool flush(Connection *connection) {
   return connection->outLength == 0;
 }
 
+static const char eventsHead[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+
 static void answer(Connection *connection, const char *status, const char *text) {
   char head[1024];
   const int length = snprintf(head, sizeof head,
     "HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", status, strlen(text), text);
   append(connection, head, (size_t)length);
+  flush(connection);
+  connection->state = HEAD;
+}
+
+static void answerCodex(Connection *connection) {
+  append(connection, eventsHead, sizeof eventsHead - 1);
+  for (const char *event = codexAnswer.bytes; *event != 0;) {
+    const char *end = strstr(event, "\n\n");
+    if (end == NULL) die("upstream: an event without end");
+    const size_t length = (size_t)(end + 2 - event);
+    char size[24];
+    append(connection, size, (size_t)snprintf(size, sizeof size, "%zx\r\n", length));
+    append(connection, event, length);
+    append(connection, "\r\n", 2);
+    event += length;
+  }
+  append(connection, "0\r\n\r\n", 5);
   flush(connection);
   connection->state = HEAD;
 }
@@ -196,9 +218,10 @@ static void bodyIsComplete(Connection *connection) {
   long long start, interval;
   if (!connection->bodyRight) {
     answer(connection, "400 Bad Request", "{\"error\":\"the body is not as it was sent\"}");
+  } else if (connection->isCodex) {
+    answerCodex(connection);
   } else if (wish != NULL && sscanf(wish, "stream %u %lld %lld %u", &connection->stream, &start, &interval, &connection->events) == 4) {
-    static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-    append(connection, head, sizeof head - 1);
+    append(connection, eventsHead, sizeof eventsHead - 1);
     connection->state = STREAM;
     connection->nextEvent = 0;
     connection->interval = interval;
@@ -227,6 +250,11 @@ static void bodyIsComplete(Connection *connection) {
 static void takeBody(Connection *connection, const unsigned char *bytes, size_t length) {
   const uint64_t left = connection->bodyLength - connection->bodyRead;
   if (length > left) connection->bodyRight = false; // pipelined, or too much
+  if (connection->isCodex && connection->bodyRight) {
+    if (memcmp(bytes, codexRequest.bytes + connection->bodyRead, length) != 0) connection->bodyRight = false;
+    connection->bodyRead += length;
+    length = 0;
+  }
   for (size_t done = 0; done < length && connection->bodyRight;) {
     const size_t piece = length - done < bodyPeriod ? length - done : bodyPeriod;
     if (memcmp(bytes + done, body + connection->bodyRead % bodyPeriod, piece) != 0) connection->bodyRight = false;
@@ -262,6 +290,8 @@ static void takeHead(Connection *connection, const unsigned char *bytes, size_t 
   connection->bodyRight = true;
   connection->state = BODY;
   connection->rate = 0;
+  connection->isCodex = wish != NULL && strncmp(wish, "codex\r\n", 7) == 0;
+  if (connection->isCodex && connection->bodyLength != codexRequest.length) connection->bodyRight = false;
   if (wish != NULL) sscanf(wish, "receive %" SCNd64, &connection->rate);
   connection->bodyStart = nowNs();
   takeBody(connection, begun, surplus);
@@ -345,14 +375,26 @@ static void onConnection(int listener) {
   }
 }
 
+static void readFile(const char *path, char **bytes, size_t *length) {
+  FILE *file = fopen(path, "rb");
+  if (file == NULL || fseek(file, 0, SEEK_END) != 0) die("upstream: cannot read a file");
+  *length = (size_t)ftell(file);
+  *bytes = calloc(1, *length + 1);
+  rewind(file);
+  if (*bytes == NULL || fread(*bytes, 1, *length, file) != *length) die("upstream: cannot read a file");
+  fclose(file);
+}
+
 int main(int count, char **arguments) {
-  if (count != 4) die("usage: upstream CERTIFICATE KEY TOKEN");
+  if (count != 6) die("usage: upstream CERTIFICATE KEY TOKEN CODEX_REQUEST CODEX_ANSWER");
   signal(SIGPIPE, SIG_IGN);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   prctl(PR_SET_TIMERSLACK, 1);
   snprintf(authorization, sizeof authorization, "Bearer %s\r\n", arguments[3]);
   for (size_t at = 0; at < sizeof body; at++) body[at] = bodyByte(at);
   for (int word = 0; word < 64; word++) strcat(output, "token ");
+  readFile(arguments[4], &codexRequest.bytes, &codexRequest.length);
+  readFile(arguments[5], &codexAnswer.bytes, &codexAnswer.length);
 
   context = SSL_CTX_new(TLS_server_method());
   SSL_CTX_ctrl(context, SSL_CTRL_MODE, SSL_MODES, NULL);
