@@ -15,7 +15,7 @@ const allowedEnvironment = new Set([
 ]);
 
 /** What the launcher gives node (a warning of node's would go to stderr past our log, with a stack). */
-const allowedNodeOptions = new Set(['--no-warnings', '--inspect-port=192.0.2.1:9229', '--single-threaded-gc', '--max-semi-space-size=4']);
+const allowedNodeOptions = new Set(['--no-warnings', '--inspect-port=192.0.2.1:9229', '--single-threaded-gc']);
 
 /**
  * Checks that nobody looks into this process: no inspector (a SIGUSR1 may have come before the listener), no tracer.
