@@ -98,6 +98,5 @@ function isIdentity(contentEncoding: string): boolean {
 
 /** Of another type or charset, the same bytes could say something else to the upstream. */
 function isJson(contentType: string): boolean {
-  const [type, charset = '', ...more] = contentType.toLowerCase().split(';').map((part) => part.trim());
-  return type === 'application/json' && ['', 'charset=utf-8', 'charset="utf-8"'].includes(charset) && more.length === 0;
+  return /^\s*application\/json\s*(;\s*(charset=("?)utf-8\3\s*)?)?$/i.test(contentType);
 }

@@ -63,6 +63,7 @@ export class AuditLog {
   #waiting: string[] = [];
   /** Records for which there was no room among them. */
   #lost = 0;
+  #isLookDue = false;
 
   /**
    * Opens the file, or makes it, 0600; and goes on with the chain where its last record ends.
@@ -104,14 +105,15 @@ export class AuditLog {
    * request. Where writing had failed, it is tried again.
    */
   ready(): boolean {
-    return this.#flush();
+    return this.#flush(this.#problemOfPlace());
   }
 
   /** Writes a record. Never throws: what goes wrong is reported, and shows in `healthy`. */
   append(record: AuditRecord): void {
     if (this.#waiting.length < (record.decision === 'refused' ? maxWaitingRefused : maxWaiting)) this.#waiting.push(recordText(record, this.#options.endpoint));
     else this.#lost++;
-    this.#flush();
+    this.#flush(this.#problemOfFile());
+    this.#lookSoon();
   }
 
   /** Opens the file anew, after somebody renamed it. Where that fails, it is reported, and records wait until it is called again. */
@@ -135,12 +137,12 @@ export class AuditLog {
       return;
     }
     if (this.#trouble !== undefined) this.#trouble = { kind: 'full', why: this.#trouble.why };
-    this.#flush();
+    this.#flush(this.#problemOfPlace());
   }
 
   /** To be called last: makes the file survive a loss of power, and reports what is not in it. */
   close(): void {
-    this.#flush();
+    this.#flush(this.#problemOfPlace());
     if (this.missing > 0) this.#options.report(`--audit-log ${this.#file}: ${this.missing} requests are not recorded`);
     if (this.#fd === -1) return;
     try {
@@ -153,10 +155,27 @@ export class AuditLog {
     this.#fd = -1;
   }
 
-  /** Writes what waits. Returns whether all of it, and the file, is as it should be. */
-  #flush(): boolean {
+  /**
+   * The path is looked up after the record is written: whoever waits for the answer need not wait for that, too, and of a
+   * file that was moved nothing is lost. One look serves for all that is written in a turn.
+   */
+  #lookSoon(): void {
+    if (this.#isLookDue) return;
+    this.#isLookDue = true;
+    setImmediate(() => {
+      this.#isLookDue = false;
+      if (this.#fd !== -1) this.#flush(this.#problemOfPlace());
+    });
+  }
+
+  /**
+   * Writes what waits. Returns whether all of it, and the file, is as it should be.
+   *
+   * @param found what is wrong with the file, as was just looked up
+   */
+  #flush(found: string | undefined): boolean {
     if (this.#trouble?.kind === 'lost') return false;
-    const problem = this.#end.torn.length > maxTornBytes ? 'too many writes broke off' : this.#problemOfPlace();
+    const problem = this.#end.torn.length > maxTornBytes ? 'too many writes broke off' : found;
     if (problem !== undefined) return this.#fail('lost', problem);
     try {
       if (this.#end.torn.length > 0) this.#recover();
@@ -182,21 +201,33 @@ export class AuditLog {
     return false;
   }
 
-  /** What is wrong with the file that we have open: it cannot be found at its place, or somebody else changed it. */
+  /** What is wrong with the file that we have open: it was removed, or somebody else changed it. */
+  #problemOfFile(): string | undefined {
+    if (this.#fd === -1) return 'it is not open';
+    try {
+      return this.#changeIn(fstatSync(this.#fd));
+    } catch (error) {
+      return reason(error);
+    }
+  }
+
+  /** The same, or that it cannot be found at its place. */
   #problemOfPlace(): string | undefined {
     if (this.#fd === -1) return 'it is not open';
     try {
       const stats = this.#statsOfPlace();
-      if (stats === undefined || stats.ino !== this.#id.ino || stats.dev !== this.#id.dev) {
-        if (fstatSync(this.#fd).nlink === 0) return 'it was removed';
-        return stats === undefined ? 'it was moved' : 'it was moved, and there is another one';
-      }
-      if (stats.nlink === 0) return 'it was removed';
-      if (stats.size === this.#end.size) return undefined;
-      return stats.size < this.#end.size ? 'it was cut' : 'somebody else writes to it';
+      if (stats?.ino === this.#id.ino && stats.dev === this.#id.dev) return this.#changeIn(stats);
+      if (fstatSync(this.#fd).nlink === 0) return 'it was removed';
+      return stats === undefined ? 'it was moved' : 'it was moved, and there is another one';
     } catch (error) {
       return reason(error);
     }
+  }
+
+  #changeIn({ nlink, size }: Stats): string | undefined {
+    if (nlink === 0) return 'it was removed';
+    if (size === this.#end.size) return undefined;
+    return size < this.#end.size ? 'it was cut' : 'somebody else writes to it';
   }
 
   #statsOfPlace(): Stats | undefined {

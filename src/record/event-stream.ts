@@ -1,9 +1,11 @@
-const [lineFeed, carriageReturn, colon, space, letterD, letterE] = [0x0a, 0x0d, 0x3a, 0x20, 0x64, 0x65];
+const [lineFeed, carriageReturn, colon, space] = [0x0a, 0x0d, 0x3a, 0x20];
 
 /** Longest event name that is kept, in bytes. */
 const maxEventNameBytes = 64;
 
 const newline = Buffer.from('\n');
+const dataField = Buffer.from('data:');
+const eventField = Buffer.from('event:');
 
 /** What becomes of the events of a stream. */
 export interface EventConsumer {
@@ -11,7 +13,7 @@ export interface EventConsumer {
   wants(eventName: string): boolean;
   /** The next bytes of an event's data. */
   data(bytes: Buffer): void;
-  /** The event is complete. */
+  /** An event that was wanted is complete. */
   end(): void;
 }
 
@@ -43,7 +45,7 @@ export class EventStream {
         this.#isAfterCarriageReturn = false;
         if (bytes[at] === lineFeed && ++at === bytes.length) return;
       }
-      if (nextLineFeed < at) nextLineFeed = position(bytes, lineFeed, at);
+      if (nextLineFeed < at) nextLineFeed = bytes[at] === lineFeed ? at : position(bytes, lineFeed, at);
       if (nextReturn < at) nextReturn = position(bytes, carriageReturn, at);
       const end = Math.min(nextLineFeed, nextReturn);
       if (end > at) this.#read(bytes, at, end);
@@ -80,17 +82,16 @@ export class EventStream {
 
   /** The common case: a field's name is here as a whole. Returns the length of what it read, 0 where it is another case. */
   #readField(bytes: Buffer, at: number, to: number): number {
-    if (to - at < 6) return 0;
-    if (bytes[at] === letterD && bytes[at + 4] === colon && bytes[at + 1] === 0x61 && bytes[at + 2] === 0x74 && bytes[at + 3] === 0x61) {
+    if (begins(bytes, at, to, dataField)) {
       this.#field = 'data';
       this.#isAfterColon = true;
-      return 5;
+      return dataField.length;
     }
-    if (bytes[at] !== letterE || bytes[at + 5] !== colon || bytes.toString('latin1', at, at + 5) !== 'event') return 0;
+    if (!begins(bytes, at, to, eventField)) return 0;
     this.#field = 'event';
     this.#eventName = '';
     this.#isAfterColon = true;
-    return 6;
+    return eventField.length;
   }
 
   #readName(byte: number): void {
@@ -115,10 +116,17 @@ export class EventStream {
   }
 
   #endEvent(): void {
-    if (this.#hasData) this.#consumer.end();
+    if (this.#hasData && this.#isWanted) this.#consumer.end();
     this.#hasData = false;
     this.#eventName = '';
   }
+}
+
+/** Whether the bytes from `at` to `to` begin like this. */
+function begins(bytes: Buffer, at: number, to: number, beginning: Buffer): boolean {
+  if (to - at < beginning.length) return false;
+  for (let i = 0; i < beginning.length; i++) if (bytes[at + i] !== beginning[i]) return false;
+  return true;
 }
 
 /** Where a byte comes next; the bytes' length if it does not. */

@@ -126,12 +126,18 @@ function placeBelow(prefix: string): Place {
 }
 
 function usageOf(found: ReadonlyMap<string, Scalar>, { usage: paths }: Place): Usage | undefined {
-  const count = (field: keyof Usage): number | undefined => {
-    const value = paths[field].map((path) => found.get(path)).find(isCount);
-    return isCount(value) ? value : undefined;
-  };
-  const usage = { input: count('input'), cached: count('cached'), output: count('output'), reasoning: count('reasoning'), total: count('total') };
-  return Object.values(usage).some((value) => value !== undefined) ? usage : undefined;
+  const [input, cached, output] = [countAt(found, paths.input), countAt(found, paths.cached), countAt(found, paths.output)];
+  const [reasoning, total] = [countAt(found, paths.reasoning), countAt(found, paths.total)];
+  const isNothing = input === undefined && cached === undefined && output === undefined && reasoning === undefined && total === undefined;
+  return isNothing ? undefined : { input, cached, output, reasoning, total };
+}
+
+function countAt(found: ReadonlyMap<string, Scalar>, paths: readonly string[]): number | undefined {
+  for (const path of paths) {
+    const value = found.get(path);
+    if (isCount(value)) return value;
+  }
+  return undefined;
 }
 
 function isCount(value: unknown): value is number {

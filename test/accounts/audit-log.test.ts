@@ -1,6 +1,7 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { appendFileSync, chmodSync, chownSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as immediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { AuditLog } from '../../src/record/audit-log.ts';
@@ -206,18 +207,22 @@ describe('a lost file', () => {
     expect(log.missing).toBe(2);
   });
 
-  test('rotation: renamed, reopened, one chain over both files, nothing missing', () => {
+  test('rotation: renamed, reopened, one chain over both files, nothing missing', async () => {
     const said: string[] = [];
     const log = openLog(file, said);
     log.append(record({ bytesUp: 1 }));
-    const { lastHash } = log;
     renameSync(file, `${file}.1`);
-    log.append(record({ bytesUp: 2 })); // between the two, it waits
+    log.append(record({ bytesUp: 2 })); // the file is still there, wherever that is
+    const { lastHash } = log;
+    await immediate();
+    expect(log.healthy).toBe(false);
+    expect(said.at(-1)).toMatch(/it was moved/);
+    log.append(record({ bytesUp: 3 })); // now that this is known, it waits
     log.reopen();
-    log.append(record({ bytesUp: 3 }));
+    log.append(record({ bytesUp: 4 }));
     expect(log.healthy).toBe(true);
-    expect(linesOf(`${file}.1`).map((line) => line['bytes_up'])).toEqual([undefined, 1]);
-    expect(linesOf(file).map((line) => line['bytes_up'])).toEqual([undefined, 2, 3]);
+    expect(linesOf(`${file}.1`).map((line) => line['bytes_up'])).toEqual([undefined, 1, 2]);
+    expect(linesOf(file).map((line) => line['bytes_up'])).toEqual([undefined, 3, 4]);
     expect(statSync(file).mode & 0o7777).toBe(0o600);
     expect(verify(`${file}.1`, undefined)).toMatchObject({ ok: true, lastHash });
     expect(verify(file, undefined)).toMatchObject({ ok: true, continues: lastHash });

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
 import { verify } from '../../src/record/audit-verify.ts';
@@ -68,7 +68,7 @@ test('a log that cannot grow stops the use of the key; what was admitted before 
 
 test('what does not use the key is answered all the same; at the end it is told how much is not recorded', async () => {
   const both = await startBoth({ args: ['--audit-log', file, '--audit-required', '--http-health'] });
-  renameSync(file, `${file}.1`);
+  unlinkSync(file);
   const refused = await ask(both.daemon.port, { target: '/' });
   const health = await ask(both.daemon.port, { method: 'GET', target: '/health' });
   expect([refused.status, health.status]).toEqual([403, 200]);
