@@ -10,7 +10,7 @@ import { ask, connect } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
 
-const milliseconds = 20_000;
+const milliseconds = 12_000;
 
 /** Final answers' heads; those of a HEAD have no body, and other bodies do not look like one. */
 const finalHead = /HTTP\/1\.1 (?!1)\d{3} [^\r]*\r\n(?:[^\r]+\r\n)*\r\n/g;

@@ -12,8 +12,8 @@ import { scratchFolder } from '../support/scratch.ts';
 import { needs, skipUnless } from '../support/skip.ts';
 
 /** Sizes a run of CI can afford; `CUSTODY_REQUESTS=6000` makes a long one. */
-const requests = Number(process.env['CUSTODY_REQUESTS'] ?? 700);
-const scans = 6;
+const requests = Number(process.env['CUSTODY_REQUESTS'] ?? 500);
+const scans = 4;
 const fresh = { freshShare: 1 } as const;
 const tls12 = { maxVersion: 'TLSv1.2' } as const;
 const azure = { credential: credentialHeaders['api-key, as Azure wants it'] } as const;

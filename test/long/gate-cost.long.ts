@@ -4,7 +4,7 @@ import { startDaemon, type Daemon } from '../support/daemon.ts';
 import { connect, rawRequest, type RawRequest } from '../support/raw-client.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
 
-const requests = 10_000;
+const requests = 6_000;
 const connections = 16;
 
 /** Of /proc/PID/stat. getconf CLK_TCK is 100 on every Linux there is. */

@@ -7,7 +7,7 @@ import { Random, seed } from '../support/random.ts';
 import { ask, connect, rawRequest } from '../support/raw-client.ts';
 import { answer, streamHead, type UpstreamRequest } from '../support/upstream.ts';
 
-const soakMs = Number(process.env['SOAK_SECONDS'] ?? 40) * 1_000;
+const soakMs = Number(process.env['SOAK_SECONDS'] ?? 30) * 1_000;
 const clients = 16;
 
 /** What an upstream can do to a request, chosen by the request itself. */
