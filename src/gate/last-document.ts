@@ -14,7 +14,13 @@ export interface Item {
   readonly value: JsonValue;
 }
 
-/** The last document that was read, for the next one: conversations grow at their end. */
+/**
+ * The last document that was read, for the next one: conversations grow at their end.
+ *
+ * What it said is taken over as the very same objects, and only where all bytes before it, and its own, are the same. So
+ * whoever judges the values (`FieldJudge`) may pass over an object that passed before: it stands in the same list, and
+ * so does all that came before it.
+ */
 export class LastDocument {
   #bytes: Buffer = Buffer.alloc(0);
   #object: JsonObject | undefined;

@@ -48,7 +48,7 @@ const freeForm: ReadonlySet<string> = new Set([
 
 /** What the API finds among its own stored objects, at the top level of a request and anywhere in it. */
 const storedAtTop = ['previous_response_id', 'conversation', 'prompt'] as const;
-const storedAnywhere: ReadonlySet<string> = new Set(['file_id', 'file_ids', 'container_id', 'skill_id', 'vector_store_ids']);
+const storedAnywhere: ReadonlySet<string> = new Set(['file_id', 'file_ids', 'container_id', 'skill_id', 'vector_store_ids', 'comparison_response_id']);
 
 /** Ways out of OpenAI's servers, beside the URLs. */
 const waysOut: ReadonlySet<string> = new Set(['connector_id', 'tunnel_id', 'network_policy']);
@@ -61,6 +61,12 @@ const maxFoldedLength = 32;
 
 /** Enough of a text to see whether it begins like a URL. */
 const urlBeginning = 64;
+
+/** The search tools that can do with what OpenAI has found before. The older ones do not ask. */
+const searchesOffline: ReadonlySet<JsonValue | undefined> = new Set(['web_search', 'web_search_2025_08_26']);
+
+/** Chat models that search the web before each answer, whether a request asks for it or not. */
+const searchModel = /-search(-|$)/i;
 
 /** What the model did or said before may cite addresses; nobody fetches them again. */
 const citingTypes: ReadonlySet<JsonValue | undefined> = new Set(['url_citation', 'web_search_call']);
@@ -115,7 +121,7 @@ export class FieldJudge {
   judge(body: JsonObject): Objection | undefined {
     if (this.#judged?.body === body) return this.#judged.found;
     this.#passing = new Set();
-    const found = this.#judgeWhole(body) ?? this.#walkObject({ object: body, name: '', cites: false }, this.#topNames);
+    const found = this.#judgeWhole(body) ?? this.#walkObject({ object: body, name: '', cites: false }, this.#topNames) ?? this.#judgeSearchModel(body);
     this.#passed = this.#passing;
     this.#judged = { body, found };
     return found;
@@ -133,12 +139,13 @@ export class FieldJudge {
 
   #topNamesRead(): NamesRead {
     const { storedState, background, maxOutputTokens, streamOnly } = this.#rules;
-    const names: NamesRead = new Map(this.#innerNames);
+    const names: NamesRead = new Map();
+    if (this.#typeRule !== undefined) read(names, this.#typeRule, 'tool_choice', 'functions', 'function_call', 'web_search_options', 'prompt', 'model');
+    for (const [folded, known] of this.#innerNames) names.set(folded, known);
     if (!storedState) read(names, 'stored_state', 'store', ...storedAtTop, 'input');
     if (!background) read(names, 'background', 'background');
     if (maxOutputTokens !== undefined) read(names, 'max_output_tokens', ...this.#tokenFields(), 'n');
     if (streamOnly) read(names, 'stream_only', 'stream');
-    if (this.#typeRule !== undefined) read(names, this.#typeRule, 'tool_choice', 'functions', 'function_call', 'web_search_options');
     return names;
   }
 
@@ -191,6 +198,8 @@ export class FieldJudge {
   #judgeToolChoice(body: JsonObject): Objection | undefined {
     const rule = this.#typeRule;
     if (rule === undefined) return undefined;
+    // Nobody here can see what a stored prompt says.
+    if (isGiven(body.get('prompt'))) return objection(rule, 'a stored prompt, which can bring tools of its own', '/prompt');
     const [choice, functions, call, search] = ['tool_choice', 'functions', 'function_call', 'web_search_options'].map((name) => body.get(name));
     if (isObject(choice)) {
       const found = choice.get('type') === 'allowed_tools' ? undefined : this.#judgeTool(choice);
@@ -202,8 +211,17 @@ export class FieldJudge {
     const asked = [isGiven(functions) && 'functions', isGiven(call) && call !== 'none' && 'function_call'].find((field) => field !== false);
     const found = asked === undefined ? undefined : this.#judgeToolType('function');
     if (found !== undefined) return { ...found, place: pointerStep(asked ?? '') };
-    const searched = isGiven(search) ? (this.#judgeToolType('web_search') ?? this.#judgeSearch(new Map([['type', 'web_search']]))) : undefined;
-    return searched && { ...searched, place: '/web_search_options' };
+    return isGiven(search) ? this.#judgeWebSearch('/web_search_options') : undefined;
+  }
+
+  #judgeSearchModel(body: JsonObject): Objection | undefined {
+    return this.#typeRule !== undefined && searchModel.test(String(body.get('model'))) ? this.#judgeWebSearch('/model') : undefined;
+  }
+
+  /** A search that is asked for without a tool in a list. */
+  #judgeWebSearch(place: string): Objection | undefined {
+    const found = this.#judgeToolType('web_search') ?? this.#judgeSearch(new Map([['type', 'web_search']]));
+    return found && { ...found, place };
   }
 
   #walk(value: JsonValue, name: string, cites: boolean): Objection | undefined {
@@ -229,28 +247,15 @@ export class FieldJudge {
     for (const [name, value] of object) {
       if (value === null || freeForm.has(name)) continue;
       const folded = fold(name);
-      const read = namesRead.get(folded);
-      if (read !== undefined && read.name !== name) {
+      const known = namesRead.get(folded);
+      if (known !== undefined && known.name !== name) {
         // Go's encoding/json takes "Model" for "model", protobuf takes "toolChoice" for "tool_choice".
-        return within(name, objection(read.rule, `a name that differs from "${read.name}" in case or punctuation alone`));
+        return within(name, objection(known.rule, `a name that differs from "${known.name}" in case or punctuation alone`));
       }
-      const found = this.#judgeMember(name, folded, value, holder) ?? this.#descend(name, value, holder);
+      const found = this.#judgeMember(name, folded, value, holder) ?? this.#walk(value, name, holder.cites && citingMembers.has(name));
       if (found !== undefined) return within(name, found);
     }
     return undefined;
-  }
-
-  #descend(name: string, value: JsonValue, { name: holderName, cites }: Holder): Objection | undefined {
-    if (typeof value !== 'object' || value === null) return undefined;
-    // The names in this map are the client's own, the values are content.
-    if (name === 'variables' && holderName === 'prompt' && isObject(value)) {
-      for (const [variable, content] of value) {
-        const found = this.#walk(content, '', false);
-        if (found !== undefined) return within(variable, found);
-      }
-      return undefined;
-    }
-    return this.#walk(value, name, cites && citingMembers.has(name));
   }
 
   /** What the rules say of one member, its inside apart. `value` is not null. */
@@ -294,8 +299,10 @@ export class FieldJudge {
   /** A search that may open pages calls whatever address the model is told. Named in `tools`, it is meant to. */
   #judgeSearch(tool: JsonObject): Objection | undefined {
     const { tools, remoteUrls } = this.#rules;
-    const searches = String(tool.get('type')).startsWith('web_search') && tool.get('external_web_access') !== false;
-    return !remoteUrls && tools === undefined && searches ? objection('remote_urls', 'a web search with live access', '/type') : undefined;
+    const type = tool.get('type');
+    const isOffline = searchesOffline.has(type) && tool.get('external_web_access') === false;
+    const isLive = String(type).startsWith('web_search') && !isOffline;
+    return !remoteUrls && tools === undefined && isLive ? objection('remote_urls', 'a web search with live access', '/type') : undefined;
   }
 
   #judgeToolType(type: JsonValue | undefined): Objection | undefined {

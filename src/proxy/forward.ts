@@ -87,11 +87,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
   start(): void {
     const req = this.#req;
     if (this.#cancelled || req.destroyed) return;
+    if (this.#account?.needsWholeBody === true) return this.#judgeBody(this.#account);
     if (req.readableLength === 0 && !req.complete) {
       req.once('readable', () => this.start());
       return;
     }
-    if (this.#account?.needsWholeBody === true) return this.#judgeBody(this.#account);
     // A body that is here already goes out in one write with the head. A chunked one stays chunked.
     this.#send(hasWholeBody(req) ? wholeBody(req) : pieces(req, this.#account));
   }

@@ -50,6 +50,7 @@ interface End {
  * loses its power. What cannot be written waits, and is written as soon as that is possible again.
  *
  * It is never rotated by itself. To do so, rename it and call `reopen` (SIGUSR2): the new file goes on with the chain.
+ * What ends between the two stands in the renamed file, or waits.
  */
 export class AuditLog {
   readonly #options: AuditLogOptions;
@@ -64,6 +65,8 @@ export class AuditLog {
   /** Records for which there was no room among them. */
   #lost = 0;
   #isLookDue = false;
+  /** We may not look at the file's path any more. */
+  #isOutOfSight = false;
 
   /**
    * Opens the file, or makes it, 0600; and goes on with the chain where its last record ends.
@@ -78,7 +81,7 @@ export class AuditLog {
     try {
       this.#id = fstatSync(this.#fd);
       this.#end = this.#findEnd(this.#fd);
-      this.#start(noHash);
+      this.#begin();
     } catch (error) {
       closeSync(this.#fd);
       throw error instanceof Failure ? error : this.#failure(reason(error));
@@ -118,7 +121,10 @@ export class AuditLog {
 
   /** Opens the file anew, after somebody renamed it. Where that fails, it is reported, and records wait until it is called again. */
   reopen(): void {
-    if (this.#trouble?.kind !== 'lost' && this.#problemOfPlace() === undefined) return; // it is the same one
+    if (this.#trouble?.kind !== 'lost' && this.#problemOfPlace() === undefined) {
+      if (this.#isOutOfSight) this.#options.report(`--audit-log ${this.#file} cannot be opened anew: its folder is closed to the daemon`);
+      return; // it is the same one, as far as we can see
+    }
     const { hash, size } = this.#end;
     const before = this.#id;
     try {
@@ -128,16 +134,16 @@ export class AuditLog {
       this.#fd = this.#open();
       this.#id = fstatSync(this.#fd);
       this.#end = this.#findEnd(this.#fd);
-      // It was cut. The chain goes on from where we were, so that it shows that something is missing.
-      if (this.#id.ino === before.ino && this.#id.dev === before.dev && this.#end.size > 0 && this.#end.size < size) this.#end.hash = hash;
-      this.#start(hash);
+      const wasCut = this.#id.ino === before.ino && this.#id.dev === before.dev && this.#end.size < size;
+      // The chain goes on from where we were: in an empty file, and in one that was cut, so that it shows that something is missing.
+      if (this.#end.size === 0 || wasCut) this.#end.hash = hash;
     } catch (error) {
       this.#trouble = undefined; // so that this is reported, too
       this.#fail('lost', error instanceof Failure ? error.message : reason(error));
       return;
     }
     if (this.#trouble !== undefined) this.#trouble = { kind: 'full', why: this.#trouble.why };
-    this.#flush(this.#problemOfPlace());
+    this.#flush(this.#problemOfFile());
   }
 
   /** To be called last: makes the file survive a loss of power, and reports what is not in it. */
@@ -178,7 +184,7 @@ export class AuditLog {
     const problem = this.#end.torn.length > maxTornBytes ? 'too many writes broke off' : found;
     if (problem !== undefined) return this.#fail('lost', problem);
     try {
-      if (this.#end.torn.length > 0) this.#recover();
+      this.#begin();
       for (let text = this.#waiting[0]; text !== undefined; text = this.#waiting[0]) {
         this.#write(text);
         this.#waiting.shift();
@@ -234,18 +240,18 @@ export class AuditLog {
     try {
       return statSync(this.#file, { throwIfNoEntry: false });
     } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error;
       // After --run-as the folder may be closed to us. What we have open is still the file, as far as we can know.
-      if ((error as NodeJS.ErrnoException).code === 'EACCES') return fstatSync(this.#fd);
-      throw error;
+      if (!this.#isOutOfSight) this.#options.report(`--audit-log ${this.#file}: its folder is closed to the daemon, which cannot notice that the file is moved, or open another`);
+      this.#isOutOfSight = true;
+      return fstatSync(this.#fd);
     }
   }
 
-  /** The first write to a file: a new one's first line, or what has to be said about the end of an old one. */
-  #start(prev: string): void {
+  /** What has to be written before anything else: a new file's first line, or what is to be said about a torn end. */
+  #begin(): void {
     if (this.#end.torn.length > 0) this.#recover();
-    if (this.#end.size > 0) return;
-    this.#end.hash = prev;
-    this.#note({ kind: 'begin', time: Date.now() });
+    if (this.#end.size === 0) this.#note({ kind: 'begin', time: Date.now() });
   }
 
   #recover(): void {

@@ -338,6 +338,27 @@ describe('a full disk', () => {
     expect(requests.map((line) => (JSON.parse(line) as { bytes_up: number }).bytes_up)).toEqual([...Array(count).keys()]);
   });
 
+  test('may be full when the file is rotated: the new one is begun, and goes on with the chain, once there is room', (context) => {
+    needs(context, 'root', 'command mount');
+    smallDisk(64);
+    const said: string[] = [];
+    const log = openLog(file, said);
+    const ballast = join(folder, 'ballast');
+    writeFileSync(ballast, Buffer.alloc(40 * 1024));
+    let count = 0;
+    while (log.healthy) log.append(record({ bytesUp: count++ }));
+    renameSync(file, `${file}.1`);
+    log.reopen();
+    expect(log.ready()).toBe(false);
+    expect(said.filter((message) => /no space left on device/.test(message))).toHaveLength(1);
+    unlinkSync(ballast);
+    expect(log.ready()).toBe(true);
+    expect(log.missing).toBe(0);
+    const [old, fresh] = [verify(`${file}.1`, undefined), verify(file, undefined)];
+    expect(fresh).toMatchObject({ ok: true, continues: old.ok ? old.lastHash : undefined });
+    expect(linesOf(file).map((line) => line['bytes_up'])).toEqual([undefined, count - 1]);
+  });
+
   test('before the first line is a reason not to start', (context) => {
     needs(context, 'root', 'command mount');
     smallDisk(8);

@@ -1,14 +1,31 @@
-import { chmodSync, chownSync, existsSync, readFileSync, renameSync, statSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { verify } from '../../src/record/audit-verify.ts';
 import { linesOf } from '../support/audit.ts';
-import { launch, listeningOn, nobody } from '../support/daemon.ts';
+import { launch, listeningOn, nobody, startDaemon } from '../support/daemon.ts';
 import { needs } from '../support/skip.ts';
+import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
 
 const rotations = 3;
+
+test('a folder that --run-as closes to the daemon is told: nobody could notice that the file is moved', async (context) => {
+  needs(context, 'root');
+  const folder = join(scratchFolder(), 'closed');
+  mkdirSync(folder, { mode: 0o700 });
+  const file = join(folder, 'audit.log');
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const daemon = await startDaemon({ args: [...upstream.args, '--audit-log', file, '--run-as', 'nobody'] });
+  for (let count = 0; count < 2; count++) expect((await ask(daemon.port)).status).toBe(200);
+  await expect.poll(() => daemon.stderr).toContain('its folder is closed to the daemon, which cannot notice that the file is moved');
+  expect(daemon.stderr.split('is closed to the daemon')).toHaveLength(2);
+  daemon.signal('SIGUSR2');
+  await expect.poll(() => daemon.stderr).toContain('cannot be opened anew: its folder is closed to the daemon');
+  expect((await ask(daemon.port)).status).toBe(200);
+  expect(linesOf(file)).toHaveLength(4);
+});
 
 test('renamed under load, again and again, with a log file and another user: each request is recorded once, in one chain over all files', { timeout: 60_000 }, async (context) => {
   needs(context, 'root');

@@ -97,6 +97,8 @@ describe('/v1/responses', () => {
       [allowed, { tool_choice: 'auto' }, undefined],
       [allowed, { tool_choice: 'required' }, undefined],
       [allowed, { tool_choice: 'web_search' }, '/tool_choice'],
+      [allowed, { prompt: { id: 'pmpt_1' } }, '/prompt'],
+      [allowed, { Prompt: { id: 'pmpt_1' } }, '/Prompt'],
       [allowed, { tool_choice: ['auto'] }, '/tool_choice'],
       [allowed, { tool_choice: { type: 'function', name: 'f' } }, undefined],
       [allowed, { tool_choice: { type: 'mcp', server_label: 'l' } }, '/tool_choice/type'],
@@ -145,8 +147,9 @@ describe('/v1/responses', () => {
       [policy, input({ type: 'function_call_output', output: '{"image_url":"https://x"}' }), undefined],
       [policy, input({ type: 'computer_call_output', output: { type: 'computer_screenshot', image_url: 'https://x' } }), '/input/0/output/image_url'],
       [policy, input([[{ image_url: 'https://x' }]]), '/input/0/0/0/image_url'],
-      [policy, { prompt: { id: 'p', variables: { parameters: { type: 'input_image', image_url: 'https://x' } } } }, '/prompt/variables/parameters/image_url'],
-      [policy, { prompt: { id: 'p', variables: { image_url: 'https://example.com as text' } } }, undefined],
+      [policy, { prompt: { id: 'p', variables: { parameters: { type: 'input_image', image_url: 'https://x' } } } }, '/prompt'],
+      [policy, { prompt: { id: 'p' } }, '/prompt'], // a prompt that somebody stored can search the web, or call an MCP server
+      [policy, { prompt: null }, undefined],
       [policy, { future: { source_url: 'https://x' } }, '/future/source_url'],
       // Tools.
       [policy, tools({ type: 'mcp', server_url: 'https://x' }), '/tools/0/type'],
@@ -164,6 +167,9 @@ describe('/v1/responses', () => {
       [policy, tools({ type: 'web_search' }), '/tools/0/type'],
       [policy, tools({ type: 'web_search', external_web_access: true }), '/tools/0/type'],
       [policy, tools({ type: 'web_search', external_web_access: false, filters: { allowed_domains: ['x'] } }), undefined],
+      [policy, tools({ type: 'web_search_2025_08_26', external_web_access: false }), undefined],
+      [policy, tools({ type: 'web_search_preview', external_web_access: false }), '/tools/0/type'], // it does not ask
+      [policy, tools({ type: 'web_search_preview_2025_03_11', external_web_access: false }), '/tools/0/type'],
       [{ ...policy, tools: ['web_search'] }, tools({ type: 'web_search' }), undefined],
       [{ ...policy, tools: ['tomorrow'] }, tools({ type: 'tomorrow' }), undefined],
       // What was cited before, and what a client made up.
@@ -193,6 +199,7 @@ describe('/v1/responses', () => {
       [policy, { ...off, conversation: 'conv_1' }, '/conversation'],
       [policy, { ...off, conversation: { id: 'conv_1' } }, '/conversation'],
       [policy, { ...off, prompt: { id: 'pmpt_1' } }, '/prompt'],
+      [policy, { ...off, prompt_cache_options: { comparison_response_id: 'resp_1' } }, '/prompt_cache_options/comparison_response_id'],
       [policy, { ...off, ...tools({ type: 'file_search', vector_store_ids: ['vs_1'] }) }, '/tools/0/type'],
       [policy, { ...off, ...tools({ type: 'a_type_of_tomorrow' }) }, '/tools/0/type'],
       [policy, { ...off, ...tools({ type: 'code_interpreter', container: 'cntr_1' }) }, '/tools/0/container'],
@@ -277,6 +284,13 @@ describe('/v1/chat/completions', () => {
     [{ tools: ['function'] }, { web_search_options: {} }, '/web_search_options'],
     [{ tools: ['web_search'] }, { web_search_options: {} }, undefined],
     [{ remote_urls: false }, { web_search_options: {} }, '/web_search_options'],
+    ...['gpt-4o-search-preview', 'gpt-4o-mini-search-preview-2025-03-11', 'gpt-5-search-api'].flatMap((model): Row[] => [
+      [{ tools: ['function'], models: ['gpt-*'] }, { model }, '/model'],
+      [{ remote_urls: false }, { model }, '/model'],
+      [{ tools: ['web_search'], remote_urls: false }, { model }, undefined],
+      [{ stored_state: false }, { model }, undefined],
+    ]),
+    [{ remote_urls: false }, { model: 'gpt-5-research' }, undefined],
     [{ remote_urls: false }, user({ type: 'image_url', image_url: { url: 'data:image/png;base64,AA==', detail: 'low' } }), undefined],
     [{ remote_urls: false }, user({ type: 'image_url', image_url: { url: 'https://x' } }), '/messages/0/content/0/image_url/url'],
     [{ remote_urls: false }, user({ type: 'image_url', image_url: 'https://x' }), '/messages/0/content/0/image_url'],

@@ -1,19 +1,23 @@
 import { fileURLToPath } from 'node:url';
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
 import { defaultWaitMs } from '../support/wait.ts';
+
+/** They measure memory, CPU or promptness: one after the other, with nothing beside them. */
+const measuring = ['audit-million-lines', 'crowd', 'custody-load', 'gate-cost', 'held-bodies', 'motion-512-mib', 'motion-soak', 'policy-memory'].map((name) => `test/long/${name}.long.ts`);
 
 /** What takes minutes: not for `npm test`, but for CI and for whoever changes how bytes move. */
 export default defineConfig({
   root: fileURLToPath(new URL('../..', import.meta.url)),
   test: {
-    include: ['test/long/**/*.{test,long}.ts'],
+    reporters: ['verbose'],
+    projects: [
+      { extends: true, test: { name: 'alone', include: measuring, maxWorkers: 1, sequence: { groupOrder: 0 } } },
+      { extends: true, test: { name: 'side by side', include: ['test/long/*.long.ts'], exclude: [...configDefaults.exclude, ...measuring], maxWorkers: 3, sequence: { groupOrder: 1 } } },
+    ],
     globalSetup: ['test/support/global-setup.ts'],
     pool: 'forks',
-    // They measure memory and load: one file after the other.
-    fileParallelism: false,
     testTimeout: 180_000,
     hookTimeout: 20_000,
     expect: { poll: { timeout: defaultWaitMs } },
-    reporters: ['verbose'],
   },
 });
