@@ -102,6 +102,8 @@ async function main(): Promise<void> {
     onShutdownRequest: stop.make,
   });
 
+  cleanups.push(() => server.cut());
+
   const { serverInfo } = options;
   if (serverInfo !== undefined) {
     const other = liveDaemonIn(serverInfo);

@@ -52,7 +52,7 @@ set -- "RESPONSES_API_PROXY_IGNORED_SIGNALS=$ignored" "$node" --no-warnings --in
   "$root/dist/main.js" "$@"
 
 # Names alone, not `env -i NAME=value`: arguments are open to every user, and HTTPS_PROXY may hold a password.
-names=$(PATH=/usr/bin:/bin awk 'BEGIN { for (name in ENVIRON) print name }' </dev/null)
+names=$(PATH=/usr/bin:/bin awk 'BEGIN { for (name in ENVIRON) print name }' </dev/null) || fail 'cannot list its environment' 'install awk' 1
 set -f
 IFS='
 '

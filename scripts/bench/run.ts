@@ -45,6 +45,8 @@ const bigUpload = { bytes: 512 * 1024 * 1024, bytesPerSecond: 400_000_000 };
 const transferBytes = 100_000_000;
 const transferRounds = 2;
 const transferWarmUps = 100;
+/** The sizes are measured one after the other: with fewer, the first would pay for what V8 compiles. */
+const growthWarmUps = 500;
 const warmUpRequests = 200;
 const settleMs = 300;
 const memoryLookMs = 5;
@@ -238,7 +240,8 @@ export class Run {
     for (const { column, target } of peers) {
       await this.#attempt(column, 'transfers', async () => {
         const client = new Client(target);
-        for (let i = 0; i < transferWarmUps; i += 1) {
+        const warmUps = showsGrowth({ column }) && this.#plan.transferMegabytes.length > 0 ? growthWarmUps : transferWarmUps;
+        for (let i = 0; i < warmUps; i += 1) {
           await client.upload(1_000_000);
           await client.download(1_000_000);
         }

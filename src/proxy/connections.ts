@@ -124,6 +124,12 @@ export class Connection {
     this.socket.destroySoon();
   }
 
+  /** Breaks off what is running, in a way that nobody takes for its end. */
+  cut(): void {
+    this.#exchanges[0]?.cut();
+    this.socket.destroy();
+  }
+
   /** Reads on for a while after the last words, because a reset would take them from the client. */
   #end(lastWords: string): void {
     const { socket } = this;

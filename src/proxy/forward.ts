@@ -139,6 +139,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#res.once('close', () => clearInterval(timer));
   }
 
+  /** The daemon ends in the middle of the answer. */
+  cut(): void {
+    if (!this.unanswered) cutAnswer(this.#res);
+  }
+
   /** The client left, or must leave: the upstream's work is of no use any more. */
   cancel(): void {
     this.#cancelled = true;

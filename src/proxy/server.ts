@@ -59,6 +59,8 @@ export interface ProxyServer {
   readonly port: number;
   /** Stops listening, lets running answers finish for up to `graceMs`, then closes everything. */
   stop(graceMs: number): Promise<void>;
+  /** Closes everything at once; running answers end broken. */
+  cut(): void;
 }
 
 /** @throws {Failure} when the port cannot be bound */
@@ -189,8 +191,13 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
     closeWith(connection, problem, account);
   });
 
+  const cut = (): void => {
+    for (const connection of connections) connection.cut();
+  };
+
   return {
     port,
+    cut,
     stop(graceMs) {
       stopping = true;
       // Not http's own `close`: that one also closes idle connections, see `closeWhenDone`.
@@ -199,7 +206,7 @@ export async function listen(options: ServerOptions): Promise<ProxyServer> {
       closeWhenDone();
       const deadline = setTimeout(() => {
         options.accounts?.stop();
-        for (const { socket } of connections) socket.destroy();
+        cut();
       }, graceMs);
       return stopped.finally(() => clearTimeout(deadline));
     },

@@ -39,6 +39,7 @@ const unreachable = new Set([
   'EAI_FAIL',
   'UND_ERR_SOCKET',
   'UPSTREAM_PROXY',
+  'UPSTREAM_ELSEWHERE',
 ]);
 
 const timeouts = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);

@@ -3,6 +3,7 @@ import { type Socket, isIP } from 'node:net';
 import { type SecureContext, createSecureContext } from 'node:tls';
 import type { Dispatcher, buildConnector as connectors } from 'undici';
 import type { Injection } from '../key/injection.ts';
+import { isLoopback } from './environment-proxy.ts';
 import { Client, Pool, buildConnector } from './undici.ts';
 import { TlsError, isNetworkError } from './upstream-error.ts';
 import { mendSocket } from './upstream-socket.ts';
@@ -106,7 +107,7 @@ class Waiting {
 }
 
 function connectorOf(options: UpstreamOptions): connectors.connector {
-  if (options.origin.protocol === 'http:') return connector(options);
+  if (options.origin.protocol === 'http:') return onLoopback(connector(options));
   const tls = tlsOptions(options.ca);
   const connect = connector(options, tls);
   return tellTlsErrors(options.proxy === undefined ? connect : tunnel(options.proxy, options, connect));
@@ -120,6 +121,23 @@ function connector({ connectTimeoutMs }: UpstreamOptions, tls: TlsOptions | Reco
       mendSocket(socket as Socket);
       return callback(null, socket as Socket);
     });
+}
+
+/** The name `localhost` leads where a resolver says. In the clear the key goes to loopback alone. */
+function onLoopback(connect: connectors.connector): connectors.connector {
+  return (target, callback) =>
+    connect(target, (error, socket) => {
+      if (error !== null) return callback(error, null);
+      const address = (socket as Socket).remoteAddress ?? '';
+      if (isLoopback(address)) return callback(null, socket as Socket);
+      (socket as Socket).destroy();
+      return callback(new ElsewhereError(`it is at ${address}, beyond loopback: nothing was sent in the clear`), null);
+    });
+}
+
+/** A name led beyond this machine. */
+class ElsewhereError extends Error {
+  readonly code = 'UPSTREAM_ELSEWHERE';
 }
 
 interface TlsOptions {

@@ -129,13 +129,13 @@ function create(file: string, info: ServerInfo, owner: Account | undefined): num
 /** Makes a folder and its parents. Not by mkdir's `recursive`: on Node 20 that never returns where /proc is among them. */
 function makeFolder(folder: string): void {
   try {
-    mkdirSync(folder);
+    mkdirSync(folder, 0o755);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST') return;
     if (code !== 'ENOENT' || dirname(folder) === folder) throw error;
     makeFolder(dirname(folder));
-    mkdirSync(folder);
+    mkdirSync(folder, 0o755);
   }
 }
 

@@ -171,3 +171,14 @@ test('the upstream\'s request is cancelled when the time is up', async () => {
   expect(await client.waitForClose()).not.toBe('local');
   expect((await both.daemon.waitForExit()).code).toBe(0);
 });
+
+test.for([['--shutdown-timeout', 1], ['a second signal', 2]] as const)('an answer over HTTP/1.0 that %s cuts does not look whole', async ([, signals]) => {
+  const both = await startBoth({ args: ['--shutdown-timeout', signals === 1 ? '1' : '60'] });
+  const { client, request } = await asking(both, { version: 'HTTP/1.0' });
+  await request.reply(streamHead());
+  await request.reply(chunk('data: one\n\n'));
+  await client.waitFor('data: one\n\n');
+  for (let count = 0; count < signals; count++) await stopped(both);
+  expect(await client.waitForClose()).toBe('ECONNRESET');
+  expect((await both.daemon.waitForExit()).code).toBe(0);
+});
