@@ -52,7 +52,8 @@ set -- "RESPONSES_API_PROXY_IGNORED_SIGNALS=$ignored" "$node" --no-warnings --in
   "$root/dist/main.js" "$@"
 
 # Names alone, not `env -i NAME=value`: arguments are open to every user, and HTTPS_PROXY may hold a password.
-names=$(PATH=/usr/bin:/bin awk 'BEGIN { for (name in ENVIRON) print name }' </dev/null) || fail 'cannot list its environment' 'install awk' 1
+names=$(PATH=/usr/bin:/bin awk 'BEGIN { for (name in ENVIRON) print name }' </dev/null)
+[ -n "$names" ] || fail 'cannot list its environment' 'install awk' 1 # its status tells as much of a closed stderr
 set -f
 IFS='
 '
