@@ -314,15 +314,22 @@ describe('a full disk', () => {
     cleanUp(() => spawnSync('umount', ['-l', folder]));
   }
 
+  /** Writes records, with `bytesUp` from 0 on, until the disk is full. Returns how many; without its ballast, it has room again. */
+  function fillDisk(log: AuditLog): { count: number; ballast: string } {
+    const ballast = join(folder, 'ballast');
+    writeFileSync(ballast, Buffer.alloc(40 * 1024));
+    let count = 0;
+    while (log.healthy) log.append(record({ bytesUp: count++ }));
+    return { count, ballast };
+  }
+
   test('is told once; when there is room again, what waited is written, and the chain is whole', (context) => {
     needs(context, 'root', 'command mount');
     smallDisk(64);
     const said: string[] = [];
     const log = openLog(file, said);
-    const ballast = join(folder, 'ballast');
-    writeFileSync(ballast, Buffer.alloc(40 * 1024));
-    let count = 0;
-    while (log.healthy) log.append(record({ bytesUp: count++ }));
+    const { count: written, ballast } = fillDisk(log);
+    let count = written;
     for (let i = 0; i < 10; i++) log.append(record({ bytesUp: count++ }));
     expect(log.ready()).toBe(false);
     expect(said).toHaveLength(1);
@@ -343,10 +350,7 @@ describe('a full disk', () => {
     smallDisk(64);
     const said: string[] = [];
     const log = openLog(file, said);
-    const ballast = join(folder, 'ballast');
-    writeFileSync(ballast, Buffer.alloc(40 * 1024));
-    let count = 0;
-    while (log.healthy) log.append(record({ bytesUp: count++ }));
+    const { count, ballast } = fillDisk(log);
     renameSync(file, `${file}.1`);
     log.reopen();
     expect(log.ready()).toBe(false);
