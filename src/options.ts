@@ -4,7 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { maxBytesBeforeKey } from './key/locked-key.ts';
 import { type Field, canonicalName, isReserved } from './proxy/headers.ts';
 import type { UpstreamOptions } from './proxy/upstream.ts';
-import { type Values, misuse as misuseOf, readArguments } from './run/command-line.ts';
+import { type Values, helpText, misuse as misuseOf, readArguments } from './run/command-line.ts';
 import { Failure, reason } from './run/failure.ts';
 import { foreign } from './run/log.ts';
 import { environmentProxy, isLoopback } from './proxy/environment-proxy.ts';
@@ -103,30 +103,23 @@ const usageHint = 'see responses-api-proxy --help';
 export async function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<Command> {
   const { values, words } = await readArguments(argv, flags, usageHint);
   if (words.length > 0) throw misuse('unexpected argument', 'the key comes on stdin, never on the command line');
-  if (values.help === true) return { kind: 'print', text: await help() };
+  if (values.help === true) return { kind: 'print', text: await helpText(usage, flags, examples) };
   if (values.version === true) return { kind: 'print', text: version() };
   return { kind: 'run', options: Object.freeze(validate(values, environment)) };
 }
 
-async function help(): Promise<string> {
-  const { default: yargs } = await import('yargs');
-  return yargs([])
-    .scriptName('responses-api-proxy')
-    .locale('en')
-    .help(false)
-    .version(false)
-    .usage('printenv OPENAI_API_KEY | env -u OPENAI_API_KEY $0 [flags]')
-    .options(flags)
-    .example('$0 --port 8080', 'Listening')
-    .example('$0 --upstream-url https://gateway.example/v1/responses', 'Upstream')
-    .example('$0 --allow-user ci --issue-token --server-info /run/proxy.json', 'Who may ask')
-    .example('$0 --policy codex.json --audit-log /var/log/proxy-audit.jsonl', 'Accounts')
-    .example('$0 audit summary /var/log/proxy-audit.jsonl', 'Accounts, read')
-    .example('$0 --http-shutdown --shutdown-timeout 60', 'Stopping')
-    .example('$0 --run-as nobody', 'Custody')
-    .wrap(110)
-    .getHelp();
-}
+const usage = 'printenv OPENAI_API_KEY | env -u OPENAI_API_KEY $0 [flags]';
+
+/** One for each group of flags. */
+const examples: ReadonlyArray<[command: string, theme: string]> = [
+  ['$0 --port 8080', 'Listening'],
+  ['$0 --upstream-url https://gateway.example/v1/responses', 'Upstream'],
+  ['$0 --allow-user ci --issue-token --server-info /run/proxy.json', 'Who may ask'],
+  ['$0 --policy codex.json --audit-log /var/log/proxy-audit.jsonl', 'Accounts'],
+  ['$0 audit summary /var/log/proxy-audit.jsonl', 'Accounts, read'],
+  ['$0 --http-shutdown --shutdown-timeout 60', 'Stopping'],
+  ['$0 --run-as nobody', 'Custody'],
+];
 
 function validate(values: Values<FlagName>, environment: NodeJS.ProcessEnv): Options {
   const text = (name: FlagName): string | undefined => {

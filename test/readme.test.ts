@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, type TestContext } from 'vitest';
 import { checkout } from './support/daemon-paths.ts';
 import { launch, runToExit, type Running } from './support/daemon.ts';
 import { runTool } from './support/native-tools.ts';
@@ -80,16 +80,22 @@ describe('the first two screens, top to bottom', () => {
   });
 });
 
+/** An account that every Debian has. */
+const agent = 'daemon';
+
+async function accountOf(name: string, context: TestContext): Promise<{ uid: number; gid: number }> {
+  const [uid, gid] = await Promise.all([runTool('id', ['-u', name]), runTool('id', ['-g', name])]);
+  skipUnless(context, uid.code === 0, `needs an account called ${name}`);
+  return { uid: Number(uid.stdout), gid: Number(gid.stdout) };
+}
+
 describe('on a shared host', () => {
   const start = snippet('--run-as nobody');
   const curl = snippet('TOKEN=$(sed');
 
   test('the agent is served with its token, and nobody else', async (context) => {
     needs(context, 'root', 'command curl');
-    const agent = 'daemon';
-    const [uid, gid] = await Promise.all([runTool('id', ['-u', agent]), runTool('id', ['-g', agent])]);
-    skipUnless(context, uid.code === 0, `needs an account called ${agent}`);
-    const user = { uid: Number(uid.stdout), gid: Number(gid.stdout) };
+    const user = await accountOf(agent, context);
     const machine = await newMachine();
     const file = join(machine.folder, 'server-info.json');
     const env = { AGENT: agent, FILE: file };
@@ -112,10 +118,7 @@ describe('on loan', () => {
 
   test('the agent is granted what the example policy grants, and the audit log tells of it', async (context) => {
     needs(context, 'root', 'command curl');
-    const agent = 'daemon';
-    const [uid, gid] = await Promise.all([runTool('id', ['-u', agent]), runTool('id', ['-g', agent])]);
-    skipUnless(context, uid.code === 0, `needs an account called ${agent}`);
-    const user = { uid: Number(uid.stdout), gid: Number(gid.stdout) };
+    const user = await accountOf(agent, context);
     const machine = await newMachine();
     const file = join(machine.folder, 'server-info.json');
     const daemon = machine.start(start, { env: { AGENT: agent, FILE: file } });

@@ -182,7 +182,8 @@ export interface Exchanged {
 /**
  * What an exchange is charged whose usage nobody reported, because the client left or the upstream broke off: a token for
  * 4 bytes of request, at most 400,000, and a token for 64 bytes of answer or 100 for each second, whichever is more.
- * Errs upwards, unless a request names input that it does not bring (a stored answer, a file, a URL). Nothing where nothing went up, or where the upstream answered with an error.
+ * Errs upwards, unless a request names input that it does not bring (a stored answer, a file, a URL). Nothing where nothing
+ * went up, or where the upstream answered with an error.
  */
 export function estimateTokens({ bytesUp, bytesDown, durationMs, upstreamStatus }: Exchanged): number {
   if (bytesUp === 0 || (upstreamStatus !== undefined && upstreamStatus >= firstErrorStatus)) return 0;

@@ -87,8 +87,6 @@ type NamesRead = Map<string, { name: string; rule: FieldRule }>;
 /** Where the walk is. */
 interface Holder {
   object: JsonObject;
-  /** What the object is called by the one that holds it. */
-  name: string;
   /** A `url` is a citation here. */
   cites: boolean;
 }
@@ -121,7 +119,7 @@ export class FieldJudge {
   judge(body: JsonObject): Objection | undefined {
     if (this.#judged?.body === body) return this.#judged.found;
     this.#passing = new Set();
-    const found = this.#judgeWhole(body) ?? this.#walkObject({ object: body, name: '', cites: false }, this.#topNames) ?? this.#judgeSearchModel(body);
+    const found = this.#judgeWhole(body) ?? this.#walkObject({ object: body, cites: false }, this.#topNames) ?? this.#judgeSearchModel(body);
     this.#passed = this.#passing;
     this.#judged = { body, found };
     return found;
@@ -224,12 +222,12 @@ export class FieldJudge {
     return found && { ...found, place };
   }
 
-  #walk(value: JsonValue, name: string, cites: boolean): Objection | undefined {
-    if (isObject(value)) return this.#walkObject({ object: value, name, cites }, this.#innerNames);
+  #walk(value: JsonValue, cites: boolean): Objection | undefined {
+    if (isObject(value)) return this.#walkObject({ object: value, cites }, this.#innerNames);
     if (!isArray(value)) return undefined;
     for (const [index, item] of value.entries()) {
       // The reader takes over what the last request said in the same way, so an item can be the very same.
-      const found = !cites && this.#hasPassed(item) ? undefined : this.#walk(item, name, cites);
+      const found = !cites && this.#hasPassed(item) ? undefined : this.#walk(item, cites);
       if (found !== undefined) return within(index, found);
       if (!cites && isObject(item)) this.#passing.add(item);
     }
@@ -240,10 +238,10 @@ export class FieldJudge {
     return isObject(item) && this.#passed.has(item);
   }
 
-  #walkObject({ object, name: holderName, cites }: Holder, namesRead: NamesRead): Objection | undefined {
+  #walkObject({ object, cites }: Holder, namesRead: NamesRead): Objection | undefined {
     const typed = this.#judgeType(object.get('type'));
     if (typed !== undefined) return within('type', typed);
-    const holder: Holder = { object, name: holderName, cites: cites || citingTypes.has(object.get('type')) };
+    const holder: Holder = { object, cites: cites || citingTypes.has(object.get('type')) };
     for (const [name, value] of object) {
       if (value === null || freeForm.has(name)) continue;
       const folded = fold(name);
@@ -252,7 +250,7 @@ export class FieldJudge {
         // Go's encoding/json takes "Model" for "model", protobuf takes "toolChoice" for "tool_choice".
         return within(name, objection(known.rule, `a name that differs from "${known.name}" in case or punctuation alone`));
       }
-      const found = this.#judgeMember(name, folded, value, holder) ?? this.#walk(value, name, holder.cites && citingMembers.has(name));
+      const found = this.#judgeMember(name, folded, value, holder) ?? this.#walk(value, holder.cites && citingMembers.has(name));
       if (found !== undefined) return within(name, found);
     }
     return undefined;

@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream';
-import { type Flag, misuse as misuseOf, readArguments } from '../run/command-line.ts';
+import { helpText, misuse as misuseOf, readArguments } from '../run/command-line.ts';
 import { type ExitCode, exitCodes } from '../run/exit-codes.ts';
 import { Failure } from '../run/failure.ts';
 import { foreign } from '../run/log.ts';
@@ -111,7 +111,7 @@ async function parse(argv: readonly string[]): Promise<AuditOptions | string> {
   if (command === undefined && first !== '--help') throw misuse(`audit takes one of ${commands.join(', ')}`);
   const own = Object.fromEntries(Object.entries(flags).filter(([name, { of }]) => (command === undefined ? name === 'help' : of.some((one) => one === command))));
   const { values, words } = await readArguments(command === undefined ? argv : rest, own, usageHint);
-  if (command === undefined || values.help === true) return help(command, own);
+  if (command === undefined || values.help === true) return helpText(`$0 audit ${command ?? commands.join('|')} FILE [flags]`, own);
   const [file] = words;
   if (words.length !== 1 || file === undefined || file === '') throw misuse(`audit ${command} takes one file`);
   const since = values.since === undefined ? undefined : timeOf(String(values.since), Date.now());
@@ -150,20 +150,6 @@ function hashOf(given: string): string {
 
 function ascii(json: string): string {
   return json.replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
-}
-
-/** Not imported above, see `../run/command-line.ts`. */
-async function help(command: CommandName | undefined, own: Readonly<Record<string, Flag>>): Promise<string> {
-  const { default: yargs } = await import('yargs');
-  return yargs([])
-    .scriptName('responses-api-proxy')
-    .locale('en')
-    .help(false)
-    .version(false)
-    .usage(`$0 audit ${command ?? commands.join('|')} FILE [flags]`)
-    .options({ ...own })
-    .wrap(110)
-    .getHelp();
 }
 
 function misuse(message: string): Failure {

@@ -53,6 +53,19 @@ export async function readArguments<Name extends string>(
   return { values: values as Values<Name>, words: words.map(String) };
 }
 
+/**
+ * The text of `--help`.
+ *
+ * @param usage the line that a command is given by, with `$0` for the program
+ * @param examples commands, each with the theme that it is an example of
+ */
+export async function helpText(usage: string, flags: Readonly<Record<string, Flag>>, examples: ReadonlyArray<[command: string, theme: string]> = []): Promise<string> {
+  const { default: yargs } = await import('yargs'); // not above: see `readArguments`
+  const help = yargs([]).scriptName('responses-api-proxy').locale('en').help(false).version(false).usage(usage).options({ ...flags }).wrap(110);
+  for (const example of examples) help.example(...example);
+  return help.getHelp();
+}
+
 /** Wrong arguments. */
 export function misuse(message: string, hint: string): Failure {
   return new Failure(message, { hint, exitCode: exitCodes.usage });
