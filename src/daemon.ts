@@ -91,8 +91,7 @@ async function main(): Promise<void> {
     peerUidOf: allowedUids.length > 0 ? peerLookup(native) : options.auditLog === undefined ? undefined : peerLookupIfAny(native),
     forwarding: {
       upstream: createUpstream(options.upstream, injection),
-      ownFields: ownFields(credentialField(options, injection.placeholder), options.upstreamHeaders),
-      key,
+      ownFields: ownFields(credentialField(options, injection.placeholder), [...options.upstreamHeaders, ...(accounts?.upstreamFields ?? [])]),
       failures: new BoundedLog(log),
       refusals,
       hasHungUp: hangUpLookup(native),

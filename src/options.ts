@@ -142,6 +142,12 @@ function validate(values: Values<FlagName>, environment: NodeJS.ProcessEnv): Opt
   if (auditLog !== undefined && [logFile, serverInfo].some((file) => file !== undefined && placeOf(file) === placeOf(auditLog))) {
     throw misuse('--audit-log needs a file of its own');
   }
+  const policyFile = text('policy');
+  const ownHeaders = upstreamHeaders(all('upstream-header', values), authHeader);
+  const setsEncoding = [authHeader, ...ownHeaders.map(({ name }) => name)].some((name) => canonicalName(name) === 'accept-encoding');
+  if (setsEncoding && (auditLog ?? policyFile) !== undefined) {
+    throw misuse('Accept-Encoding is for the daemon to set beside --audit-log or --policy: they read the answer');
+  }
   if (serverInfoOwner !== undefined && serverInfo === undefined) throw misuse('--server-info-owner needs --server-info');
   return {
     port: port === undefined ? 0 : number('port', port, /^\d+$/, 1, 65_535, 'a port'),
@@ -157,14 +163,14 @@ function validate(values: Values<FlagName>, environment: NodeJS.ProcessEnv): Opt
       responseTimeoutMs: milliseconds('response-timeout'),
       idleTimeoutMs: milliseconds('idle-timeout'),
     },
-    upstreamHeaders: upstreamHeaders(all('upstream-header', values), authHeader),
+    upstreamHeaders: ownHeaders,
     authHeader,
     authScheme: schemeOf(text('auth-scheme') ?? ''),
     serverInfo,
     logFile,
     auditLog,
     isAuditRequired,
-    policyFile: text('policy'),
+    policyFile,
     serverInfoOwner,
     runAs: text('run-as'),
     allowUsers: all('allow-user', values),

@@ -12,8 +12,8 @@ beforeAll(async () => {
   daemon = await startDaemon({ args: upstream.args });
 });
 
-/** Ours to set on the way up: Host and Authorization by the rules, accept-encoding for redaction, connection because it is hop-by-hop. */
-const ours = new Set(['host', 'authorization', 'accept-encoding', 'connection']);
+/** Ours to set on the way up: Host and Authorization by the rules, connection because it is hop-by-hop. */
+const ours = new Set(['host', 'authorization', 'connection']);
 
 function endToEnd(headers: HeaderLines): HeaderLines {
   return headers.filter(([name]) => !ours.has(name.toLowerCase()));

@@ -47,7 +47,7 @@ test('Content-Type can be set', async () => {
 describe('refused at start', () => {
   test.for([
     ...['no colon', ': no name', 'two words: x', 'X : y', 'Ä: x'],
-    ...['Host: x', 'content_length: 1', 'Transfer-Encoding: chunked', 'Connection: close', 'Accept-Encoding: gzip', 'Proxy-Authorization: x', 'Expect: 100-continue'],
+    ...['Host: x', 'content_length: 1', 'Transfer-Encoding: chunked', 'Connection: close', 'Proxy-Authorization: x', 'Expect: 100-continue'],
     ...['AUTHORIZATION: x', 'X: a\nb', 'X: a\rb', 'X: a\n', 'X: a\u007fb', 'X: é'],
   ])('%j', async (header) => {
     expect(refusalOf(await runToExit({ args: [`--upstream-header=${header}`] }), 2)).toContain('--upstream-header');

@@ -34,13 +34,10 @@ const carriageReturn = 0x0d;
 export class LockedKey {
   readonly #key: Buffer;
   readonly #scratch: Buffer;
-  /** Position of a byte that is rare in answers: looked for first, it makes the search fast. Tells nothing of the key but that. */
-  readonly #rareAt: number;
 
   private constructor(key: Buffer, scratch: Buffer) {
     this.#key = key;
     this.#scratch = scratch;
-    this.#rareAt = Math.max(0, key.findIndex(isCapital));
   }
 
   /**
@@ -84,33 +81,6 @@ export class LockedKey {
       }
     }
     return { first: scratch.subarray(0, end), rest };
-  }
-
-  /**
-   * Position of the first whole key in `bytes` at or after `from`, or -1. Not by `indexOf` with the key: for a long
-   * needle that builds a table of where its bytes stand, which is most of a random key, on the ordinary stack.
-   */
-  indexIn(bytes: Buffer, from: number): number {
-    const key = this.#key;
-    const rareAt = this.#rareAt;
-    const [rare = 0, first, last] = [key[rareAt], key[0], key[key.length - 1]];
-    const lastStart = bytes.length - key.length;
-    for (let at = bytes.indexOf(rare, from + rareAt) - rareAt; at >= 0 && at <= lastStart; at = bytes.indexOf(rare, at + rareAt + 1) - rareAt) {
-      if (bytes[at] === first && bytes[at + key.length - 1] === last && bytes.compare(key, 0, key.length, at, at + key.length) === 0) return at;
-    }
-    return -1;
-  }
-
-  /** How many bytes at the end of `bytes` could be the beginning of a key that goes on in the next chunk: 0 to length - 1. */
-  beginningAtEndOf(bytes: Buffer): number {
-    const key = this.#key;
-    const firstByte = key[0];
-    for (let start = Math.max(0, bytes.length - key.length + 1); start < bytes.length; start++) {
-      const tail = bytes.length - start;
-      if (bytes[start] !== firstByte || bytes[bytes.length - 1] !== key[tail - 1]) continue;
-      if (bytes.compare(key, 0, tail, start) === 0) return tail;
-    }
-    return 0;
   }
 }
 
@@ -171,10 +141,6 @@ function isB64Token(key: Buffer): boolean {
   let body = key.length;
   while (body > 0 && key[body - 1] === 0x3d) body--;
   return body > 0 && key.subarray(0, body).every(isB64TokenByte);
-}
-
-function isCapital(byte: number): boolean {
-  return byte >= 0x41 && byte <= 0x5a;
 }
 
 function isB64TokenByte(byte: number): boolean {

@@ -6,7 +6,7 @@ import { AuditLog, type AuditLogOptions } from '../record/audit-log.ts';
 import { usesSince } from '../record/audit-past.ts';
 import type { AuditRecord, Ending } from '../record/audit-record.ts';
 import { totalOf } from '../record/usage.ts';
-import { lengthOf } from './headers.ts';
+import { type Field, lengthOf } from './headers.ts';
 import type { Problem } from './problem.ts';
 import { MemoryBudget } from './whole-body.ts';
 
@@ -84,6 +84,14 @@ export class Accounts {
       readsAnswer: log !== undefined || policy?.limits?.tokensPerDay !== undefined,
       held: new MemoryBudget(Math.max(heldBytes, policy?.maxBodyBytes ?? 0)),
     };
+  }
+
+  /**
+   * Fields that requests carry upstream in place of the client's: an answer that has to be read must not be compressed.
+   * To decompress it here would cost more than the transfer saves, and memory that the upstream chooses.
+   */
+  get upstreamFields(): readonly Field[] {
+    return this.#rules.readsAnswer ? [{ name: 'Accept-Encoding', value: 'identity' }] : [];
   }
 
   /** Takes up a request whose head is complete, or that could not be parsed. */

@@ -1,8 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Dispatcher } from 'undici';
-import type { LockedKey } from '../key/locked-key.ts';
-import { Redaction } from '../key/redaction.ts';
 import type { Ending } from '../record/audit-record.ts';
 import type { BoundedLog } from '../record/bounded-log.ts';
 import type { RefusalLog } from '../record/refusal-log.ts';
@@ -17,7 +15,6 @@ import { gather } from './whole-body.ts';
 export interface ForwardContext {
   upstream: Upstream;
   ownFields: OwnFields;
-  key: LockedKey;
   /** Told of what goes wrong. */
   failures: BoundedLog;
   /** Told of what a policy refuses once it has read the body. */
@@ -40,7 +37,6 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #context: ForwardContext;
-  readonly #redaction: Redaction;
   readonly #account: RequestAccount | undefined;
   /** A body that goes up in one write, until it has. */
   #body: Buffer | null = null;
@@ -58,7 +54,6 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#res = res;
     this.#context = context;
     this.#account = account;
-    this.#redaction = new Redaction(context.key, () => context.failures.say('the upstream sent the key back; it was masked'));
     res.once('close', () => {
       if (!res.writableFinished) this.cancel();
     });
@@ -173,12 +168,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
     // An interim answer (RFC 9110 section 15.2) concerns this hop alone.
     if (statusCode < 200) return true;
     const res = this.#res;
-    const fields = rawHeaders.map((bytes) => this.#redaction.field(bytes));
+    const fields = rawHeaders.map((bytes) => bytes.toString('latin1'));
     if (hasForeignCoding(fields)) throw new Error('the body is in a transfer coding that was not asked for');
     res.sendDate = false; // the upstream's own passes
     const account = this.#account;
     const toSend = account === undefined ? toClient(fields) : withOwn(account.fields, toClient(fields));
-    res.writeHead(statusCode, this.#redaction.field(Buffer.from(statusText)), toSend);
+    res.writeHead(statusCode, Buffer.from(statusText).toString('latin1'), toSend);
     if (account !== undefined) {
       this.#noteSent();
       account.head(statusCode, fields);
@@ -197,27 +192,22 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onData(chunk: Buffer): boolean {
-    const bytes = this.#redaction.chunk(chunk);
     this.#toCome -= chunk.length;
     if (this.#toCome === 0) {
       // With it the client has all of its answer, so it goes when that is recorded: in `onComplete`, which is next.
-      this.#lastPiece = bytes;
+      this.#lastPiece = chunk;
       return true;
     }
-    if (bytes.length === 0) return true;
-    const hasRoom = this.#res.write(bytes);
-    this.#account?.received(bytes);
+    const hasRoom = this.#res.write(chunk);
+    this.#account?.received(chunk);
     return hasRoom;
   }
 
   onComplete(): void {
     if (this.#isAnswered) return;
-    const rest = this.#redaction.end();
     this.#account?.received(this.#lastPiece);
-    this.#account?.received(rest);
     this.#end('complete');
-    if (this.#lastPiece.length > 0) this.#res.write(this.#lastPiece);
-    this.#res.end(rest);
+    this.#res.end(this.#lastPiece);
   }
 
   onError(error: Error): void {

@@ -40,32 +40,24 @@ export function canonicalName(name: string): string {
 /** Whether a field is the daemon's to decide, so that its user cannot set it: it frames the message, or speaks of one connection. */
 export function isReserved(name: string): boolean {
   const canonical = canonicalName(name);
-  return stopsHere(canonical, undefined) || neverNamed.has(canonical) || canonical === 'expect' || canonical === 'accept-encoding';
+  return stopsHere(canonical, undefined) || neverNamed.has(canonical) || canonical === 'expect';
 }
 
 /**
  * The fields of a request as they go upstream: ours, then the client's end-to-end fields in their order and case.
- * Accept-Encoding becomes `identity`, so that the answer can be searched for the key.
  *
  * @param raw names and values in turn, as node:http gives them
  */
 export function toUpstream(raw: readonly string[], own: OwnFields): string[] {
   const fields = [...own.fields];
   const named = namedByConnection(raw);
-  let encodingAsked = false;
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] ?? '';
     const lowerCased = name.toLowerCase();
     if (stopsHere(lowerCased, named) || own.replaced.has(lowerCased)) continue;
     if (lowerCased.includes('_') && (own.replaced.has(canonicalName(name)) || isReserved(name))) continue;
-    if (lowerCased !== 'accept-encoding') {
-      fields.push(name, raw[i + 1] ?? '');
-    } else if (!encodingAsked) {
-      fields.push(name, 'identity');
-      encodingAsked = true;
-    }
+    fields.push(name, raw[i + 1] ?? '');
   }
-  if (!encodingAsked) fields.push('Accept-Encoding', 'identity');
   return fields;
 }
 

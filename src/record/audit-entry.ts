@@ -70,6 +70,7 @@ export class AuditEntry {
   #bytesDown = 0;
   #headMs: number | undefined;
   #upstreamRequestId: string | undefined;
+  #unreadEncoding: string | undefined;
   #hasEnded = false;
 
   constructor(id: string, head: RequestHead, onEnd: (record: AuditRecord) => void) {
@@ -86,8 +87,7 @@ export class AuditEntry {
 
   /** The body has to be read as it passes: nobody else does. Not where it is compressed. */
   readBody(): void {
-    const encodings = valuesOf(this.#head.rawHeaders, 'content-encoding');
-    if (encodings.every((encoding) => encoding.trim().toLowerCase() === 'identity')) this.#request = new RequestReader();
+    if (foreignEncoding(this.#head.rawHeaders) === undefined) this.#request = new RequestReader();
   }
 
   /** A policy in shadow mode would have refused it. The first such rule counts. */
@@ -114,14 +114,16 @@ export class AuditEntry {
   /**
    * The upstream's answer begins.
    *
-   * @param rawHeaders as they go to the client: names and values in turn, without the key
+   * @param rawHeaders as they go to the client: names and values in turn
    * @param isRead somebody wants to know what its body says: the model, what it cost
    */
   head(status: number, rawHeaders: readonly string[], isRead = true): void {
     this.#answered(status);
     [this.#upstreamRequestId] = valuesOf(rawHeaders, 'x-request-id');
-    const form = isRead ? formOf(rawHeaders) : undefined;
-    this.#answer = form === undefined ? undefined : new AnswerReader(form);
+    if (!isRead) return;
+    const form = formOf(rawHeaders);
+    if (form !== undefined) this.#answer = new AnswerReader(form);
+    else this.#unreadEncoding = foreignEncoding(rawHeaders);
   }
 
   /** Bytes of the answer's body went down. To be called after they did. */
@@ -163,6 +165,7 @@ export class AuditEntry {
       upstreamRequestId: this.#upstreamRequestId,
       traceparent: traceparents.length === 1 ? traceparents[0] : undefined,
       usage: answered?.usage,
+      unreadEncoding: this.#unreadEncoding,
     };
     this.#onEnd(record);
     return record;
@@ -172,6 +175,12 @@ export class AuditEntry {
     this.#status = status;
     this.#headMs = performance.now() - this.#startedMs;
   }
+}
+
+/** The content codings of a body that is not plain; undefined where it is. */
+function foreignEncoding(raw: readonly string[]): string | undefined {
+  const encodings = valuesOf(raw, 'content-encoding').map((encoding) => encoding.trim().toLowerCase());
+  return encodings.every((encoding) => encoding === '' || encoding === 'identity') ? undefined : encodings.join(', ');
 }
 
 /** @param name in lower case */

@@ -41,6 +41,8 @@ export interface AuditRecord {
   readonly upstreamRequestId: string | undefined;
   readonly traceparent: string | undefined;
   readonly usage: Usage | undefined;
+  /** The content coding that kept an answer from being read, so that there is no usage. */
+  readonly unreadEncoding: string | undefined;
 }
 
 /** Something that happened to the log itself. */
@@ -79,6 +81,7 @@ export function recordText(record: AuditRecord, endpoint: string): string {
     upstream_request_id: matching(record.upstreamRequestId, /^[A-Za-z0-9][A-Za-z0-9_.:-]*$/),
     traceparent: record.traceparent === undefined ? undefined : traceparentOf(record.traceparent),
     usage: record.usage === undefined ? undefined : usageText(record.usage),
+    unread_encoding: matching(record.unreadEncoding, /^[a-z0-9_.+-]+(, ?[a-z0-9_.+-]+)*$/),
   });
 }
 

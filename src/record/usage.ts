@@ -88,7 +88,7 @@ export class AnswerReader {
 }
 
 /**
- * How an answer can be read, by its head; undefined where it cannot: compressed although we asked for identity, or
+ * How an answer can be read, by its head; undefined where it cannot: compressed in spite of the `Accept-Encoding: identity` that asked for it, or
  * neither JSON nor events.
  *
  * @param rawHeaders names and values in turn

@@ -38,6 +38,7 @@ export function record(given: Partial<AuditRecord> = {}): AuditRecord {
     headMs: 123.456,
     totalMs: 2345.678,
     ended: 'complete',
+    unreadEncoding: undefined,
     upstreamRequestId: 'req_0123456789abcdef0123456789abcdef',
     traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
     usage: { input: 1200, cached: 1024, output: 300, reasoning: 64, total: 1500 },
