@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds src/key/native into dist/key/native/<arch>.node, where arch is Node's (x64, arm64, ...).
+# Builds src/native into dist/native/<arch>.node, where arch is Node's (x64, arm64, ...).
 #
 #   build-native.sh               for this machine, in a checkout
 #   build-native.sh --if-needed   for this machine, unless the build that came in the package loads here (npm install)
@@ -23,7 +23,7 @@ missing() {
 
 # build ARCH COMPILER HINT
 build() {
-  target=dist/key/native/$1.node
+  target=dist/native/$1.node
   cc=$2
   if ! command -v "${cc%% *}" >/dev/null; then
     missing "no C compiler for $1 ($cc)" "$3"
@@ -45,7 +45,7 @@ build() {
   $cc -shared -fPIC -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra \
     -fvisibility=hidden -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
     -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--build-id=none -s -ffile-prefix-map="$PWD=." \
-    ${CFLAGS:-} -I"$headers" src/key/native/*.c -o "$unfinished"
+    ${CFLAGS:-} -I"$headers" src/native/*.c -o "$unfinished"
   mv -f "$unfinished" "$target"
 }
 
@@ -54,7 +54,7 @@ build_here() {
 }
 
 loads_here() {
-  "$node" -e 'process.dlopen({ exports: {} }, process.argv[1])' "$PWD/dist/key/native/$arch.node" 2>/dev/null
+  "$node" -e 'process.dlopen({ exports: {} }, process.argv[1])' "$PWD/dist/native/$arch.node" 2>/dev/null
 }
 
 case ${1-} in

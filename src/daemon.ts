@@ -8,22 +8,22 @@ import { peerLookup, peerLookupIfAny } from './gate/peer.ts';
 import { injectionOf } from './key/injection.ts';
 import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { lockMemory } from './key/locked-memory.ts';
-import { type Account, type Native, loadNative } from './key/native.ts';
+import { type Account, type Native, loadNative } from './native/native.ts';
 import { type Options, parseCommandLine } from './options.ts';
 import { hangUpLookup } from './proxy/hang-up.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
-import type { Accounts } from './proxy/accounts.ts';
-import { listen } from './proxy/server.ts';
+import type { Accounts } from './oversight/oversight.ts';
+import { listen } from './proxy/listener.ts';
 import { createUpstream } from './proxy/upstream.ts';
-import { BoundedLog } from './record/bounded-log.ts';
-import { RefusalLog } from './record/refusal-log.ts';
-import { findAccount, findUid } from './run/accounts.ts';
+import { BoundedLog } from './run/bounded-log.ts';
+import { RefusalLog } from './run/refusal-log.ts';
+import { findAccount, findUid } from './run/users.ts';
 import { exitCodes } from './run/exit-codes.ts';
 import { Failure } from './run/failure.ts';
 import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hardening.ts';
-import { keepIgnoring, listenForStop } from './run/lifecycle.ts';
+import { keepIgnoring, listenForStop } from './run/signals.ts';
 import { Log } from './run/log.ts';
-import { stderrDescriptor } from './run/preconditions.ts';
+import { stderrDescriptor } from './run/preload.ts';
 import { liveDaemonIn, removeServerInfo, writeServerInfo } from './run/server-info.ts';
 
 /** The standard streams' descriptors, which are the lowest three. */
@@ -45,7 +45,7 @@ async function main(): Promise<void> {
   if (native !== undefined) harden(native);
 
   if (process.argv[2] === 'audit') {
-    const { auditCommand } = await import('./record/audit-command.ts');
+    const { auditCommand } = await import('./oversight/audit/audit-command.ts');
     process.exit(await auditCommand(process.argv.slice(3), { stdout: process.stdout, say: (message) => log.say(message) }));
   }
   const command = await parseCommandLine(process.argv.slice(2), process.env);
@@ -134,7 +134,7 @@ async function openAccounts(
   native: Native | undefined,
 ): Promise<Accounts | undefined> {
   if (auditLog === undefined && policyFile === undefined) return undefined;
-  const { Accounts } = await import('./proxy/accounts.ts');
+  const { Accounts } = await import('./oversight/oversight.ts');
   const reports = new BoundedLog(log);
   const report = (message: string): void => reports.say(message);
   if (auditLog !== undefined && native === undefined) report('without its native part, nothing keeps two daemons from one --audit-log');

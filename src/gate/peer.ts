@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import type { Native } from '../key/native.ts';
+import type { Native } from '../native/native.ts';
 import { exitCodes } from '../run/exit-codes.ts';
 import { Failure, reason } from '../run/failure.ts';
 

@@ -1,7 +1,7 @@
 import { exitCodes } from '../run/exit-codes.ts';
 import { Failure } from '../run/failure.ts';
 import { hardeningSteps } from '../run/hardening.ts';
-import type { Native } from './native.ts';
+import type { Native } from '../native/native.ts';
 
 /** Memory that a secret may be written to. */
 export interface LockedMemory {

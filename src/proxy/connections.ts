@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import type { Exchange } from './forward.ts';
+import type { Exchange } from './exchange.ts';
 
 /** With this many requests waiting on one connection, nothing more is read from it. */
 const maxPipelinedRequests = 16;

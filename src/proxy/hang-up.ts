@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import type { Native } from '../key/native.ts';
+import type { Native } from '../native/native.ts';
 
 /** Makes the question whether a client has closed its connection, for when nothing is read from it; undefined without the addon. */
 export function hangUpLookup(native: Native | undefined): ((socket: Socket) => boolean) | undefined {

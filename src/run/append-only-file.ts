@@ -1,5 +1,5 @@
 import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync } from 'node:fs';
-import type { Account } from '../key/native.ts';
+import type { Account } from '../native/native.ts';
 
 /**
  * Opens a file to append to it, or makes it, 0600 whatever the umask. A link is not followed, a FIFO not waited for.

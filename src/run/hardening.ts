@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import inspector from 'node:inspector';
-import type { Account, Native } from '../key/native.ts';
+import type { Account, Native } from '../native/native.ts';
 import { exitCodes } from './exit-codes.ts';
 import { Failure, reason } from './failure.ts';
 import { foreign } from './log.ts';

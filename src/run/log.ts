@@ -1,5 +1,5 @@
 import { closeSync, constants, writeSync } from 'node:fs';
-import type { Account } from '../key/native.ts';
+import type { Account } from '../native/native.ts';
 import { openToAppend } from './append-only-file.ts';
 import { Failure, reason } from './failure.ts';
 

@@ -13,7 +13,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
-import type { Account } from '../key/native.ts';
+import type { Account } from '../native/native.ts';
 import { Failure, reason } from './failure.ts';
 
 /** What a client needs to find the daemon, written once it is listening. */

@@ -9,7 +9,7 @@ import { nativeTool } from '../support/native-tools.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 
-const addon = `${checkout}/dist/key/native/${process.arch}.node`;
+const addon = `${checkout}/dist/native/${process.arch}.node`;
 const program = fileURLToPath(new URL('../support/native/touch-guard.cjs', import.meta.url));
 const headers = resolve(dirname(process.execPath), '../include/node');
 

@@ -51,10 +51,10 @@ function pathWithout(...commands: readonly string[]): string {
 describe('what is in it', () => {
   test('the built daemon, its launcher, the unit, and what the addon is compiled from: nothing else', () => {
     const modules = filesIn(join(checkout, 'src')).filter((file) => file.endsWith('.ts')).map((file) => `dist/${file.replace(/\.ts$/, '.js')}`);
-    const c = readdirSync(join(checkout, 'src', 'key', 'native')).map((file) => `src/key/native/${file}`);
-    const addons = Object.entries(compilers).filter(([, compiler]) => hasCommand(compiler)).map(([architecture]) => `dist/key/native/${architecture}.node`);
+    const c = readdirSync(join(checkout, 'src', 'native')).filter((file) => /\.[ch]$/.test(file)).map((file) => `src/native/${file}`);
+    const addons = Object.entries(compilers).filter(([, compiler]) => hasCommand(compiler)).map(([architecture]) => `dist/native/${architecture}.node`);
     expect(filesIn(packed.content)).toEqual([
-      'LICENSE', 'README.md', 'package.json', 'scripts/build-native.sh', 'scripts/policies/codex.json', 'scripts/systemd/responses-api-proxy.service', 'src/gate/policy.schema.json', 'src/launcher.sh',
+      'LICENSE', 'README.md', 'package.json', 'scripts/build-native.sh', 'scripts/policies/codex.json', 'scripts/systemd/responses-api-proxy.service', 'src/launcher.sh', 'src/oversight/policy/policy.schema.json',
       ...modules, ...c, ...addons,
     ].sort());
   });
@@ -113,7 +113,7 @@ describe('the addon is prebuilt', () => {
     const path = pathWithout(compilers.arm64);
     const without = await pack(copySources(join(scratchFolder(), 'sources')), scratchFolder(), { env: { PATH: path } });
     expect(without.said).toMatch(/^build-native: no C compiler for arm64 \(aarch64-linux-gnu-gcc\); the addon is not built\nhint: .*gcc-aarch64-linux-gnu/m);
-    const left = filesIn(packed.content).filter((file) => file !== 'dist/key/native/arm64.node');
+    const left = filesIn(packed.content).filter((file) => file !== 'dist/native/arm64.node');
     expect(filesIn(without.content)).toEqual(left);
   });
 });

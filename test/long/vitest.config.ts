@@ -3,7 +3,7 @@ import { configDefaults, defineConfig } from 'vitest/config';
 import { defaultWaitMs } from '../support/wait.ts';
 
 /** They measure memory, CPU or promptness: one after the other, with nothing beside them. */
-const measuring = ['audit-million-lines', 'crowd', 'custody-load', 'gate-cost', 'held-bodies', 'motion-512-mib', 'motion-soak', 'policy-memory'].map((name) => `test/long/${name}.long.ts`);
+const measuring = ['audit-million-lines', 'crowd', 'custody-load', 'gate-cost', 'held-bodies', 'forwarding-512-mib', 'forwarding-soak', 'policy-memory'].map((name) => `test/long/${name}.long.ts`);
 
 /** What takes minutes: not for `npm test`, but for CI and for whoever changes how bytes move. */
 export default defineConfig({

@@ -10,24 +10,21 @@ import { scratchFolder } from './scratch.ts';
  */
 export function buildWithoutAddon(instead: 'nothing' | 'rubbish' = 'nothing'): string {
   const folder = buildCopy();
-  const native = join(folder, 'dist', 'key', 'native');
-  rmSync(native, { recursive: true, force: true });
-  if (instead === 'rubbish') {
-    mkdirSync(native);
-    writeFileSync(join(native, `${process.arch}.node`), 'not a shared object');
-  }
+  const addon = join(folder, 'dist', 'native', `${process.arch}.node`);
+  rmSync(addon, { force: true });
+  if (instead === 'rubbish') writeFileSync(addon, 'not a shared object');
   return join(folder, 'src', 'launcher.sh');
 }
 
 /**
- * A copy of the built package without some of its modules.
+ * A copy of the built package without one of its rooms.
  *
- * @param modules their paths below `dist`
+ * @param room its path below `dist`
  * @returns the path of its launcher
  */
-export function buildWithout(modules: readonly string[]): string {
+export function buildWithout(room: string): string {
   const folder = buildCopy();
-  for (const module of modules) rmSync(join(folder, 'dist', module));
+  rmSync(join(folder, 'dist', room), { recursive: true });
   return join(folder, 'src', 'launcher.sh');
 }
 

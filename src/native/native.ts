@@ -1,0 +1,41 @@
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+
+/** How the memory that holds the key is kept from others, strongest first. */
+export type Locking = 'memfd_secret' | 'mlock' | 'unlocked';
+
+/** What the C part does for us (`native/`). Every function throws an Error with `code` and `syscall` when it fails. */
+export interface Native {
+  /** Zeroed memory between two inaccessible pages; it is never given back before the process ends. */
+  allocate(bytes: number, locking: 'required' | 'waived'): { buffer: Buffer; kind: Locking };
+  /** Overwrites with zeros; the compiler cannot leave it out. */
+  wipe(buffer: Uint8Array): void;
+  forbidTracing(): void;
+  forbidCoreDumps(): void;
+  forbidNewPrivileges(): void;
+  /** The user at the other end of an accepted loopback connection, as the kernel knows it; undefined when nobody owns it. */
+  peerUid(localAddress: string, localPort: number, remoteAddress: string, remotePort: number): number | undefined;
+  /** Whether the other end of a connected socket, given by its descriptor, has closed it, read or unread. */
+  hasHungUp(descriptor: number): boolean;
+  /** Locks an open file, given by its descriptor, until it is closed; false where another process has it (flock(2)). */
+  lockFile(descriptor: number): boolean;
+  /** Finds an account by name or uid (getpwnam(3), getpwuid(3)); undefined where there is none. */
+  account(nameOrUid: string): Account | undefined;
+}
+
+/** An account of this machine. */
+export interface Account {
+  name: string;
+  uid: number;
+  gid: number;
+}
+
+/** Loads the addon that was built for this machine; undefined where there is none that fits. */
+export function loadNative(): Native | undefined {
+  const file = fileURLToPath(new URL(`${process.arch}.node`, import.meta.url));
+  try {
+    return createRequire(import.meta.url)(file) as Native;
+  } catch {
+    return undefined; // what follows from that is for `locked-memory.ts` to say
+  }
+}

@@ -1,0 +1,184 @@
+import type { Writable } from 'node:stream';
+import { helpText, misuse as misuseOf, readArguments } from '../../run/command-line.ts';
+import { type ExitCode, exitCodes } from '../../run/exit-codes.ts';
+import { Failure } from '../../run/failure.ts';
+import { foreign } from '../../run/log.ts';
+import { heading, newestFirst, tableRow } from './audit-list.ts';
+import { type Unreadable, complaint } from './audit-reading.ts';
+import { summarise, summaryLines, summaryTables } from './audit-summary.ts';
+import { type Verdict, verify } from './audit-verify.ts';
+
+/** How many records `list` shows, where neither a number nor a time was given. */
+const defaultLimit = 20;
+
+/** How much output is gathered before it is written, in characters. */
+const batchLength = 64 * 1024;
+
+const usageHint = 'see responses-api-proxy audit --help';
+
+const commands = ['list', 'summary', 'verify'] as const;
+
+type CommandName = (typeof commands)[number];
+
+const flags = {
+  limit: { string: true, of: ['list'], describe: `show so many (default: ${defaultLimit}, or all with --since)` },
+  since: { string: true, of: ['list', 'summary'], describe: 'none before this: 2026-01-31, 2026-01-31T12:00Z, or 90m, 24h, 7d ago' },
+  contains: { string: true, of: ['verify'], describe: 'a record must have this hash, known from earlier' },
+  json: { boolean: true, of: commands, describe: 'JSON lines' },
+  help: { boolean: true, of: commands, describe: 'show this' },
+} as const satisfies Record<string, { of: readonly CommandName[]; describe: string; string?: true; boolean?: true }>;
+
+interface AuditOptions {
+  readonly command: CommandName;
+  readonly file: string;
+  readonly limit: number;
+  readonly since: string | undefined;
+  readonly contains: string | undefined;
+  readonly json: boolean;
+}
+
+/** What the command needs of the program around it. */
+export interface AuditCommandContext {
+  readonly stdout: Writable;
+  /** Tells the user something beside the output. */
+  readonly say: (message: string) => void;
+}
+
+/**
+ * `responses-api-proxy audit list|summary|verify FILE`: needs no key, no addon and no daemon, and reads nothing but the file.
+ *
+ * @param argv what follows `audit`
+ * @returns 0, or 1 when the chain is broken
+ * @throws {Failure} with exit code 2 for wrong arguments, 1 when the file cannot be read
+ */
+export async function auditCommand(argv: readonly string[], { stdout, say }: AuditCommandContext): Promise<ExitCode> {
+  const parsed = await parse(argv);
+  const output = new Output(stdout);
+  if (typeof parsed === 'string') {
+    await output.print(parsed);
+    await output.flush();
+    return exitCodes.stopped;
+  }
+  const unreadable: Unreadable = { lines: 0 };
+  const exitCode = await run(parsed, output, unreadable);
+  await output.flush();
+  const note = complaint(unreadable, parsed.file);
+  if (note !== undefined) say(note);
+  return exitCode;
+}
+
+async function run(options: AuditOptions, output: Output, unreadable: Unreadable): Promise<ExitCode> {
+  const { command, file, json, since } = options;
+  switch (command) {
+    case 'list':
+      if (!json) await output.print(heading());
+      for (const record of newestFirst(file, options, unreadable)) {
+        if (!(await output.print(json ? ascii(JSON.stringify(record)) : tableRow(record)))) break;
+      }
+      return exitCodes.stopped;
+    case 'summary': {
+      const summary = summarise(file, since, unreadable);
+      for (const line of json ? summaryLines(summary) : [summaryTables(summary)]) await output.print(line);
+      return exitCodes.stopped;
+    }
+    case 'verify': {
+      const verdict = verify(file, options.contains);
+      if (json) await output.print(JSON.stringify(verdict));
+      else if (!verdict.ok) throw new Failure(`${file}: line ${verdict.line} ${verdict.problem}`, { hint: hintFor(verdict) });
+      else await output.print(praise(file, verdict));
+      return verdict.ok ? exitCodes.stopped : exitCodes.failed;
+    }
+  }
+}
+
+function hintFor({ line }: Verdict & { ok: false }): string {
+  return line === 1 ? 'is it the file of --audit-log?' : 'what stands before it is as it was written';
+}
+
+function praise(file: string, { records, continues, lastHash, tornLines, tornEndBytes }: Verdict & { ok: true }): string {
+  const facts = [`${file}: ${records} records, each as it was written`];
+  if (continues !== undefined) facts.push(`the first goes on after the one with hash ${continues}, in another file`);
+  if (lastHash !== undefined) facts.push(`the last has hash ${lastHash}`);
+  if (tornLines > 0) facts.push(`${tornLines} torn: their writes did not finish`);
+  if (tornEndBytes > 0) facts.push(`the last ${tornEndBytes} bytes are no record yet: it is being written, or its write did not finish`);
+  return facts.join('\n');
+}
+
+/** @returns the options, or the text that was asked for instead */
+async function parse(argv: readonly string[]): Promise<AuditOptions | string> {
+  const [first, ...rest] = argv;
+  const command = commands.find((name) => name === first);
+  if (command === undefined && first !== '--help') throw misuse(`audit takes one of ${commands.join(', ')}`);
+  const own = Object.fromEntries(Object.entries(flags).filter(([name, { of }]) => (command === undefined ? name === 'help' : of.some((one) => one === command))));
+  const { values, words } = await readArguments(command === undefined ? argv : rest, own, usageHint);
+  if (command === undefined || values.help === true) return helpText(`$0 audit ${command ?? commands.join('|')} FILE [flags]`, own);
+  const [file] = words;
+  if (words.length !== 1 || file === undefined || file === '') throw misuse(`audit ${command} takes one file`);
+  const since = values.since === undefined ? undefined : timeOf(String(values.since), Date.now());
+  return {
+    command,
+    file,
+    limit: values.limit === undefined ? (since === undefined ? defaultLimit : Infinity) : limitOf(String(values.limit)),
+    since,
+    contains: values.contains === undefined ? undefined : hashOf(String(values.contains)),
+    json: values.json === true,
+  };
+}
+
+function limitOf(given: string): number {
+  const limit = /^\d{1,9}$/.test(given) ? Number(given) : 0;
+  if (limit > 0) return limit;
+  throw misuse(`--limit takes a number from 1 to 999999999, not ${foreign(given)}`);
+}
+
+/** A time in the form that records have: in UTC, with milliseconds. */
+function timeOf(given: string, now: number): string {
+  const [, ago, unit] = /^(\d{1,6})([smhd])$/.exec(given) ?? [];
+  const units = new Map([['s', 1_000], ['m', 60_000], ['h', 3_600_000], ['d', 86_400_000]]);
+  const [, day, clock = '00:00'] = /^(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?)Z?)?$/.exec(given) ?? [];
+  const time = ago === undefined ? Date.parse(`${day}T${clock}Z`) : now - Number(ago) * (units.get(unit ?? '') ?? Number.NaN);
+  // Date takes 31 February for 3 March.
+  const exists = day === undefined || (!Number.isNaN(time) && new Date(time).toISOString().startsWith(day));
+  if (!Number.isNaN(time) && exists) return new Date(time).toISOString();
+  throw misuse(`--since takes a time such as 2026-01-31, 2026-01-31T12:00Z or 24h, not ${foreign(given)}`);
+}
+
+function hashOf(given: string): string {
+  if (/^[0-9a-f]{64}$/.test(given)) return given;
+  throw misuse('--contains takes a hash, 64 hexadecimal digits in lower case');
+}
+
+function ascii(json: string): string {
+  return json.replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+function misuse(message: string): Failure {
+  return misuseOf(message, usageHint);
+}
+
+/** Lines on their way out, no faster than somebody reads them. */
+class Output {
+  readonly #stream: Writable;
+  #batch = '';
+  #isClosed = false;
+
+  constructor(stream: Writable) {
+    this.#stream = stream;
+    // Nobody reads on, as in `... | head`; the write that finds out is told, too.
+    stream.on('error', () => (this.#isClosed = true));
+  }
+
+  /** Returns whether somebody still reads. */
+  async print(line: string): Promise<boolean> {
+    this.#batch += `${line}\n`;
+    if (this.#batch.length >= batchLength) await this.flush();
+    return !this.#isClosed;
+  }
+
+  async flush(): Promise<void> {
+    const batch = this.#batch;
+    this.#batch = '';
+    if (batch === '' || this.#isClosed) return;
+    await new Promise<void>((resolve) => this.#stream.write(batch, () => resolve()));
+  }
+}

@@ -1,0 +1,194 @@
+import { randomBytes } from 'node:crypto';
+import type { AuditRecord, Ending } from './audit-record.ts';
+import { RequestReader } from '../usage/request-reader.ts';
+import { AnswerReader, formOf } from '../usage/usage.ts';
+
+const idBytes = 8;
+
+/** How many ids' random bytes are fetched at once: the call costs more than the rest of a request's beginning. */
+const idsAtOnce = 128;
+
+/** What is known of a request once its head is complete. */
+export interface RequestHead {
+  /** The user at the other end; undefined when nobody asked, or the kernel does not know. */
+  readonly uid: number | undefined;
+  /** Undefined where it could not be parsed. */
+  readonly method: string | undefined;
+  readonly target: string | undefined;
+  /** Names and values in turn. */
+  readonly rawHeaders: readonly string[];
+}
+
+/**
+ * The records of the requests that are running. Each is kept once, when its exchange has ended, in whatever way.
+ */
+export class AuditEntries {
+  readonly #running = new Set<AuditEntry>();
+  readonly #keep: (record: AuditRecord) => void;
+  #ids: string[] = [];
+
+  /** @param keep what becomes of a record that is complete */
+  constructor(keep: (record: AuditRecord) => void) {
+    this.#keep = keep;
+  }
+
+  begin(head: RequestHead): AuditEntry {
+    const entry = new AuditEntry(this.#newId(), head, (record) => {
+      this.#running.delete(entry);
+      this.#keep(record);
+    });
+    this.#running.add(entry);
+    return entry;
+  }
+
+  #newId(): string {
+    if (this.#ids.length === 0) this.#ids = randomBytes(idBytes * idsAtOnce).toString('hex').match(/.{16}/g) ?? [];
+    return this.#ids.pop() ?? '';
+  }
+
+  /** The process ends, and with it what is running. */
+  stop(): void {
+    for (const entry of this.#running) entry.end('stopped');
+  }
+}
+
+/** One request's record in the making: it is told of everything as it happens, and keeps what the record says of it. */
+export class AuditEntry {
+  /** For `x-audit-id`. */
+  readonly id: string;
+  readonly #onEnd: (record: AuditRecord) => void;
+  readonly #head: RequestHead;
+  readonly #startedMs: number = performance.now();
+  #request: RequestReader | undefined;
+  #answer: AnswerReader | undefined;
+  #decision: AuditRecord['decision'] = 'allowed';
+  #rule: string | undefined;
+  #model: string | undefined;
+  #stream: boolean | undefined;
+  #status: number | undefined;
+  #bytesUp = 0;
+  #bytesDown = 0;
+  #headMs: number | undefined;
+  #upstreamRequestId: string | undefined;
+  #unreadEncoding: string | undefined;
+  #hasEnded = false;
+
+  constructor(id: string, head: RequestHead, onEnd: (record: AuditRecord) => void) {
+    this.id = id;
+    this.#head = head;
+    this.#onEnd = onEnd;
+  }
+
+  /** What a policy read in the body. Without it, the body is read as it passes, see `sent`. */
+  asks(model: string | undefined, stream: boolean | undefined): void {
+    this.#model = model;
+    this.#stream = stream;
+  }
+
+  /** The body has to be read as it passes: nobody else does. Not where it is compressed. */
+  readBody(): void {
+    if (foreignEncoding(this.#head.rawHeaders) === undefined) this.#request = new RequestReader();
+  }
+
+  /** A policy in shadow mode would have refused it. The first such rule counts. */
+  wouldRefuse(rule: string): void {
+    if (this.#decision === 'would_refuse') return;
+    this.#decision = 'would_refuse';
+    this.#rule = rule;
+  }
+
+  /** It is refused, with this status, by this rule; and thereby over, see `end`. To be called before the answer is sent. */
+  refuse(status: number, rule: string): AuditRecord | undefined {
+    if (this.#hasEnded) return undefined;
+    this.#decision = 'refused';
+    this.#rule = rule;
+    return this.end('refused', status);
+  }
+
+  /** Bytes of the body went up. To be called after they did: reading them takes time. */
+  sent(bytes: Buffer): void {
+    this.#bytesUp += bytes.length;
+    this.#request?.write(bytes);
+  }
+
+  /**
+   * The upstream's answer begins.
+   *
+   * @param rawHeaders as they go to the client: names and values in turn
+   * @param isRead somebody wants to know what its body says: the model, what it cost
+   */
+  head(status: number, rawHeaders: readonly string[], isRead = true): void {
+    this.#answered(status);
+    [this.#upstreamRequestId] = valuesOf(rawHeaders, 'x-request-id');
+    if (!isRead) return;
+    const form = formOf(rawHeaders);
+    if (form !== undefined) this.#answer = new AnswerReader(form);
+    else this.#unreadEncoding = foreignEncoding(rawHeaders);
+  }
+
+  /** Bytes of the answer's body went down. To be called after they did. */
+  received(bytes: Buffer): void {
+    this.#bytesDown += bytes.length;
+    this.#answer?.write(bytes);
+  }
+
+  /**
+   * The exchange is over, and the record is kept. To be called before the client can know: before the answer's end is
+   * sent. Calls after the first change nothing.
+   *
+   * @param status where we answered ourselves
+   * @returns the record, the first time
+   */
+  end(ended: Ending, status?: number): AuditRecord | undefined {
+    if (this.#hasEnded) return undefined;
+    this.#hasEnded = true;
+    if (status !== undefined) this.#answered(status);
+    const asked = this.#request?.asked;
+    const answered = this.#answer?.end();
+    const traceparents = valuesOf(this.#head.rawHeaders, 'traceparent');
+    const record: AuditRecord = {
+      time: Date.now(),
+      id: this.id,
+      uid: this.#head.uid,
+      method: this.#head.method,
+      target: this.#head.target,
+      decision: this.#decision,
+      rule: this.#rule,
+      model: this.#model ?? asked?.model ?? answered?.model,
+      stream: this.#stream ?? asked?.stream,
+      status: this.#status,
+      bytesUp: this.#bytesUp,
+      bytesDown: this.#bytesDown,
+      headMs: this.#headMs,
+      totalMs: performance.now() - this.#startedMs,
+      ended,
+      upstreamRequestId: this.#upstreamRequestId,
+      traceparent: traceparents.length === 1 ? traceparents[0] : undefined,
+      usage: answered?.usage,
+      unreadEncoding: this.#unreadEncoding,
+    };
+    this.#onEnd(record);
+    return record;
+  }
+
+  #answered(status: number): void {
+    this.#status = status;
+    this.#headMs = performance.now() - this.#startedMs;
+  }
+}
+
+/** The content codings of a body that is not plain; undefined where it is. */
+function foreignEncoding(raw: readonly string[]): string | undefined {
+  const encodings = valuesOf(raw, 'content-encoding').map((encoding) => encoding.trim().toLowerCase());
+  return encodings.every((encoding) => encoding === '' || encoding === 'identity') ? undefined : encodings.join(', ');
+}
+
+/** @param name in lower case */
+function valuesOf(raw: readonly string[], name: string): string[] {
+  const values: string[] = [];
+  for (let i = 0; i < raw.length; i += 2) {
+    const candidate = raw[i] ?? '';
+    if (candidate.length === name.length && candidate.toLowerCase() === name) values.push(raw[i + 1] ?? '');
+  }
+  return values;
+}

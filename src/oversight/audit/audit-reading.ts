@@ -1,0 +1,44 @@
+import type { FileLine } from './audit-file.ts';
+import { foreign } from '../../run/log.ts';
+
+/** A line of an audit log as read. Whoever can write to the file can put anything there: nothing is taken for granted. */
+export type ReadRecord = Readonly<Record<string, unknown>> & { readonly time: string };
+
+/** Counts the lines that are no records, beside a torn last one. */
+export interface Unreadable {
+  lines: number;
+}
+
+/** The record in a line; undefined where there is none. */
+export function read({ bytes, isEnded }: FileLine, unreadable: Unreadable): ReadRecord | undefined {
+  try {
+    const record = JSON.parse(bytes.toString('latin1')) as Partial<ReadRecord> | null;
+    if (typeof record?.time === 'string') return record as ReadRecord;
+  } catch {
+    // Not JSON.
+  }
+  if (isEnded) unreadable.lines++;
+  return undefined;
+}
+
+/** A member as text in printable ASCII, '' where it is missing. */
+export function text(value: unknown): string {
+  if (typeof value === 'string') return /^[\x20-\x7e]*$/.test(value) ? value : foreign(value);
+  return typeof value === 'number' || typeof value === 'boolean' ? String(value) : '';
+}
+
+/** A member as a number, 0 where it is none. */
+export function amount(value: unknown): number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : 0;
+}
+
+/** A record's tokens by kind; undefined where it has none. */
+export function tokensOf({ usage }: ReadRecord): Readonly<Record<string, unknown>> | undefined {
+  return typeof usage === 'object' && usage !== null ? (usage as Readonly<Record<string, unknown>>) : undefined;
+}
+
+/** What is to be said about lines that were passed over. */
+export function complaint({ lines }: Unreadable, file: string): string | undefined {
+  if (lines === 0) return undefined;
+  return `${lines} ${lines === 1 ? 'line is' : 'lines are'} no record: torn, or changed; responses-api-proxy audit verify ${file} tells which`;
+}

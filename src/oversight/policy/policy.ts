@@ -1,0 +1,211 @@
+import { readFileSync } from 'node:fs';
+import { Failure, reason } from '../../run/failure.ts';
+import { foreign } from '../../run/log.ts';
+import type { LimitSettings } from './limits.ts';
+import { isModelName } from './model-names.ts';
+import { type EndpointKind, FieldJudge, type FieldRules } from './request-fields.ts';
+import { type JsonObject, type JsonValue, isArray, isObject, pointerStep, readJsonObject } from './strict-json.ts';
+
+/** Largest body that is read whole where the policy does not say. Codex's requests have about 55 KB, images some MB. */
+export const defaultMaxBodyBytes = 16 * 1024 * 1024;
+
+/** Most that `max_body_bytes` may be: bodies are held in memory, several at a time. */
+const mostBodyBytes = 128 * 1024 * 1024;
+
+/** What the key may be used for. */
+export interface Policy {
+  /** `shadow`: what would be refused is admitted, and recorded as such. */
+  readonly mode: 'enforce' | 'shadow';
+  /** The body must be in hand, whole, before a byte of it goes upstream. */
+  readonly readsBody: boolean;
+  /** Largest body where `readsBody`. */
+  readonly maxBodyBytes: number;
+  /** Judges what the body says; undefined where no rule asks. */
+  readonly fields: FieldJudge | undefined;
+  readonly limits: LimitSettings | undefined;
+}
+
+const ruleNames = [
+  'models',
+  'tools',
+  'remote_urls',
+  'stored_state',
+  'background',
+  'max_output_tokens',
+  'max_body_bytes',
+  'stream_only',
+  'limits',
+] as const;
+const limitNames = ['concurrent', 'requests_per_minute', 'tokens_per_day'] as const;
+
+/** The ranges of `limits`. Policy files are written by hand: what lies beyond is a slip. */
+const mostConcurrent = 100_000;
+const mostRequestsPerMinute = 100_000;
+
+/**
+ * Reads the file of `--policy`, see `parsePolicy`.
+ *
+ * @param upstreamTarget path and query that requests go to
+ * @throws {Failure} also when it cannot be read, or would read requests as those of another API than they go to
+ */
+export function readPolicy(file: string, endpoint: string, upstreamTarget: string): Policy {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new Failure(`cannot read --policy ${file}: ${reason(error)}`, { hint: 'it is read once, at start, by the user who starts the daemon' });
+  }
+  const policy = parsePolicy(text, endpoint, `--policy ${file}`);
+  // What a gateway calls its endpoints is its own affair, unless it is the name of another API.
+  const [path = ''] = upstreamTarget.split('?', 1);
+  const answering = kindOf(path);
+  if (policy.fields !== undefined && answering !== 'other' && answering !== kindOf(endpoint)) {
+    const hint = 'let --endpoint and --upstream-url name the same API';
+    throw new Failure(`--policy ${file}: the policy reads requests as those to ${endpoint}, but they go to ${path}`, { hint });
+  }
+  return policy;
+}
+
+/**
+ * Reads a policy. What it may say is in `policy.schema.json`, in the same words.
+ *
+ * @param text of the file
+ * @param endpoint the one that is served: other than /responses and /chat/completions, requests have fields that we do not
+ *   know, and rules about fields are refused
+ * @param source what messages call the policy
+ * @throws {Failure} with a message that names the place in the file, as a JSON pointer (RFC 6901)
+ */
+export function parsePolicy(text: string, endpoint: string, source = '--policy'): Policy {
+  const reader = new PolicyReader(source);
+  const reading = readJsonObject(Buffer.from(text));
+  if (reading.kind === 'invalid') throw reader.failure(reading.why, 'a policy is one JSON object; policy.schema.json says what may stand in it');
+  return reader.policy(reading.object, endpoint);
+}
+
+/** Turns the members of a policy into values, or into a failure that says where. */
+class PolicyReader {
+  readonly #source: string;
+
+  constructor(source: string) {
+    this.#source = source;
+  }
+
+  policy(file: JsonObject, endpoint: string): Policy {
+    this.#onlyKnown(file, '', ['$schema', 'mode', ...ruleNames]);
+    if (file.get('$schema') !== undefined && typeof file.get('$schema') !== 'string') throw this.#wrong('/$schema', 'must be a string');
+    const mode = file.get('mode') ?? 'enforce';
+    if (file.get('mode') === null || (mode !== 'enforce' && mode !== 'shadow')) throw this.#wrong('/mode', 'must be "enforce" or "shadow"');
+
+    const models = this.#list(file, 'models', 'a model name, in which * stands for any characters', isModelName);
+    if (models?.length === 0) throw this.#wrong('/models', 'must name a model', 'without "models", all of them are allowed');
+    const tools = this.#list(file, 'tools', 'a tool type', (type) => /^[a-z0-9_]{1,64}$/.test(type));
+    const rules: FieldRules = {
+      models,
+      tools: tools && new Set(tools),
+      remoteUrls: this.#flag(file, 'remote_urls') ?? true,
+      storedState: this.#flag(file, 'stored_state') ?? true,
+      background: this.#flag(file, 'background') ?? true,
+      maxOutputTokens: this.#number(file, '', 'max_output_tokens', Number.MAX_SAFE_INTEGER),
+      streamOnly: this.#flag(file, 'stream_only') ?? false,
+    };
+    const maxBodyBytes = this.#number(file, '', 'max_body_bytes', mostBodyBytes);
+    const limits = this.#limits(file.get('limits'));
+
+    const asked = fieldRulesIn(rules);
+    const [first] = asked;
+    if (first === undefined && maxBodyBytes === undefined && limits === undefined) {
+      throw this.failure('restricts nothing', `it takes at least one of ${ruleNames.join(', ')}`);
+    }
+    const kind = kindOf(endpoint);
+    if (first !== undefined && kind === 'other') {
+      const hint = 'requests to other endpoints than /responses and /chat/completions can have limits and max_body_bytes';
+      throw this.#wrong(pointerStep(first), `does not apply to ${endpoint}`, hint);
+    }
+    this.#noContradiction(rules);
+    return Object.freeze({
+      mode,
+      readsBody: first !== undefined || maxBodyBytes !== undefined,
+      maxBodyBytes: maxBodyBytes ?? defaultMaxBodyBytes,
+      fields: first === undefined ? undefined : new FieldJudge(rules, kind),
+      limits,
+    });
+  }
+
+  failure(what: string, hint: string): Failure {
+    return new Failure(`${this.#source}: the policy ${what}`, { hint });
+  }
+
+  #wrong(place: string, what: string, hint = 'policy.schema.json says what may stand there'): Failure {
+    return new Failure(`${this.#source}: ${place} ${what}`, { hint });
+  }
+
+  #onlyKnown(object: JsonObject, place: string, known: readonly string[]): void {
+    const unknown = [...object.keys()].find((name) => !known.includes(name));
+    if (unknown === undefined) return;
+    throw this.#wrong(place === '' ? 'the policy' : place, `has an unknown key ${foreign(unknown)}`, `it may have ${known.join(', ')}`);
+  }
+
+  #limits(value: JsonValue | undefined): LimitSettings | undefined {
+    if (value === undefined) return undefined;
+    if (!isObject(value)) throw this.#wrong('/limits', 'must be an object');
+    this.#onlyKnown(value, '/limits', limitNames);
+    if (value.size === 0) throw this.#wrong('/limits', 'sets no limit', `it may have ${limitNames.join(', ')}`);
+    return {
+      concurrent: this.#number(value, '/limits', 'concurrent', mostConcurrent),
+      requestsPerMinute: this.#number(value, '/limits', 'requests_per_minute', mostRequestsPerMinute),
+      tokensPerDay: this.#number(value, '/limits', 'tokens_per_day', Number.MAX_SAFE_INTEGER),
+    };
+  }
+
+  #flag(file: JsonObject, name: string): boolean | undefined {
+    const value = file.get(name);
+    if (value === undefined || typeof value === 'boolean') return value;
+    throw this.#wrong(pointerStep(name), 'must be true or false');
+  }
+
+  #number(object: JsonObject, place: string, name: string, most: number): number | undefined {
+    const value = object.get(name);
+    if (value === undefined) return undefined;
+    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 1 && value <= most) return value;
+    throw this.#wrong(place + pointerStep(name), `must be a whole number from 1 to ${most}`);
+  }
+
+  #list(file: JsonObject, name: string, what: string, isValid: (text: string) => boolean): string[] | undefined {
+    const value = file.get(name);
+    if (value === undefined) return undefined;
+    if (!isArray(value)) throw this.#wrong(pointerStep(name), 'must be a list');
+    return value.map((item, index) => {
+      const place = pointerStep(name) + pointerStep(index);
+      if (typeof item !== 'string' || !isValid(item)) throw this.#wrong(place, `must be ${what}`);
+      if (value.indexOf(item) < index) throw this.#wrong(place, 'stands there twice');
+      return item;
+    });
+  }
+
+  /** Tools that another rule refuses whatever `tools` says. */
+  #noContradiction({ tools, remoteUrls, storedState }: FieldRules): void {
+    const barred = [!remoteUrls && (['mcp', 'remote_urls'] as const), !storedState && (['file_search', 'stored_state'] as const)];
+    for (const pair of barred) {
+      if (pair === false || tools?.has(pair[0]) !== true) continue;
+      throw this.#wrong('/tools', `allows ${pair[0]}, which "${pair[1]}": false refuses`, 'leave out the one or the other');
+    }
+  }
+}
+
+function fieldRulesIn(rules: FieldRules): string[] {
+  return [
+    ...(rules.models === undefined ? [] : ['models']),
+    ...(rules.tools === undefined ? [] : ['tools']),
+    ...(rules.remoteUrls ? [] : ['remote_urls']),
+    ...(rules.storedState ? [] : ['stored_state']),
+    ...(rules.background ? [] : ['background']),
+    ...(rules.maxOutputTokens === undefined ? [] : ['max_output_tokens']),
+    ...(rules.streamOnly ? ['stream_only'] : []),
+  ];
+}
+
+/** By the path's end: gateways and Azure put their own before it. */
+function kindOf(endpoint: string): EndpointKind {
+  if (endpoint.endsWith('/responses')) return 'responses';
+  return endpoint.endsWith('/chat/completions') ? 'chat' : 'other';
+}

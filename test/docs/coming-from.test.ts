@@ -1,0 +1,164 @@
+import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { linesOf } from '../support/audit.ts';
+import type { Running } from '../support/daemon.ts';
+import { newMachine, type Machine } from '../support/readers-machine.ts';
+import { readmeSnippets, readmeTable } from '../support/readme.ts';
+import { freePort } from '../support/upstream.ts';
+
+const heading = 'Coming from another gateway';
+const listening = /^responses-api-proxy listening on 127\.0\.0\.1:(\d+)\n/m;
+
+/** The key's way in, which the README puts before each line. */
+const piped = 'printenv OPENAI_API_KEY | env -u OPENAI_API_KEY ';
+
+/** What the first column says, once for all of its rows. */
+const rows = readmeTable(heading).reduce<Array<{ from: string; there: string; lines: string[] }>>((known, [from = '', there = '', here = '']) => {
+  const lines = [...here.matchAll(/`([^`]+)`/g)].map(([, line = '']) => line);
+  return [...known, { from: from || (known.at(-1)?.from ?? ''), there, lines }];
+}, []);
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+}
+
+/** A daemon that a line of the README has started. */
+interface Served {
+  readonly machine: Machine;
+  readonly daemon: Running;
+  readonly port: number;
+  /** The other lines of the row. */
+  readonly more: readonly string[];
+  ask(request?: object, headers?: Readonly<Record<string, string>>): Promise<Answer>;
+}
+
+const chat = { model: 'gpt-4o', messages: [{ role: 'user', content: 'Say hello' }], max_completion_tokens: 100 };
+const streamedChat = { ...chat, stream: true, stream_options: { include_usage: true } };
+const response = { model: 'gpt-5', input: 'Say hello', store: false, max_output_tokens: 100 };
+const hello = 'Hello from the stand-in upstream.';
+
+async function post(url: string, request: object, headers: Readonly<Record<string, string>>): Promise<Answer> {
+  const answer = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json', authorization: 'Bearer none', ...headers }, body: JSON.stringify(request) });
+  return { status: answer.status, headers: answer.headers, text: await answer.text() };
+}
+
+async function servedBy([line = '', ...more]: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Served> {
+  const machine = await newMachine();
+  const policy = readmeSnippets().find((snippet) => snippet.heading === heading && snippet.language === 'json');
+  writeFileSync(join(machine.folder, 'policy.json'), policy?.code ?? '');
+  const daemon = machine.start({ code: piped + line }, { env, instead: { 8787: String(await freePort()) } });
+  const port = Number((await daemon.waitForStderr(listening, 15_000))[1]);
+  const endpoint = /--endpoint (\S+)/.exec(line)?.[1] ?? '/v1/responses';
+  const ask = (request = {}, headers = {}): Promise<Answer> => post(`http://127.0.0.1:${port}${endpoint}`, request, headers);
+  return { machine, daemon, port, more, ask };
+}
+
+/** What came to the upstream last. */
+function lastSent({ standIn }: Machine): { target: string; headers: Record<string, unknown> } {
+  const { target, headers } = standIn.requests.at(-1) ?? { target: '', headers: {} };
+  return { target, headers };
+}
+
+/** What a row promises beside an answer, by a word of it. */
+const promises: ReadonlyArray<readonly [string, (lines: readonly string[]) => Promise<void>]> = [
+  ['codex responses-api-proxy', async (lines) => {
+    const { machine, daemon, port, ask } = await servedBy(lines);
+    expect(JSON.parse(readFileSync(machine.real('/tmp/server-info.json'), 'utf8'))).toEqual({ port, pid: expect.any(Number) });
+    expect(await ask({ ...response, stream: true })).toMatchObject({ status: 200, text: expect.stringContaining('event: response.completed') });
+    expect(lastSent(machine)).toMatchObject({ target: '/v1/responses', headers: { authorization: `Bearer ${machine.key}` } });
+    expect((await fetch(`http://127.0.0.1:${port}/shutdown`)).status).toBe(200);
+    expect((await daemon.waitForExit()).code).toBe(0);
+  }],
+  ['governance', async (lines) => {
+    const { machine, more, ask } = await servedBy(lines);
+    const streamed = await ask(streamedChat);
+    expect(streamed).toMatchObject({ status: 200, text: expect.stringMatching(/"usage":\{"prompt_tokens":\d+[^\n]*\n\ndata: \[DONE\]\n\n$/) });
+    expect((await ask(chat)).text).toContain(hello);
+    expect(lastSent(machine)).toMatchObject({ target: '/v1/chat/completions', headers: { authorization: `Bearer ${machine.key}` } });
+    const [first, second] = linesOf(join(machine.folder, 'audit.log')).filter(({ kind }) => kind === 'request');
+    const usage = { input: expect.any(Number), output: expect.any(Number), total: expect.any(Number) };
+    expect(first).toMatchObject({ id: streamed.headers.get('x-audit-id'), target: '/v1/chat/completions', model: 'gpt-4o', stream: true, ended: 'complete', usage });
+    expect(second).toMatchObject({ model: 'gpt-4o', stream: false, ended: 'complete', usage });
+    expect(more).toHaveLength(1);
+    for (const line of more) expect(await machine.run({ code: line })).toMatchObject({ code: 0, stderr: '', stdout: expect.stringMatching(/gpt-4o +2 /) });
+    unlinkSync(join(machine.folder, 'audit.log'));
+    expect((await ask(chat)).status).toBe(503);
+  }],
+  ['with policies', async (lines) => {
+    const { machine, ask } = await servedBy(lines);
+    const { token } = JSON.parse(readFileSync(machine.real('/tmp/server-info.json'), 'utf8')) as { token: string };
+    const virtualKey = { authorization: `Bearer ${token}` };
+    expect((await ask(streamedChat, virtualKey)).text).toMatch(/data: \[DONE\]\n\n$/);
+    expect(JSON.parse((await ask(chat, virtualKey)).text)).toMatchObject({ object: 'chat.completion', choices: [{ message: { content: expect.stringContaining(hello) } }] });
+    expect(lastSent(machine).headers).toMatchObject({ authorization: `Bearer ${machine.key}` });
+    const served = machine.standIn.requests.length;
+    expect((await ask(chat)).status).toBe(401);
+    const image = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'https://example.com/a.png' } }] }];
+    for (const denied of [
+      { ...chat, model: 'o1' }, { ...chat, tools: [{ type: 'custom', custom: { name: 'c' } }] }, { ...chat, messages: image }, { ...chat, store: true },
+      { ...chat, max_completion_tokens: 4097 }, { model: chat.model, messages: chat.messages },
+    ]) expect(await ask(denied, virtualKey)).toMatchObject({ status: 403, text: expect.stringContaining('policy_denied') });
+    expect(machine.standIn.requests).toHaveLength(served);
+  }],
+  ['`organization`', async (lines) => {
+    // What they do is in forwarding/timeouts.test.ts; here, that the line has them.
+    for (const flag of ['connect', 'response', 'idle']) expect(lines[0]).toMatch(new RegExp(`--${flag}-timeout \\d+ `));
+    const { machine, ask } = await servedBy(lines);
+    expect(await ask(response, { 'OpenAI-Organization': 'theirs' })).toMatchObject({ status: 200, text: expect.stringContaining(hello) });
+    expect(lastSent(machine).headers).toMatchObject({ 'authorization': `Bearer ${machine.key}`, 'openai-organization': 'org-123' });
+    for (const stored of [{ ...response, store: true }, { ...response, store: undefined }, { ...response, previous_response_id: 'resp_1' }]) {
+      expect(await ask(stored)).toMatchObject({ status: 403, text: expect.stringContaining('stored_state') });
+    }
+    const statuses = await Promise.all(Array.from({ length: 60 }, async () => (await ask(response)).status));
+    expect(statuses.sort()).toEqual([...Array<number>(59).fill(200), 429]);
+  }],
+  ['Azure', async (lines) => {
+    const { machine, ask } = await servedBy(lines);
+    expect((await ask(streamedChat, { 'api-key': 'theirs' })).text).toMatch(/data: \[DONE\]\n\n$/);
+    const { target, headers } = lastSent(machine);
+    expect(target).toBe('/openai/v1/chat/completions');
+    expect(headers['api-key']).toBe(machine.key);
+    expect(headers).not.toHaveProperty('authorization');
+  }],
+  ['transparent', async (lines) => {
+    const { machine, port, ask } = await servedBy(lines, { OPENAI_API_BASE: 'https://api.openai.com/v1' });
+    expect((await fetch(`http://127.0.0.1:${port}/health`)).status).toBe(200);
+    expect((await ask(streamedChat)).text).toMatch(/data: \[DONE\]\n\n$/);
+    expect((await ask(chat)).text).toContain(hello);
+    expect(lastSent(machine)).toMatchObject({ target: '/v1/chat/completions', headers: { authorization: `Bearer ${machine.key}` } });
+  }],
+];
+
+describe('each line of the table serves what it says', () => {
+  test.for(rows)('from $from: $there', async ({ from, there, lines }) => {
+    const [promise, ...others] = promises.filter(([word]) => `${from} ${there}`.includes(word));
+    expect(others).toEqual([]);
+    if (promise === undefined) throw new Error('nothing tests this row');
+    await promise[1](lines);
+  });
+
+  test('and no promise is without a row', () => {
+    for (const [word] of promises) expect(rows.filter(({ from, there }) => `${from} ${there}`.includes(word))).toHaveLength(1);
+  });
+});
+
+test('two endpoints are two daemons, in two lines', async () => {
+  const [two, ...others] = readmeSnippets().filter((snippet) => snippet.heading === heading && snippet.language === 'sh');
+  expect(others).toEqual([]);
+  expect(two?.code.trimEnd().split('\n')).toHaveLength(2);
+  const machine = await newMachine();
+  const ports = [await freePort(), await freePort()];
+  const daemons = machine.start({ code: two?.code ?? '' }, { instead: { 8787: String(ports[0]), 8788: String(ports[1]) } });
+  await Promise.all(ports.map((port) => daemons.waitForStderr(new RegExp(`^responses-api-proxy listening on 127\\.0\\.0\\.1:${port}\n`, 'm'), 15_000)));
+  const asked = [['/v1/responses', response], ['/v1/chat/completions', chat]] as const;
+  for (const [index, port] of ports.entries()) {
+    for (const [which, [path, request]] of asked.entries()) {
+      const { status, text } = await post(`http://127.0.0.1:${port}${path}`, request, {});
+      expect([status, text]).toEqual(index === which ? [200, expect.stringContaining(hello)] : [403, expect.stringContaining(`POST ${asked[index]?.[0]} `)]);
+    }
+  }
+  expect(machine.standIn.requests.map(({ target }) => target)).toEqual(['/v1/responses', '/v1/chat/completions']);
+});

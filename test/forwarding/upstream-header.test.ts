@@ -1,0 +1,69 @@
+import { describe, expect, test } from 'vitest';
+import { runToExit, startDaemon } from '../support/daemon.ts';
+import type { HeaderLines } from '../support/http-bytes.ts';
+import { refusalOf } from '../support/messages.ts';
+import { ask } from '../support/raw-client.ts';
+import { answer, startUpstream, type UpstreamRequest } from '../support/upstream.ts';
+
+/** What the upstream gets of a request with `headers`, where the daemon has `own` to send. */
+async function sent(own: readonly string[], headers: HeaderLines): Promise<UpstreamRequest> {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const daemon = await startDaemon({ args: [...upstream.args, ...own.flatMap((header) => ['--upstream-header', header])] });
+  const [response, request] = await Promise.all([ask(daemon.port, { headers }), upstream.nextRequest()]);
+  expect(response.status).toBe(200);
+  expect(request.values('authorization')).toEqual([`Bearer ${daemon.key}`]);
+  return request;
+}
+
+test('--upstream-header is sent in place of the client\'s, once for each', async () => {
+  const request = await sent(
+    ['OpenAI-Organization: org-1', 'X-Empty:'],
+    [['openai-organization', 'theirs'], ['OPENAI-ORGANIZATION', 'theirs'], ['x-empty', 'theirs'], ['X-Other', 'stays']],
+  );
+  expect(request.values('openai-organization')).toEqual(['org-1']);
+  expect(request.values('x-empty')).toEqual(['']);
+  expect(request.values('x-other')).toEqual(['stays']);
+  expect(request.rawHead).not.toContain('theirs');
+});
+
+// See auth-header.test.ts.
+test('a client cannot add to it with underscores, nor take it away by naming it in Connection', async () => {
+  const request = await sent(['OpenAI-Project: proj-1'], [['OpenAI_Project', 'theirs'], ['OPENAI-Project', 'theirs'], ['Connection', 'OpenAI-Project']]);
+  expect(request.values('openai-project')).toEqual(['proj-1']);
+  expect(request.rawHead).not.toContain('theirs');
+});
+
+test('the value is what stands between the spaces, whatever it is made of', async () => {
+  const value = `a: b, "c" = \t'd'; e\\f ${'~!@#$%^&*()[]{}<>?/|`'.repeat(3)}`;
+  const request = await sent([`X-Value: \t ${value} \t`, `X-Long:${'v'.repeat(30_000)}`], []);
+  expect(request.values('x-value')).toEqual([value]);
+  expect(request.values('x-long')).toEqual(['v'.repeat(30_000)]);
+});
+
+test('Content-Type can be set', async () => {
+  expect((await sent(['Content-Type: application/json'], [['content-type', 'text/plain']])).values('content-type')).toEqual(['application/json']);
+});
+
+describe('refused at start', () => {
+  test.for([
+    ...['no colon', ': no name', 'two words: x', 'X : y', 'Ä: x'],
+    ...['Host: x', 'content_length: 1', 'Transfer-Encoding: chunked', 'Connection: close', 'Proxy-Authorization: x', 'Expect: 100-continue'],
+    ...['AUTHORIZATION: x', 'X: a\nb', 'X: a\rb', 'X: a\n', 'X: a\u007fb', 'X: é'],
+  ])('%j', async (header) => {
+    expect(refusalOf(await runToExit({ args: [`--upstream-header=${header}`] }), 2)).toContain('--upstream-header');
+  });
+
+  test.for(['API-KEY: x', 'api_key: x'])('the header that carries the key: %s', async (header) => {
+    expect(refusalOf(await runToExit({ args: ['--auth-header', 'api-key', '--upstream-header', header] }), 2)).toContain('--upstream-header');
+  });
+
+  test.for([['X-A: 1', 'X-B: 2', 'x-a: 3'], ['X-A: 1', 'X_A: 2']])('the same name twice: %j', async (headers) => {
+    expect(refusalOf(await runToExit({ args: headers.flatMap((header) => ['--upstream-header', header]) }), 2)).toMatch(/--upstream-header x.a was given twice/i);
+  });
+
+  test('without repeating the value, which may be a secret', async () => {
+    const exit = await runToExit({ args: ['--upstream-header', 'X-Secret: s3cret\u0001'] });
+    expect(refusalOf(exit, 2)).toContain('X-Secret');
+    expect(exit.stderr).not.toContain('s3cret');
+  });
+});

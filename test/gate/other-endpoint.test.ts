@@ -1,0 +1,57 @@
+import { expect, test } from 'vitest';
+import { caFile } from '../support/certificates.ts';
+import { startCorporateProxy } from '../support/corporate-proxy.ts';
+import { runToExit, startDaemon } from '../support/daemon.ts';
+import { envelopeOf } from '../support/envelope.ts';
+import { refusalOf } from '../support/messages.ts';
+import { ask } from '../support/raw-client.ts';
+import { answer, startUpstream } from '../support/upstream.ts';
+
+test('--endpoint serves exactly that target, and says so when it refuses another', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}'), path: '/v1/chat/completions' });
+  const daemon = await startDaemon({ args: [...upstream.args, '--endpoint', '/v1/chat/completions'] });
+  const [response, request] = await Promise.all([ask(daemon.port, { target: '/v1/chat/completions' }), upstream.nextRequest()]);
+  expect(response.status).toBe(200);
+  expect(request.target).toBe('/v1/chat/completions');
+  for (const target of ['/v1/responses', '/v1/chat/completions/', '/v1/chat/completions?', '/v1/chat/completion', '/v1/Chat/completions']) {
+    const refused = await ask(daemon.port, { target });
+    expect(refused.status).toBe(403);
+    expect(envelopeOf(refused).message).toContain('POST /v1/chat/completions');
+  }
+  expect(upstream.requests).toHaveLength(1);
+});
+
+// Compared as text, so each of these is served, and nothing that only means the same.
+test.for([
+  ['/', ['', '//', '/?', '/x']],
+  ['/v1/responses/', ['/v1/responses', '/v1/responses//']],
+  ['/v1/../responses', ['/responses', '/v1/responses']],
+  ['/a%20b%2Fc%00', ['/a b/c', '/a+b%2Fc%00', '/a%20b%2fc%00']],
+  ['/*;a=b,c@d:e!$&\'()[]{}|^`"<>~', ['/*;a=b', '/*']],
+  [`/${'x'.repeat(1023)}`, [`/${'x'.repeat(1022)}`, `/${'x'.repeat(1024)}`]],
+] as const)('--endpoint %s is exactly that', async ([endpoint, others]) => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const daemon = await startDaemon({ args: [...upstream.args, '--endpoint', endpoint] });
+  expect((await ask(daemon.port, { target: endpoint })).status).toBe(200);
+  for (const target of [...others, `http://127.0.0.1:${daemon.port}${endpoint}`, `${endpoint}?`, `${endpoint}?a=b`, `${endpoint}#a`]) {
+    expect((await ask(daemon.port, { target })).status, target).toBeGreaterThanOrEqual(400);
+  }
+  expect(upstream.requests).toHaveLength(1);
+});
+
+test.for(['/v1/chat/completions', '/v1/../%2e/x/'])('the default upstream follows the endpoint: %s', async (endpoint) => {
+  const upstream = await startUpstream({ tls: 'wrongHost', answer: answer(200, '{}') });
+  const proxy = await startCorporateProxy({ map: { 'api.openai.com:443': upstream.port } });
+  const daemon = await startDaemon({ args: ['--endpoint', endpoint, '--upstream-ca', caFile(), '--upstream-proxy', proxy.url] });
+  const [response, request] = await Promise.all([ask(daemon.port, { target: endpoint }), upstream.nextRequest()]);
+  expect(response.status).toBe(200);
+  expect(request.startLine).toBe(`POST ${endpoint} HTTP/1.1`);
+  expect(request.values('host')).toEqual(['api.openai.com']);
+});
+
+test.for(['v1/responses', '', '/v1/responses?x=1', '/v1/responses#x', '/a b', '/a\r\nX-Injected: 1', '/\u00e9', '/a\\b', '/shutdown', '/health', `/${'x'.repeat(1024)}`])(
+  '--endpoint %j is refused at start',
+  async (endpoint) => {
+    expect(refusalOf(await runToExit({ args: [`--endpoint=${endpoint}`] }), 2)).toContain('--endpoint');
+  },
+);

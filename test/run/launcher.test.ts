@@ -1,0 +1,79 @@
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { checkout, launcher } from '../support/daemon-paths.ts';
+import { runToExit, startDaemon } from '../support/daemon.ts';
+import { refusalOf } from '../support/messages.ts';
+import { runTool } from '../support/native-tools.ts';
+import { ask } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
+
+test('the bin of the package is executable in the checkout', () => {
+  const { bin } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { bin: Record<string, string> };
+  expect(join(checkout, bin['responses-api-proxy'] ?? '')).toBe(launcher);
+  accessSync(launcher, constants.X_OK);
+});
+
+test('it runs through a chain of symlinks, absolute and relative, from anywhere', async () => {
+  const folder = scratchFolder();
+  mkdirSync(join(folder, 'lib'));
+  mkdirSync(join(folder, 'bin with space'));
+  symlinkSync(launcher, join(folder, 'lib', 'absolute'));
+  symlinkSync('../lib/absolute', join(folder, 'bin with space', 'responses-api-proxy'));
+  const daemon = await startDaemon({ launcher: join(folder, 'bin with space', 'responses-api-proxy'), cwd: '/' });
+  expect((await ask(daemon.port, { method: 'GET' })).status).toBe(403);
+});
+
+test('it runs from PATH', async () => {
+  const folder = scratchFolder();
+  symlinkSync(launcher, join(folder, 'responses-api-proxy'));
+  const daemon = await startDaemon({ prefix: ['sh', '-c', `PATH="${folder}:$PATH"; exec responses-api-proxy`, 'sh'], cwd: folder });
+  expect((await ask(daemon.port, { method: 'GET' })).status).toBe(403);
+});
+
+test('the process that was started is the process that listens', async () => {
+  const daemon = await startDaemon();
+  expect(readFileSync(`/proc/${daemon.pid}/cmdline`, 'utf8')).toContain('main.js');
+});
+
+test('arguments pass as they are', async () => {
+  const folder = join(scratchFolder(), 'a b  $HOME "c" * \\');
+  mkdirSync(folder);
+  const file = join(folder, "server 'info'.json");
+  const daemon = await startDaemon({ args: ['--server-info', file] });
+  await expect.poll(() => existsSync(file), { timeout: 5_000, interval: 5 }).toBe(true);
+  expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`);
+});
+
+test('without a node on PATH it says so and exits 1', async () => {
+  const folder = scratchFolder();
+  // Whatever the shell script itself may need, but no node.
+  for (const name of ['sh', 'env', 'readlink', 'dirname', 'basename', 'uname', 'id', 'cat', 'sed', 'grep', 'awk', 'expr', 'test', 'printf', 'tr', 'cut']) {
+    const { stdout } = await runTool('sh', ['-c', `command -v ${name}`]);
+    if (stdout.startsWith('/')) symlinkSync(stdout.trim(), join(folder, name));
+  }
+  const exit = await runToExit({ env: { PATH: folder } });
+  expect(refusalOf(exit, 1)).toMatch(/node/);
+});
+
+test('a folder or a plain file called node on PATH is passed over', async () => {
+  const folder = scratchFolder();
+  mkdirSync(join(folder, 'one', 'node'), { recursive: true });
+  mkdirSync(join(folder, 'two'));
+  writeFileSync(join(folder, 'two', 'node'), 'not executable', { mode: 0o644 });
+  const daemon = await startDaemon({ env: { PATH: `${folder}/one:${folder}/two:${process.env['PATH'] ?? ''}` } });
+  expect((await ask(daemon.port, { method: 'GET' })).status).toBe(403);
+});
+
+test('where there is no /proc as Linux has it, it says so and exits 1', async (context) => {
+  needs(context, 'root', 'command unshare');
+  const prefix = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@"', 'sh'];
+  expect(refusalOf(await runToExit({ prefix }), 1)).toContain('Linux');
+});
+
+test('without an awk it says so and exits 1: it could not list what to take out of the environment', async (context) => {
+  needs(context, 'root', 'command unshare');
+  const prefix = ['unshare', '--mount', 'sh', '-c', 'mount --bind /dev/null "$(readlink -f /usr/bin/awk)" && exec "$@"', 'sh'];
+  expect(refusalOf(await runToExit({ prefix }), 1)).toContain('cannot list its environment');
+});

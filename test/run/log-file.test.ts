@@ -1,0 +1,97 @@
+import { existsSync, mkdirSync, readFileSync, readlinkSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { launch, listeningOn, nobody, runToExit, shell, startDaemon, type Daemon } from '../support/daemon.ts';
+import { refusalOf } from '../support/messages.ts';
+import { ask } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
+import { within } from '../support/wait.ts';
+
+/** Resolves once the file's text matches; polls, for there is no event for another process's write. */
+async function textOf(file: string, pattern: RegExp): Promise<string> {
+  const look = async (): Promise<string> => {
+    for (;;) {
+      const text = existsSync(file) ? readFileSync(file, 'utf8') : '';
+      if (pattern.test(text)) return text;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  };
+  return within(look(), `${pattern} in ${file}`);
+}
+
+async function startLogged(file: string, options: Parameters<typeof launch>[0] = {}): Promise<Daemon> {
+  const running = launch({ ...options, args: ['--log-file', file, ...(options.args ?? [])] });
+  const [, port] = /listening on 127\.0\.0\.1:(\d+)/.exec(await textOf(file, /listening on/)) ?? [];
+  return listeningOn(running, Number(port));
+}
+
+test('what would go to stderr goes to the file, appended, 0600 whatever the umask', async () => {
+  const file = join(scratchFolder(), 'log');
+  const first = await startLogged(file, { prefix: shell('umask 000') });
+  expect(statSync(file).mode & 0o777).toBe(0o600);
+  await ask(first.port, { target: '/other' });
+  await textOf(file, /refused \(endpoint_not_allowed\)/);
+  const exit = await first.stop();
+  expect(exit).toMatchObject({ code: 0, stdout: '', stderr: '' });
+  const before = readFileSync(file, 'utf8');
+  const second = await startLogged(file);
+  await second.stop();
+  expect(readFileSync(file, 'utf8').startsWith(before)).toBe(true);
+});
+
+test('once listening it holds none of the standard streams it was given', async (context) => {
+  needs(context, 'root');
+  const daemon = await startLogged(join(scratchFolder(), 'log'));
+  for (const descriptor of [0, 1, 2]) expect(readlinkSync(`/proc/${daemon.pid}/fd/${descriptor}`)).toBe('/dev/null');
+  expect(await within(ended(daemon), 'the end of its stdout and stderr')).toBe(true);
+  expect(daemon.exit).toBeUndefined();
+});
+
+/** Whether both pipes came to their end, which takes that nobody holds the other side. */
+async function ended({ child }: Daemon): Promise<boolean> {
+  await Promise.all([child.stdout, child.stderr].map((pipe) => (pipe === null || pipe.readableEnded ? undefined : new Promise((resolve) => pipe.once('end', resolve)))));
+  return true;
+}
+
+test('SIGUSR2 opens the file again, after it was renamed', async () => {
+  const folder = scratchFolder();
+  const [file, rotated] = [join(folder, 'log'), join(folder, 'log.1')];
+  const daemon = await startLogged(file);
+  renameSync(file, rotated);
+  daemon.signal('SIGUSR2');
+  await within((async () => { while (!existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 5)); })(), 'the new file');
+  await ask(daemon.port, { target: '/other' });
+  await textOf(file, /refused/);
+  expect(readFileSync(rotated, 'utf8')).not.toContain('refused');
+});
+
+test('with --run-as it still can', async (context) => {
+  needs(context, 'root');
+  const folder = join(scratchFolder(), 'logs');
+  mkdirSync(folder, { mode: 0o777 });
+  const file = join(folder, 'log');
+  const daemon = await startLogged(file, { args: ['--run-as', 'nobody'] });
+  expect(statSync(file).uid).toBe(nobody.uid);
+  daemon.signal('SIGUSR2');
+  await ask(daemon.port, { target: '/other' });
+  await textOf(file, /refused/);
+});
+
+test('a file that cannot be had ends the start, with a hint', async () => {
+  const folder = scratchFolder();
+  const link = join(folder, 'link');
+  writeFileSync(join(folder, 'target'), '');
+  symlinkSync(join(folder, 'target'), link);
+  for (const file of [folder, join(folder, 'none', 'log'), link]) {
+    expect(refusalOf(await runToExit({ args: ['--log-file', file] }), 1)).toContain('--log-file');
+  }
+});
+
+test('a failure to start is told on stderr too, where somebody is still looking', async () => {
+  const file = join(scratchFolder(), 'log');
+  const taken = await startDaemon();
+  const exit = await runToExit({ args: ['--log-file', file, '--port', String(taken.port)] });
+  expect(refusalOf(exit, 1)).toContain('cannot bind');
+  expect(readFileSync(file, 'utf8')).toContain('cannot bind');
+});

@@ -1,0 +1,133 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { checkout } from '../support/daemon-paths.ts';
+import { randomKey, runToExit, shell } from '../support/daemon.ts';
+import { expectNoPieceOf, expectNoStack, refusalOf } from '../support/messages.ts';
+import { scratchFolder } from '../support/scratch.ts';
+
+describe('--help', () => {
+  test('shows every flag and the default upstream, reads no key, exits 0', async () => {
+    const exit = await runToExit({ args: ['--help'], stdin: () => {} });
+    expect(exit.code).toBe(0);
+    expect(exit.stderr).toBe('');
+    for (const flag of ['--port', '--upstream-url', '--upstream-ca', '--server-info', '--http-shutdown', '--shutdown-timeout', '--help', '--version']) {
+      expect(exit.stdout).toContain(flag);
+    }
+    expect(exit.stdout).toContain('https://api.openai.com/v1/responses');
+    expect(exit.stdout).toContain('responses-api-proxy');
+  });
+
+  test('fits a terminal of 120 columns', async () => {
+    const exit = await runToExit({ args: ['--help'] });
+    expect(exit.stdout.split('\n').filter((line) => line.length > 120)).toEqual([]);
+  });
+});
+
+test('--version prints the version of the package, reads no key, exits 0', async () => {
+  const { version } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { version: string };
+  const exit = await runToExit({ args: ['--version'], stdin: () => {} });
+  expect(exit).toMatchObject({ code: 0, stderr: '' });
+  expect(exit.stdout.trim().split(/\s+/).at(-1)).toBe(version);
+});
+
+describe('wrong arguments exit 2 without reading a key', () => {
+  const wrong: readonly (readonly [args: readonly string[], named: string])[] = [
+    // Unknown. What does not look like a flag's name is not repeated in the message: it could be the key.
+    [['--nope'], '--nope'],
+    [['--nope', 'x'], '--nope'],
+    [['--nope=x'], '--nope'],
+    [['--no-http-shutdown'], '--no-http-shutdown'],
+    [['--Port', '8080'], 'unknown'],
+    [['--serverInfo', 'x'], 'unknown'],
+    [['--httpShutdown'], 'unknown'],
+    [['--port.x', '8080'], 'unknown'],
+    [['--__proto__', 'x'], 'unknown'],
+    [['--constructor', 'x'], 'unknown'],
+    [['--toString'], 'unknown'],
+    [['-p', '8080'], 'unknown'],
+    [['-x'], 'unknown'],
+    [['-'], ''],
+    [['--'], ''],
+    [[''], ''],
+    [['serve'], 'unexpected argument'],
+    [['--http-shutdown', 'yes'], 'unexpected argument'],
+    [['--http-shutdown', '--', 'x'], ''],
+    // Repeated.
+    [['--port', '8080', '--port', '8081'], '--port'],
+    [['--port', '8080', '--port=8080'], '--port'],
+    [['--http-shutdown', '--http-shutdown'], '--http-shutdown'],
+    [['--server-info', 'a', '--server-info', 'b'], '--server-info'],
+    [['--upstream-url', 'https://a.example/', '--upstream-url', 'https://b.example/'], '--upstream-url'],
+    [['--upstream-ca', 'a', '--upstream-ca', 'b'], '--upstream-ca'],
+    [['--shutdown-timeout', '1', '--shutdown-timeout', '2'], '--shutdown-timeout'],
+    // Malformed.
+    ...['', '-1', '65536', '80.5', '1e3', '0x50', '80x', ' 80', '+80', '٨٠', 'Infinity', '99999999999999999999'].map((value) => [[`--port=${value}`], '--port'] as const),
+    [['--port'], '--port'],
+    [['--port', '--http-shutdown'], '--port'],
+    ...['', 'soon', '-1', '1e3', '0x10', 'Infinity', '10s'].map((value) => [[`--shutdown-timeout=${value}`], '--shutdown-timeout'] as const),
+    [['--shutdown-timeout'], '--shutdown-timeout'],
+    [['--server-info='], '--server-info'],
+    [['--server-info'], '--server-info'],
+    [['--upstream-url'], '--upstream-url'],
+    [['--upstream-ca='], '--upstream-ca'],
+    [['--upstream-ca'], '--upstream-ca'],
+    [['--http-shutdown=maybe'], '--http-shutdown'],
+    [['--http-shutdown='], '--http-shutdown'],
+  ];
+  test.for(wrong)('%j', async ([args, named]) => {
+    // Stdin stays open and says nothing: whoever read it first would wait forever.
+    const exit = await runToExit({ args, stdin: () => {} });
+    expect(refusalOf(exit, 2)).toContain(named);
+  });
+
+  test.for<readonly [string, (key: string) => readonly string[]]>([
+    ['as a word', (key) => [key]],
+    ['as a flag', (key) => [`--${key}`]],
+    ['as a short flag', (key) => [`-${key}`]],
+    ['as the value of a flag that we do not have', (key) => ['--api-key', key]],
+    ['as the value of a flag that we do not have, with =', (key) => [`--key=${key}`]],
+    ['as the value of a flag that takes none', (key) => [`--http-shutdown=${key}`]],
+    ['behind --', (key) => ['--', key]],
+  ])('a key that is given %s is not repeated', async ([, args]) => {
+    const key = randomKey();
+    for (const secret of [key, key.toLowerCase().replace(/[^a-z-]/g, '')]) {
+      const exit = await runToExit({ args: args(secret), stdin: () => {} });
+      refusalOf(exit, 2);
+      expectNoPieceOf(secret, exit.stderr);
+    }
+  });
+
+  test('control characters in an argument do not reach the terminal as they are', async () => {
+    const exit = await runToExit({ args: ['--nope\x1b[2J\nresponses-api-proxy listening on 127.0.0.1:1'], stdin: () => {} });
+    refusalOf(exit, 2);
+    expect(exit.stderr).not.toContain('\x1b');
+    expect(exit.stderr).not.toMatch(/^responses-api-proxy listening/m);
+  });
+});
+
+describe('no stack trace reaches the user', () => {
+  test.for<[string, readonly string[]]>([
+    ['an unusable --server-info', ['--server-info', '/proc/none/such']],
+    ['an unusable --upstream-ca', ['--upstream-ca', '/']],
+    ['a URL that is none', ['--upstream-url', 'https://[']],
+  ])('%s', async ([, args]) => {
+    const exit = await runToExit({ args });
+    expect([1, 2]).toContain(exit.code);
+    refusalOf(exit, [1, 2]);
+    expectNoStack(exit.stderr);
+  });
+
+  test.for(['--help', '--version'])('%s whose output nobody takes', async (flag) => {
+    for (const stdout of ['&-', '/dev/full']) {
+      const exit = await runToExit({ args: [flag], prefix: shell(`exec >${stdout}`), stdin: () => {} });
+      expect([0, 1]).toContain(exit.code);
+      expectNoStack(exit.stderr);
+    }
+  });
+
+  test('a path that is too long', async () => {
+    const exit = await runToExit({ args: ['--server-info', `${scratchFolder()}/${'x'.repeat(300)}/info.json`] });
+    refusalOf(exit, 1);
+  });
+});

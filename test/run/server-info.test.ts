@@ -1,0 +1,307 @@
+import { chmodSync, chownSync, existsSync, linkSync, lstatSync, mkdirSync, readFileSync, readlinkSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { dirname, join } from 'node:path';
+import { describe, expect, test, vi } from 'vitest';
+import { cleanUp } from '../support/cleanup.ts';
+import { launch, nobody, runToExit, shell, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
+import { refusalOf } from '../support/messages.ts';
+import { runTool } from '../support/native-tools.ts';
+import { ask } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
+
+/** Starts a daemon with --server-info FILE and waits until FILE is written. */
+async function startWith(file: string, options: DaemonOptions = {}): Promise<Daemon> {
+  const daemon = await startDaemon({ ...options, args: ['--server-info', file, '--http-shutdown', ...(options.args ?? [])] });
+  await vi.waitFor(() => expect(readFileSync(file, 'utf8')).not.toBe(''), { timeout: 5_000, interval: 5 });
+  return daemon;
+}
+
+function modeOf(path: string): number {
+  return statSync(path).mode & 0o7777;
+}
+
+const lineOf = ({ port, pid }: { port: number; pid: number }): string => `{"port":${port},"pid":${pid}}\n`;
+
+describe('what it holds', () => {
+  test('one line, the port and the pid of the process that was started', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    const daemon = await startWith(file);
+    expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
+  });
+
+  test('whoever reads it can connect at once', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    await startWith(file);
+    const info = JSON.parse(readFileSync(file, 'utf8')) as { port: number };
+    expect((await ask(info.port, { method: 'GET' })).status).toBe(403);
+  });
+
+  test('whoever looks, at whatever moment, sees nothing or all of it', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    writeFileSync(file, '');
+    const running = launch({ args: ['--server-info', file] });
+    await new Promise((resolve) => running.child.stdin?.once('finish', resolve));
+    // Looks without a pause, so that a line written in two pieces would be seen in between. Tracing it is not allowed.
+    const deadline = performance.now() + 8_000;
+    let seen = '';
+    while (seen === '' && performance.now() < deadline) seen = readFileSync(file, 'utf8');
+    const [, port] = await running.waitForStderr(/listening on 127\.0\.0\.1:(\d+)/);
+    expect(seen).toBe(lineOf({ port: Number(port), pid: running.pid }));
+  });
+});
+
+describe('a new file', () => {
+  test.for(['000', '022', '077', '027'])('is 0644 under umask %s', async (umask) => {
+    const file = join(scratchFolder(), 'server-info.json');
+    await startWith(file, { prefix: shell(`umask ${umask}`) });
+    expect(modeOf(file)).toBe(0o644);
+  });
+
+  test('gets the parent folders it needs', async () => {
+    const file = join(scratchFolder(), 'a', 'b c', 'd', 'server-info.json');
+    const daemon = await startWith(file);
+    expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
+  });
+
+  test('gets its parent folders under umask 077 as well', async () => {
+    const file = join(scratchFolder(), 'a', 'b', 'server-info.json');
+    const daemon = await startWith(file, { prefix: shell('umask 077') });
+    expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
+  });
+
+  test('may have a relative path', async () => {
+    const folder = scratchFolder();
+    const daemon = await startDaemon({ args: ['--server-info', 'info/here.json'], cwd: folder });
+    await vi.waitFor(() => expect(readFileSync(join(folder, 'info/here.json'), 'utf8')).toBe(lineOf(daemon)), { timeout: 5_000, interval: 5 });
+    await daemon.stop();
+    expect(existsSync(join(folder, 'info/here.json'))).toBe(false);
+  });
+});
+
+describe('a file that exists', () => {
+  test.for([0o600, 0o640, 0o666, 0o644])('is written in place and keeps its mode %o', async (mode) => {
+    const file = join(scratchFolder(), 'server-info.json');
+    writeFileSync(file, '');
+    chmodSync(file, mode);
+    const { ino } = statSync(file);
+    const daemon = await startWith(file, { prefix: shell('umask 077') });
+    expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
+    expect(modeOf(file)).toBe(mode);
+    expect(statSync(file).ino).toBe(ino);
+  });
+
+  test('keeps its owner', async (context) => {
+    needs(context, 'root');
+    const file = join(scratchFolder(), 'server-info.json');
+    writeFileSync(file, '');
+    chownSync(file, nobody.uid, nobody.gid);
+    const daemon = await startWith(file);
+    expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
+    expect(statSync(file)).toMatchObject(nobody);
+  });
+
+  test('loses what it held', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    writeFileSync(file, `${'x'.repeat(10_000)}\n`);
+    const daemon = await startDaemon({ args: ['--server-info', file] });
+    await vi.waitFor(() => expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon)), { timeout: 5_000, interval: 5 });
+  });
+
+  test('is enough, even in a folder that the daemon may not write', async (context) => {
+    needs(context, 'root and a checkout that nobody can read');
+    const folder = scratchFolder();
+    const file = join(folder, 'server-info.json');
+    writeFileSync(file, '');
+    chmodSync(file, 0o666);
+    const daemon = await startWith(file, { user: nobody });
+    expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
+    expect(modeOf(file)).toBe(0o666);
+    // It may not remove the file at the end, and that is no error.
+    const exit = await daemon.stop();
+    expect(exit.code).toBe(0);
+    expect(existsSync(file)).toBe(true);
+  });
+
+  test('may have become read-only by the end, and that is no error', async (context) => {
+    needs(context, 'root and a checkout that nobody can read');
+    const folder = scratchFolder();
+    const file = join(folder, 'server-info.json');
+    writeFileSync(file, '');
+    chmodSync(file, 0o666);
+    const daemon = await startWith(file, { user: nobody });
+    chmodSync(file, 0o400);
+    const exit = await daemon.stop();
+    expect(exit.code).toBe(0);
+    expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
+  });
+});
+
+describe('what is refused', () => {
+  const refusing = async (file: string): Promise<string> => {
+    const exit = await runToExit({ args: ['--server-info', file] });
+    return refusalOf(exit, 1);
+  };
+
+  test('a symlink to a file', async () => {
+    const folder = scratchFolder();
+    const target = join(folder, 'precious');
+    const file = join(folder, 'server-info.json');
+    writeFileSync(target, 'precious');
+    symlinkSync(target, file);
+    expect(await refusing(file)).toContain(file);
+    expect(readFileSync(target, 'utf8')).toBe('precious');
+    expect(readlinkSync(file)).toBe(target);
+  });
+
+  test('a dangling symlink', async () => {
+    const folder = scratchFolder();
+    const file = join(folder, 'server-info.json');
+    symlinkSync(join(folder, 'nowhere'), file);
+    expect(await refusing(file)).toContain(file);
+    expect(existsSync(join(folder, 'nowhere'))).toBe(false);
+  });
+
+  test('a file with a second hard link', async () => {
+    const folder = scratchFolder();
+    const file = join(folder, 'server-info.json');
+    const precious = join(folder, 'precious');
+    writeFileSync(precious, 'precious');
+    linkSync(precious, file);
+    expect(await refusing(file)).toContain(file);
+    expect(readFileSync(precious, 'utf8')).toBe('precious');
+  });
+
+  test('a FIFO, without waiting for its other end', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    await runTool('mkfifo', [file]);
+    expect(await refusing(file)).toContain(file);
+    expect(lstatSync(file).isFIFO()).toBe(true);
+  });
+
+  test('a FIFO that somebody reads', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    await runTool('mkfifo', [file]);
+    // Opened for both, a FIFO never makes its opener wait.
+    const exit = await runToExit({ args: ['--server-info', file], prefix: shell(`exec 7<>'${file}'`) });
+    expect(refusalOf(exit, 1)).toContain(file);
+  });
+
+  test('a folder', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    mkdirSync(file);
+    expect(await refusing(file)).toContain(file);
+  });
+
+  test('a socket', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    const server = net.createServer();
+    await new Promise<void>((resolve) => server.listen(file, resolve));
+    cleanUp(() => server.close());
+    expect(await refusing(file)).toContain(file);
+  });
+
+  test('a device', async () => {
+    expect(await refusing('/dev/null')).toContain('/dev/null');
+    expect(lstatSync('/dev/null').isCharacterDevice()).toBe(true);
+  });
+
+  test('a path through a file', async () => {
+    const folder = scratchFolder();
+    writeFileSync(join(folder, 'file'), 'precious');
+    expect(await refusing(join(folder, 'file', 'server-info.json'))).toContain('server-info');
+    expect(readFileSync(join(folder, 'file'), 'utf8')).toBe('precious');
+  });
+
+  test('a folder that may not be written', async (context) => {
+    needs(context, 'root and a checkout that nobody can read');
+    const file = join(scratchFolder(), 'server-info.json');
+    const exit = await runToExit({ args: ['--server-info', file], user: nobody });
+    expect(refusalOf(exit, 1)).toContain(file);
+    expect(existsSync(file)).toBe(false);
+  });
+});
+
+describe('on exit', () => {
+  test('it is removed after SIGTERM', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    const daemon = await startWith(file);
+    expect((await daemon.stop()).code).toBe(0);
+    expect(existsSync(file)).toBe(false);
+  });
+
+  test('it is removed after /shutdown', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    const daemon = await startWith(file);
+    expect((await ask(daemon.port, { method: 'GET', target: '/shutdown' })).status).toBe(200);
+    expect((await daemon.waitForExit()).code).toBe(0);
+    expect(existsSync(file)).toBe(false);
+  });
+
+  test('so is one that existed before', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    writeFileSync(file, '');
+    const daemon = await startWith(file);
+    await daemon.stop();
+    expect(existsSync(file)).toBe(false);
+  });
+
+  test('the parent folders stay', async () => {
+    const file = join(scratchFolder(), 'a', 'server-info.json');
+    const daemon = await startWith(file);
+    await daemon.stop();
+    expect(existsSync(dirname(file))).toBe(true);
+  });
+
+  const foreign: Record<string, (own: string) => string> = {
+    'another daemon\'s line': () => '{"port":1,"pid":1}\n',
+    'our pid as the beginning of another': (own) => own.replace(/"pid":(\d+)/, '"pid":$10'),
+    'nothing': () => '',
+    'something else': () => 'precious\n',
+  };
+  test.for(Object.entries(foreign))('it stays if it holds %s by then', async ([, content]) => {
+    const file = join(scratchFolder(), 'server-info.json');
+    const daemon = await startWith(file);
+    const text = content(lineOf(daemon));
+    writeFileSync(file, text);
+    expect((await daemon.stop()).code).toBe(0);
+    expect(readFileSync(file, 'utf8')).toBe(text);
+  });
+
+  test('a symlink that took its place is not followed', async () => {
+    const folder = scratchFolder();
+    const file = join(folder, 'server-info.json');
+    const other = join(folder, 'other.json');
+    const daemon = await startWith(file);
+    writeFileSync(other, lineOf(daemon));
+    unlinkSync(file);
+    symlinkSync(other, file);
+    expect((await daemon.stop()).code).toBe(0);
+    expect(readFileSync(other, 'utf8')).toBe(lineOf(daemon));
+  });
+
+  test('a FIFO that took its place does not hold the exit up', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    const daemon = await startWith(file);
+    unlinkSync(file);
+    await runTool('mkfifo', [file]);
+    expect((await daemon.stop()).code).toBe(0);
+    expect(lstatSync(file).isFIFO()).toBe(true);
+  });
+
+  test('that it is gone already is no error', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    const daemon = await startWith(file);
+    unlinkSync(file);
+    expect((await daemon.stop()).code).toBe(0);
+  });
+});
+
+test('a start that fails leaves no file behind', async () => {
+  const taken = await startDaemon();
+  const file = join(scratchFolder(), 'server-info.json');
+  expect((await runToExit({ args: ['--port', String(taken.port), '--server-info', file] })).code).toBe(1);
+  expect((await runToExit({ args: ['--server-info', file], stdin: '' })).code).toBe(1);
+  expect((await runToExit({ args: ['--server-info', file, '--nonsense'] })).code).toBe(2);
+  expect(existsSync(file)).toBe(false);
+});

@@ -1,0 +1,173 @@
+import { closeSync, constants, openSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test, vi } from 'vitest';
+import { launch, listeningOn, shell, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
+import { runTool } from '../support/native-tools.ts';
+import { ask } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
+import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
+
+/** Starts a daemon whose stderr nobody can read; its port comes from --server-info. */
+async function startMute(upstream: Upstream, options: DaemonOptions): Promise<{ daemon: Daemon; file: string }> {
+  const file = join(scratchFolder(), 'server-info.json');
+  const running = launch({ ...options, args: [...upstream.args, '--http-shutdown', '--server-info', file, ...(options.args ?? [])] });
+  const port = await vi.waitFor(() => {
+    if (running.exit !== undefined) throw new Error(`it ended with code ${running.exit.code}, signal ${running.exit.signal}`);
+    return (JSON.parse(readFileSync(file, 'utf8')) as { port: number }).port;
+  }, { timeout: 8_000, interval: 10 });
+  return { daemon: listeningOn(running, port), file };
+}
+
+/** Serves, fails in ways that would be worth a line, serves again, and stops in good order. */
+async function expectUnharmed(daemon: Daemon, upstream: Upstream): Promise<void> {
+  expect((await ask(daemon.port)).status).toBe(200);
+  upstream.answerWith((request) => request.connection.reset());
+  for (let count = 0; count < 20; count++) {
+    expect((await ask(daemon.port, { method: 'GET', target: `/noise/${count}` })).status).toBe(403);
+    expect((await ask(daemon.port)).status).toBe(502);
+  }
+  upstream.answerWith(answer(200, '{}'));
+  expect((await ask(daemon.port)).status).toBe(200);
+  expect((await ask(daemon.port, { method: 'GET', target: '/shutdown' })).status).toBe(200);
+  expect(await daemon.waitForExit()).toMatchObject({ code: 0, signal: null, stdout: '' });
+}
+
+test('a stderr that is closed at start does no harm', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const { daemon, file } = await startMute(upstream, { prefix: shell('exec 2>&-') });
+  // Nothing that was opened later may have taken the place of stderr.
+  expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`);
+  await expectUnharmed(daemon, upstream);
+});
+
+test('stdout and stderr that are both closed at start do no harm', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const { daemon, file } = await startMute(upstream, { prefix: shell('exec >&- 2>&-') });
+  expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`);
+  await expectUnharmed(daemon, upstream);
+});
+
+test('a reader of stderr that is gone before the start does no harm', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const fifo = join(scratchFolder(), 'stderr');
+  await runTool('mkfifo', [fifo]);
+  const both = openSync(fifo, constants.O_RDWR);
+  const end = openSync(fifo, constants.O_WRONLY);
+  closeSync(both);
+  const { daemon } = await startMute(upstream, { stderr: end });
+  closeSync(end);
+  await expectUnharmed(daemon, upstream);
+});
+
+test('a reader of stderr that vanishes does no harm', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const daemon = await startDaemon({ args: [...upstream.args, '--http-shutdown'] });
+  daemon.child.stderr?.destroy();
+  await expectUnharmed(daemon, upstream);
+});
+
+test('a stderr that is full and never read does no harm', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const fifo = join(scratchFolder(), 'stderr');
+  await runTool('mkfifo', [fifo]);
+  // Our end does not block, the daemon's, opened by itself, does: as a pipe behind a stopped reader.
+  const ours = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
+  try {
+    const { daemon } = await startMute(upstream, { prefix: shell(`exec 2>'${fifo}'`) });
+    fill(ours);
+    await expectUnharmed(daemon, upstream);
+  } finally {
+    closeSync(ours);
+  }
+});
+
+test('a stderr that is full before the start does no harm', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const fifo = join(scratchFolder(), 'stderr');
+  await runTool('mkfifo', [fifo]);
+  const ours = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
+  try {
+    fill(ours);
+    const { daemon } = await startMute(upstream, { prefix: shell(`exec 2>'${fifo}'`) });
+    await expectUnharmed(daemon, upstream);
+  } finally {
+    closeSync(ours);
+  }
+});
+
+test('a socket as stderr that is full and never read does no harm', async (context) => {
+  needs(context, 'command python3');
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const script = [
+    'import os, socket, sys',
+    'ours, stderr = socket.socketpair()',
+    'stderr.setblocking(False)',
+    'try:',
+    '  while True: stderr.send(b"." * 4096)',
+    'except BlockingIOError: pass',
+    'try:',
+    '  while True: stderr.send(b".")',
+    'except BlockingIOError: pass',
+    'stderr.setblocking(True)',
+    'os.dup2(stderr.fileno(), 2)',
+    'os.set_inheritable(ours.fileno(), True)',
+    'os.execvp(sys.argv[1], sys.argv[1:])',
+  ].join('\n');
+  const { daemon } = await startMute(upstream, { prefix: ['python3', '-c', script] });
+  await expectUnharmed(daemon, upstream);
+});
+
+test('a full disk under stderr does no harm', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const full = openSync('/dev/full', 'w');
+  try {
+    const { daemon } = await startMute(upstream, { stderr: full });
+    await expectUnharmed(daemon, upstream);
+  } finally {
+    closeSync(full);
+  }
+});
+
+test('a closed stdout does no harm', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const daemon = await startDaemon({ args: [...upstream.args, '--http-shutdown'], prefix: shell('exec >&-') });
+  await expectUnharmed(daemon, upstream);
+});
+
+test('it does not change the stderr that it shares with others', async () => {
+  // O_NONBLOCK belongs to the open file, so setting it would hit every process that has it open.
+  const fifo = join(scratchFolder(), 'stderr');
+  await runTool('mkfifo', [fifo]);
+  const ours = openSync(fifo, constants.O_RDWR);
+  try {
+    const upstream = await startUpstream({ answer: answer(200, '{}') });
+    const { daemon } = await startMute(upstream, { stderr: ours });
+    expect(readlinkSync(`/proc/self/fd/${ours}`)).toBe(fifo);
+    expect(flagsOf(ours) & constants.O_NONBLOCK).toBe(0);
+    await daemon.stop();
+    expect(flagsOf(ours) & constants.O_NONBLOCK).toBe(0);
+  } finally {
+    closeSync(ours);
+  }
+});
+
+function flagsOf(descriptor: number): number {
+  const info = readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8');
+  return Number.parseInt(/^flags:\s+(\d+)/m.exec(info)?.[1] ?? '', 8);
+}
+
+/** Writes until the pipe takes no more. */
+function fill(descriptor: number): void {
+  const page = Buffer.alloc(4096, '.');
+  for (const size of [4096, 1]) {
+    for (;;) {
+      try {
+        writeSync(descriptor, page, 0, size);
+      } catch (error) {
+        if (error instanceof Error && 'code' in error && error.code === 'EAGAIN') break;
+        throw error;
+      }
+    }
+  }
+}
