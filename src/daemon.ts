@@ -12,8 +12,8 @@ import { type Account, type Native, loadNative } from './native/native.ts';
 import { type Options, parseCommandLine } from './options.ts';
 import { hangUpLookup } from './proxy/hang-up.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
-import type { Accounts } from './oversight/oversight.ts';
 import { listen } from './proxy/listener.ts';
+import { type Observer, noObserver } from './proxy/observer.ts';
 import { createUpstream } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
 import { RefusalLog } from './run/refusal-log.ts';
@@ -64,14 +64,14 @@ async function main(): Promise<void> {
     log.moveTo(logFile, runAs);
     process.on('SIGUSR2', () => log.reopen(logFile));
   }
-  const accounts = await openAccounts(options, runAs, native);
+  const observer = await openOversight(options, runAs, native);
   const { memory, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
   cleanups.unshift(() => memory.wipe()); // before whatever could fail or take its time
   checkUnobserved();
   const key = LockedKey.read(stdin, memory.buffer);
   // A pipe that is still open would keep its writer waiting, and could hold what came after the key.
-  letGoOf(stdin);
+  redirectToDevNull(stdin);
   checkUnobserved(); // waiting for the key may have taken long
 
   const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
@@ -91,13 +91,14 @@ async function main(): Promise<void> {
     peerUidOf: allowedUids.length > 0 ? peerLookup(native) : options.auditLog === undefined ? undefined : peerLookupIfAny(native),
     forwarding: {
       upstream: createUpstream(options.upstream, injection),
-      ownFields: ownFields(credentialField(options, injection.placeholder), [...options.upstreamHeaders, ...(accounts?.upstreamFields ?? [])]),
+      upstreamHost: options.upstream.origin.host,
+      ownFields: ownFields(credentialField(options, injection.placeholder), [...options.upstreamHeaders, ...observer.upstreamFields]),
       failures: new BoundedLog(log),
       refusals,
       hasHungUp: hangUpLookup(native),
     },
     refusals,
-    accounts,
+    observer,
     onShutdownRequest: stop.make,
   });
 
@@ -117,7 +118,7 @@ async function main(): Promise<void> {
   // Who started us in the background may be waiting for the end of what we were given to write to.
   if (logFile !== undefined) {
     log.letGoOfStderr();
-    letGoOf(stdout, stderr);
+    redirectToDevNull(stdout, stderr);
   }
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
 
@@ -127,18 +128,18 @@ async function main(): Promise<void> {
   process.exit(exitCodes.stopped);
 }
 
-/** What it takes to keep accounts is loaded where somebody wants them, and nowhere else. */
-async function openAccounts(
+/** Loads the optional room where a flag asks for it, and nowhere else. */
+async function openOversight(
   { auditLog, isAuditRequired, policyFile, endpoint, upstream }: Options,
   owner: Account | undefined,
   native: Native | undefined,
-): Promise<Accounts | undefined> {
-  if (auditLog === undefined && policyFile === undefined) return undefined;
-  const { Accounts } = await import('./oversight/oversight.ts');
+): Promise<Observer> {
+  if (auditLog === undefined && policyFile === undefined) return noObserver;
+  const { Oversight } = await import('./oversight/oversight.ts');
   const reports = new BoundedLog(log);
   const report = (message: string): void => reports.say(message);
-  if (auditLog !== undefined && native === undefined) report('without its native part, nothing keeps two daemons from one --audit-log');
-  const accounts = new Accounts({
+  if (auditLog !== undefined && native === undefined) report('without its native part, two daemons could write to one --audit-log');
+  const oversight = new Oversight({
     auditLog: auditLog === undefined ? undefined : { file: auditLog, endpoint, owner, lock: native?.lockFile, report },
     isAuditRequired,
     policyFile,
@@ -146,12 +147,12 @@ async function openAccounts(
     upstreamTarget: upstream.target,
   });
   cleanups.push(() => {
-    accounts.stop();
-    accounts.close();
+    oversight.stop();
+    oversight.close();
   });
-  process.on('SIGUSR2', () => accounts.reopen());
-  process.on('SIGXFSZ', () => {}); // a file at its limit (setrlimit(2)) is an error to be told, not an end
-  return accounts;
+  process.on('SIGUSR2', () => oversight.reopen());
+  process.on('SIGXFSZ', () => {}); // a file at its size limit (setrlimit(2)) is an error to report, not the end
+  return oversight;
 }
 
 /** One that fails does not keep the others from happening. */
@@ -165,7 +166,7 @@ function attempt(cleanUp: () => void): void {
 }
 
 /** Puts /dev/null in the place of standard streams: open(2) takes the lowest free descriptor. */
-function letGoOf(...descriptors: number[]): void {
+function redirectToDevNull(...descriptors: number[]): void {
   for (const descriptor of descriptors) {
     closeSync(descriptor);
     openSync('/dev/null', descriptor === stdin ? 'r' : 'w');

@@ -5,19 +5,19 @@ import type { Exchange } from './exchange.ts';
 /** With this many requests waiting on one connection, nothing more is read from it. */
 const maxPipelinedRequests = 16;
 
-/** How long we go on reading from a connection that was told to end, so that what we said last is not lost to a reset. */
+/** How long we keep reading from a connection that was told to end: closing with unread input would reset it and lose our last answer. */
 export const lingerMs = 2_000;
 
-/** A client's connection and what goes on on it. */
+/** A client's connection and its exchanges. */
 export class Connection {
   readonly socket: Socket;
-  /** The user at the other end, where it was asked for and is known. */
+  /** The user at the other end; undefined where nothing asked for it, or the kernel does not know. */
   readonly peerUid: number | undefined;
   /** The exchange that is running and those that wait for it: one at a time, answered in the order they came. */
   readonly #exchanges: Exchange[] = [];
-  #condemned = false;
-  /** What to say before closing, once the exchanges that came before it have ended. */
-  #lastWords = '';
+  #hasStoppedParsing = false;
+  /** Sent before closing, once the exchanges that came before it have ended. */
+  #finalResponse = '';
   #openRequests = 0;
   #lastRequest: IncomingMessage | undefined;
   /** How many bytes had been read from the socket when the last request ended. */
@@ -26,7 +26,7 @@ export class Connection {
   constructor(socket: Socket, peerUid: number | undefined) {
     this.socket = socket;
     this.peerUid = peerUid;
-    // Those that wait have no answer yet that could learn of it.
+    // Exchanges that wait have no answer yet whose 'close' would tell them.
     socket.once('close', () => this.#exchanges.splice(0).forEach((exchange) => exchange.cancel()));
   }
 
@@ -44,20 +44,20 @@ export class Connection {
     return this.#exchanges[0]?.hasWholeRequest === true;
   }
 
-  /** The exchange whose request is still coming, be it running or waiting: what breaks now is that request. */
-  get asking(): Exchange | undefined {
+  /** The exchange, running or waiting, whose request is still coming: what breaks now is that request. */
+  get receiving(): Exchange | undefined {
     const last = this.#exchanges.at(-1);
     return last?.hasWholeRequest === false ? last : undefined;
   }
 
-  /** Nothing that still comes on this connection is a request. */
-  get isCondemned(): boolean {
-    return this.#condemned;
+  /** Further input must not be parsed as a request. */
+  get hasStoppedParsing(): boolean {
+    return this.#hasStoppedParsing;
   }
 
   /**
-   * How much was read since the last request ended: the head of the next, and what came with it. White space counts,
-   * which node's own limit on a head passes over. Undefined while that cannot be told, because requests overlap.
+   * Bytes read since the last request ended: the head of the next, and what came with it. This counts the white space
+   * that node's own limit on a head leaves out. Undefined while requests overlap.
    */
   get bytesOfHead(): number | undefined {
     return this.#openRequests === 0 ? this.socket.bytesRead - this.#headBegin : undefined;
@@ -88,7 +88,7 @@ export class Connection {
     this.#exchanges.splice(position, 1);
     if (this.#exchanges.length === maxPipelinedRequests) this.socket.resume();
     if (position === 0) this.#exchanges[0]?.start();
-    if (this.#condemned && !this.isBusy) this.#end(this.#lastWords);
+    if (this.#hasStoppedParsing && !this.isBusy) this.#end(this.#finalResponse);
   }
 
   /** Tells the client, in the last answer that is due if its head is not out yet, that the connection ends with it. */
@@ -96,45 +96,45 @@ export class Connection {
     this.#exchanges.at(-1)?.announceClose();
   }
 
-  /** Takes nothing that still comes for a request, and closes after what is running. */
-  condemn(): void {
-    this.#condemned = true;
+  /** Further input is not a request. Closes after what is running. */
+  stopParsing(): void {
+    this.#hasStoppedParsing = true;
   }
 
   /**
-   * Closes with an answer to what came last, of which no more than a part may have come; exchanges before it may end first.
+   * Closes with an answer to the last request, which may have come in part only. Exchanges before it may end first.
    *
-   * @param lastWords '' where that has an answer already
+   * @param finalResponse raw bytes; '' where the last request has an answer already
    */
-  closeWith(lastWords: string): void {
-    this.#condemned = true;
-    const { asking } = this;
-    if (asking !== undefined) {
+  closeWith(finalResponse: string): void {
+    this.#hasStoppedParsing = true;
+    const { receiving } = this;
+    if (receiving !== undefined) {
       this.#exchanges.pop();
-      asking.cancel();
+      receiving.cancel();
     }
-    if (this.isBusy) this.#lastWords = lastWords;
-    else if (asking?.unanswered !== false) this.#end(lastWords);
+    if (this.isBusy) this.#finalResponse = finalResponse;
+    else if (receiving?.isUnanswered !== false) this.#end(finalResponse);
     else this.socket.destroy();
   }
 
   /** Closes at once, with nothing to say. */
   close(): void {
-    this.#condemned = true;
+    this.#hasStoppedParsing = true;
     this.socket.destroySoon();
   }
 
-  /** Breaks off what is running, in a way that nobody takes for its end. */
+  /** Breaks off what is running so that it cannot look complete. */
   cut(): void {
     this.#exchanges[0]?.cut();
     this.socket.destroy();
   }
 
-  /** Reads on for a while after the last words, because a reset would take them from the client. */
-  #end(lastWords: string): void {
+  /** Reads on for a while after the final response: a reset could discard it before the client has read it. */
+  #end(finalResponse: string): void {
     const { socket } = this;
     if (socket.destroyed) return;
-    socket.end(lastWords, 'latin1');
+    socket.end(finalResponse, 'latin1');
     const timer = setTimeout(() => socket.destroy(), lingerMs);
     socket.once('close', () => clearTimeout(timer));
   }

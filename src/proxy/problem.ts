@@ -1,4 +1,5 @@
 import { STATUS_CODES, type ServerResponse } from 'node:http';
+import type { RawHeaders } from '../gate/raw-headers.ts';
 
 /** Something that went wrong, as a client is told it. */
 export interface Problem {
@@ -11,7 +12,22 @@ export interface Problem {
   retryAfterSeconds?: number;
 }
 
-/** Our own errors in OpenAI's envelope, which every SDK turns into its right exception. */
+/** A use of the key that is not granted: what the client is told, and the rule for the record. */
+export interface Denial extends Problem {
+  rule: string;
+}
+
+/** A request that an observer denied on its way up: nothing of it was sent. */
+export class DeniedError extends Error {
+  readonly denial: Denial;
+
+  constructor(denial: Denial) {
+    super(denial.message);
+    this.denial = denial;
+  }
+}
+
+/** Our own errors in OpenAI's envelope, which every SDK turns into the right exception. */
 export function envelope({ status, code, message }: Problem): string {
   return `${JSON.stringify({ error: { message, type: typeOf(status), param: null, code } })}\n`;
 }
@@ -19,11 +35,11 @@ export function envelope({ status, code, message }: Problem): string {
 /**
  * Answers a request with a problem. The connection stays usable.
  *
- * @param more further fields, names and values in turn
+ * @param more further fields
  */
-export function answerProblem(res: ServerResponse, problem: Problem, more: readonly string[] = []): void {
+export function answerProblem(res: ServerResponse, problem: Problem, more: RawHeaders): void {
   const body = envelope(problem);
-  // An answer of the upstream's may have got as far as setting both.
+  // The upstream's answer may have got as far as switching it off.
   res.sendDate = true;
   res.writeHead(problem.status, STATUS_CODES[problem.status] ?? '', [
     ...['Content-Type', 'application/json'],
@@ -34,11 +50,11 @@ export function answerProblem(res: ServerResponse, problem: Problem, more: reado
   res.end(body);
 }
 
-/** The same for a connection whose request never became one; to be written as it is, before the connection is closed. */
-export function rawProblem(problem: Problem, reasonPhrase: string, more: readonly string[] = []): string {
+/** The same as raw bytes, for a connection that will be closed after it, or whose request could not be parsed. */
+export function rawProblem(problem: Problem, more: RawHeaders): string {
   const body = envelope(problem);
   return [
-    `HTTP/1.1 ${problem.status} ${reasonPhrase}`,
+    `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}`,
     'Content-Type: application/json',
     `Content-Length: ${Buffer.byteLength(body)}`,
     ...lines([...advice(problem), ...more]),
@@ -48,14 +64,14 @@ export function rawProblem(problem: Problem, reasonPhrase: string, more: readonl
   ].join('\r\n');
 }
 
-/** The names that OpenAI has for kinds of errors. */
+/** OpenAI's names for kinds of errors. */
 function typeOf(status: number): string {
   if (status >= 500) return 'server_error';
   if (status === 401) return 'authentication_error';
   return status === 429 ? 'rate_limit_error' : 'invalid_request_error';
 }
 
-/** What to do about it, in fields: a 401 says how to do it right (RFC 9110 section 15.5.2), another when to try again. */
+/** A 401 names the scheme to use (RFC 9110 section 15.5.2); others say when to try again. */
 function advice({ status, retryAfterSeconds }: Problem): string[] {
   return [
     ...(status === 401 ? ['WWW-Authenticate', 'Bearer'] : []),
@@ -63,6 +79,6 @@ function advice({ status, retryAfterSeconds }: Problem): string[] {
   ];
 }
 
-function lines(fields: readonly string[]): string[] {
+function lines(fields: RawHeaders): string[] {
   return fields.flatMap((name, index) => (index % 2 === 0 ? [`${name}: ${fields[index + 1]}`] : []));
 }

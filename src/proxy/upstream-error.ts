@@ -56,9 +56,13 @@ export function isNetworkError(error: Error): boolean {
  * @param host the upstream's host and port, for the detail
  */
 export function explain(error: Error, host: string): UpstreamFailure {
-  // undici tells a 101 and an answer nobody asked for by its words alone.
-  const code = /^bad (upgrade|response)$/.test(error.message) ? 'UPSTREAM_PROTOCOL' : codeOf(error);
+  const code = codeOf(error);
   return { problem: problemOf(code), detail: `${host}: ${causeOf(error, code)}` };
+}
+
+/** The status that a client is told, see `explain`. */
+export function statusOf(error: Error): number {
+  return problemOf(codeOf(error)).status;
 }
 
 function problemOf(code: string): Problem {
@@ -82,5 +86,7 @@ function causeOf(error: Error, code: string): string {
 }
 
 function codeOf(error: Error): string {
+  // undici tells of a 101 and of an answer without a request by its words alone.
+  if (/^bad (upgrade|response)$/.test(error.message)) return 'UPSTREAM_PROTOCOL';
   return (error as NodeJS.ErrnoException).code ?? error.name;
 }

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { requestBegins } from '../key/injection.ts';
 
 /** How long we go on reading from an upstream that no longer takes our bytes: its answer may be on the way. */
-const lastWordsTimeoutMs = 500;
+const earlyResponseTimeoutMs = 500;
 
 /** How much of an upload may wait in a socket before the client has to, in bytes: some of the pieces in which node reads. */
 const maxUnsentBytes = 256 * 1024;
@@ -26,11 +26,11 @@ const statusAt = 9;
  * It has to know when a request begins. Only `key/injection.ts` sees that, when it writes a head; what it wraps is a
  * connector that others made, so it says so by an event on the socket (`requestBegins`).
  */
-export function mendSocket(socket: Socket): void {
+export function applySocketWorkarounds(socket: Socket): void {
   nameResets(socket);
-  readLastWords(socket);
-  takeUploads(socket);
-  presentAnswers(socket);
+  readEarlyResponse(socket);
+  raiseWriteWatermark(socket);
+  normalizeResponseHeads(socket);
 }
 
 /**
@@ -48,7 +48,7 @@ function nameResets(socket: Socket): void {
  * may have answered by then, and undici gives a connection up whose request has not ended. So a pause is asked for late,
  * and most uploads end before one.
  */
-function takeUploads(socket: Socket): void {
+function raiseWriteWatermark(socket: Socket): void {
   const write = socket.write.bind(socket) as (...piece: unknown[]) => boolean;
   socket.write = (...piece: unknown[]): boolean => write(...piece) || socket.writableLength <= maxUnsentBytes;
 }
@@ -59,7 +59,7 @@ type WriteCallback = (error?: Error | null) => void;
  * An upstream that has seen enough of an upload answers (413, say) and closes. Our next write fails, and node would
  * destroy the socket with the answer still unread in it. So the failure waits until there is nothing left to read.
  */
-function readLastWords(socket: Socket): void {
+function readEarlyResponse(socket: Socket): void {
   const holdingBack = (done: WriteCallback): WriteCallback => (error) => {
     if (error === undefined || error === null) return done(error);
     const fail = (): void => {
@@ -67,7 +67,7 @@ function readLastWords(socket: Socket): void {
       for (const event of ['end', 'close', 'error']) socket.off(event, fail);
       done(error);
     };
-    const timer = setTimeout(fail, lastWordsTimeoutMs);
+    const timer = setTimeout(fail, earlyResponseTimeoutMs);
     for (const event of ['end', 'close', 'error']) socket.on(event, fail);
   };
   const write = socket._write.bind(socket);
@@ -81,7 +81,7 @@ function readLastWords(socket: Socket): void {
  * several. And 100 (Continue) as 102, another interim answer: undici takes the first for an offence, though any
  * request may be answered with it (RFC 9110 section 15.2.1).
  */
-function presentAnswers(socket: Socket): void {
+function normalizeResponseHeads(socket: Socket): void {
   const read = socket.read.bind(socket);
   let hasBegun = true;
   let held: Buffer = nothing;

@@ -1,56 +1,69 @@
-import { constants } from 'node:crypto';
-import { type Socket, isIP } from 'node:net';
-import { type SecureContext, createSecureContext } from 'node:tls';
 import type { Dispatcher, buildConnector as connectors } from 'undici';
 import type { Injection } from '../key/injection.ts';
-import { isLoopback } from './environment-proxy.ts';
-import { Client, Pool, buildConnector } from './undici.ts';
-import { TlsError, isNetworkError } from './upstream-error.ts';
-import { mendSocket } from './upstream-socket.ts';
+import type { RawHeaders } from '../gate/raw-headers.ts';
+import { hasForeignCoding } from './headers.ts';
+import { Pool } from './undici.ts';
+import type { Body, Upload } from './upload.ts';
+import { type ConnectionOptions, upstreamConnector } from './upstream-connector.ts';
 
 /** How long a connection to the upstream may lie idle before we close it. */
 const idleConnectionMs = 60_000;
-
-/** TCP keep-alive starts after this long, so that a dead peer is found without a timeout on silence. */
-const tcpKeepAliveMs = 30_000;
 
 /** Largest response head. OpenAI's are about 1 KiB. */
 const maxResponseHeadBytes = 64 * 1024;
 
 /** Where requests go, and how patiently. */
-export interface UpstreamOptions {
-  /** `https://host:port` or, on loopback, `http://host:port`. */
-  origin: URL;
+export interface UpstreamOptions extends ConnectionOptions {
   /** Path and query, exactly as given. */
   target: string;
-  /** The CAs to trust, as PEM; undefined for node's own. */
-  ca: string | undefined;
-  /** The corporate proxy to tunnel through. */
-  proxy: URL | undefined;
-  /** 0 for none, as for the two below. */
-  connectTimeoutMs: number;
+  /** 0 for none, as for the one below. */
   responseTimeoutMs: number;
   idleTimeoutMs: number;
 }
 
-/** The one upstream: a pool of connections on which every request carries the key. */
-export interface Upstream {
-  /** Host and port, for messages. */
-  readonly host: string;
-  /**
-   * Sends one request. `handler` learns of everything that follows, also of failures; nothing is thrown.
-   *
-   * @param headers names and values in turn, see `headers.ts`
-   * @param body the whole body, or its pieces as they come, or null
-   */
-  send(headers: string[], body: Uint8Array | AsyncIterable<Uint8Array> | null, handler: Dispatcher.DispatchHandler): void;
+export interface ResponseHead {
+  readonly status: number;
+  readonly reason: string;
+  readonly rawHeaders: RawHeaders;
 }
 
+/** What becomes of a request, in the order it happens. Once it was cancelled, nothing more is called. */
+export interface Sink {
+  /** There is a connection, and the request is being written to it. */
+  begin(): void;
+  /**
+   * The answer begins. Interim answers are not told (RFC 9110 section 15.2): they concern this hop alone.
+   *
+   * @param resume ends a pause
+   * @returns false for a pause, as `data` does
+   */
+  head(head: ResponseHead, resume: () => void): boolean;
+  data(bytes: Buffer): boolean;
+  end(): void;
+  /** There is no answer, or no more of it. */
+  fail(error: Error): void;
+}
+
+/** One request to the upstream. */
+export interface UpstreamRequest {
+  /**
+   * Sends the request as soon as its body begins. The sink is told of everything that follows; nothing is thrown.
+   *
+   * @param headers see `headers.ts`
+   */
+  send(headers: string[], upload: Upload): void;
+  /** Breaks the request off, whatever has become of it. */
+  cancel(): void;
+}
+
+/** The one upstream, as a function of where its answer goes. */
+export type Upstream = (sink: Sink) => UpstreamRequest;
+
+/** A pool of connections on which every request carries the key. */
 export function createUpstream(options: UpstreamOptions, injection: Injection): Upstream {
-  const { origin, target } = options;
   const waiting = new Waiting();
-  const pool = new Pool(origin.origin, {
-    connect: waiting.connector(injection.connector(connectorOf(options))),
+  const pool = new Pool(options.origin.origin, {
+    connect: waiting.connector(injection.connector(upstreamConnector(options))),
     // One request at a time on a connection: the key is only written to a socket that is idle.
     pipelining: 1,
     allowH2: false,
@@ -60,147 +73,105 @@ export function createUpstream(options: UpstreamOptions, injection: Injection): 
     headersTimeout: options.responseTimeoutMs,
     bodyTimeout: options.idleTimeoutMs,
   });
-  return {
-    host: origin.host,
-    send(headers, body, handler) {
-      // undici's types do not know that a body may be an async iterable; its documentation does.
-      pool.dispatch({ method: 'POST', path: target, headers, body: body as Uint8Array | null }, waiting.handler(handler));
-    },
+  const dispatch = (headers: string[], body: Body, handler: Dispatcher.DispatchHandler): void => {
+    // undici's types do not know that a body may be an async iterable; its documentation does.
+    pool.dispatch({ method: 'POST', path: options.target, headers, body: body as Uint8Array | null }, handler);
   };
+  return (sink) => new PooledRequest(sink, dispatch, waiting);
 }
 
 /**
- * Requests that have no connection yet. undici connects anew for one that was cancelled on its connection, and that
- * connection would lie about unused: with nobody waiting, none is made.
+ * Counts requests that have no connection yet. undici connects anew for a request that was cancelled on its connection;
+ * with none waiting, that connection would lie about unused, so it is refused.
  */
 class Waiting {
   #count = 0;
 
+  enter(): void {
+    this.#count++;
+  }
+
+  leave(): void {
+    this.#count--;
+  }
+
   connector(connect: connectors.connector): connectors.connector {
     return (options, callback) => {
       if (this.#count > 0) connect(options, callback);
-      else callback(new Error('nobody waits for a connection'), null);
-    };
-  }
-
-  handler(handler: Dispatcher.DispatchHandler): Dispatcher.DispatchHandler {
-    let isWaiting = true;
-    this.#count++;
-    const leave = (): void => {
-      if (isWaiting) this.#count--;
-      isWaiting = false;
-    };
-    return {
-      onConnect: (abort) => {
-        leave();
-        handler.onConnect?.(abort);
-      },
-      onHeaders: (statusCode, headers, resume, statusText) => handler.onHeaders?.(statusCode, headers, resume, statusText) ?? true,
-      onData: (chunk) => handler.onData?.(chunk) ?? true,
-      onComplete: (trailers) => handler.onComplete?.(trailers),
-      onError: (error) => {
-        leave();
-        handler.onError?.(error);
-      },
+      else callback(new Error('no request waits for a connection'), null);
     };
   }
 }
 
-function connectorOf(options: UpstreamOptions): connectors.connector {
-  if (options.origin.protocol === 'http:') return onLoopback(connector(options));
-  const tls = tlsOptions(options.ca);
-  const connect = connector(options, tls);
-  return tellTlsErrors(options.proxy === undefined ? connect : tunnel(options.proxy, options, connect));
-}
+/** Adapts undici's handler interface to a sink. */
+class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
+  readonly #sink: Sink;
+  readonly #dispatch: (headers: string[], body: Body, handler: Dispatcher.DispatchHandler) => void;
+  readonly #waiting: Waiting;
+  #controller: Dispatcher.DispatchController | undefined;
+  #isWaiting = false;
+  /** The sink has been told the end, or has cancelled: it is told nothing more. */
+  #isOver = false;
 
-function connector({ connectTimeoutMs }: UpstreamOptions, tls: TlsOptions | Record<string, never> = {}): connectors.connector {
-  const connect = buildConnector({ ...tls, timeout: connectTimeoutMs, allowH2: false, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs });
-  return (target, callback) =>
-    connect(target, (error, socket) => {
-      if (error !== null) return callback(error, null);
-      mendSocket(socket as Socket);
-      return callback(null, socket as Socket);
+  constructor(sink: Sink, dispatch: (headers: string[], body: Body, handler: Dispatcher.DispatchHandler) => void, waiting: Waiting) {
+    this.#sink = sink;
+    this.#dispatch = dispatch;
+    this.#waiting = waiting;
+  }
+
+  send(headers: string[], upload: Upload): void {
+    upload.whenReadable(() => {
+      if (this.#isOver) return;
+      this.#isWaiting = true;
+      this.#waiting.enter();
+      this.#dispatch(headers, upload.take(), this);
     });
-}
+  }
 
-/** The name `localhost` leads where a resolver says. In the clear the key goes to loopback alone. */
-function onLoopback(connect: connectors.connector): connectors.connector {
-  return (target, callback) =>
-    connect(target, (error, socket) => {
-      if (error !== null) return callback(error, null);
-      const address = (socket as Socket).remoteAddress ?? '';
-      if (isLoopback(address)) return callback(null, socket as Socket);
-      (socket as Socket).destroy();
-      return callback(new ElsewhereError(`it is at ${address}, beyond loopback: nothing was sent in the clear`), null);
-    });
-}
+  cancel(): void {
+    this.#isOver = true;
+    this.#controller?.abort(new Error('cancelled'));
+  }
 
-/** A name led beyond this machine. */
-class ElsewhereError extends Error {
-  readonly code = 'UPSTREAM_ELSEWHERE';
-}
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#leaveWaiting();
+    this.#controller = controller;
+    if (this.#isOver) this.cancel();
+    else this.#sink.begin();
+  }
 
-interface TlsOptions {
-  secureContext: SecureContext;
-  rejectUnauthorized: true;
-}
+  onResponseStart(controller: Dispatcher.DispatchController, status: number, _headers: unknown, reason = ''): void {
+    if (this.#isOver || status < 200) return;
+    const rawHeaders = (controller.rawHeaders as Buffer[]).map((bytes) => bytes.toString('latin1'));
+    if (hasForeignCoding(rawHeaders)) throw new Error('the body is in a transfer coding that was not asked for');
+    const head: ResponseHead = { status, reason: Buffer.from(reason).toString('latin1'), rawHeaders };
+    if (!this.#sink.head(head, () => controller.resume())) controller.pause();
+    // Neither has a body, whatever its Content-Length says (RFC 9112 section 6.3). undici would wait for one.
+    if (status === 204 || status === 304) this.#end();
+  }
 
-/**
- * One context for all connections, for making one costs more than a request. Verification is asked for by name:
- * NODE_TLS_REJECT_UNAUTHORIZED only changes the default. Renegotiation (TLS 1.2) is off, because a write during it is
- * kept in ordinary memory until it is over.
- */
-function tlsOptions(ca: string | undefined): TlsOptions {
-  const secureContext = createSecureContext({
-    ...(ca === undefined ? {} : { ca }),
-    minVersion: 'TLSv1.2',
-    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
-  });
-  return { secureContext, rejectUnauthorized: true };
-}
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (!this.#isOver && !this.#sink.data(chunk)) controller.pause();
+  }
 
-function tellTlsErrors(connect: connectors.connector): connectors.connector {
-  return (options, callback) =>
-    connect(options, (error, socket) => {
-      if (error === null) callback(null, socket as Socket);
-      else callback(isNetworkError(error) ? error : new TlsError(error), null);
-    });
-}
+  onResponseEnd(): void {
+    if (!this.#isOver) this.#end();
+  }
 
-/** The corporate proxy refused the tunnel, or could not be reached. */
-class ProxyError extends Error {
-  readonly code = 'UPSTREAM_PROXY';
-}
+  onResponseError(_controller: unknown, error: Error): void {
+    this.#leaveWaiting();
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#sink.fail(error);
+  }
 
-/** Connects through an HTTP proxy: CONNECT to the upstream, with the proxy's own credentials, then TLS end to end. */
-function tunnel(proxy: URL, { ca, connectTimeoutMs }: UpstreamOptions, connect: connectors.connector): connectors.connector {
-  const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
-  const authorization = credentials === ':' ? [] : ['Proxy-Authorization', `Basic ${Buffer.from(credentials).toString('base64')}`];
-  return (options, callback) => {
-    const host = isIP(options.hostname) === 6 ? `[${options.hostname}]` : options.hostname;
-    const authority = `${host}:${options.port || '443'}`;
-    const client = new Client(proxy.origin, {
-      connect: { timeout: connectTimeoutMs, ...(ca === undefined ? {} : { ca }) },
-      headersTimeout: connectTimeoutMs,
-    });
-    client.dispatch(
-      { method: 'CONNECT', path: authority, headers: ['Host', authority, ...authorization] },
-      {
-        onConnect() {},
-        // undici takes every answer to a CONNECT for the end of HTTP; only a 2xx opens the tunnel (RFC 9110 section 9.3.6).
-        onUpgrade(statusCode, _headers, socket) {
-          if (statusCode < 200 || statusCode > 299) {
-            socket.on('error', () => {}).destroy();
-            callback(new ProxyError(`proxy ${proxy.host} answered CONNECT with ${statusCode}`), null);
-            return;
-          }
-          connect({ ...options, httpSocket: socket as Socket, ...(isIP(options.hostname) ? {} : { servername: options.hostname }) }, callback);
-        },
-        onHeaders: () => true,
-        onData: () => true,
-        onComplete() {},
-        onError: (error) => callback(isNetworkError(error) ? error : new ProxyError(`proxy ${proxy.host}: ${error.message}`), null),
-      },
-    );
-  };
+  #end(): void {
+    this.#isOver = true;
+    this.#sink.end();
+  }
+
+  #leaveWaiting(): void {
+    if (this.#isWaiting) this.#waiting.leave();
+    this.#isWaiting = false;
+  }
 }

@@ -41,7 +41,7 @@ async function downwards(headers: HeaderLines): Promise<HeaderLines> {
   return response.headers;
 }
 
-test.for(['Transfer_Encoding: chunked', 'CONTENT_LENGTH: 5', 'proxy_authorization: Basic c2VjcmV0', 'Keep_Alive: 5', 'Proxy-Auth_Info: x', 'accept_encoding: gzip'])(
+test.for(['Transfer_Encoding: chunked', 'CONTENT_LENGTH: 5', 'proxy_authorization: Basic c2VjcmV0', 'Keep_Alive: 5', 'Proxy-Auth_Info: x'])(
   'nor does a client\'s %s pass, which some server behind could take for what it means with hyphens',
   async (line) => {
     const [name = '', value = ''] = line.split(': ');

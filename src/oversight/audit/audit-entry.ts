@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { type RawHeaders, valuesOf } from '../../gate/raw-headers.ts';
+import type { RequestHead } from '../../proxy/observer.ts';
 import type { AuditRecord, Ending } from './audit-record.ts';
 import { RequestReader } from '../usage/request-reader.ts';
 import { AnswerReader, formOf } from '../usage/usage.ts';
@@ -7,17 +9,6 @@ const idBytes = 8;
 
 /** How many ids' random bytes are fetched at once: the call costs more than the rest of a request's beginning. */
 const idsAtOnce = 128;
-
-/** What is known of a request once its head is complete. */
-export interface RequestHead {
-  /** The user at the other end; undefined when nobody asked, or the kernel does not know. */
-  readonly uid: number | undefined;
-  /** Undefined where it could not be parsed. */
-  readonly method: string | undefined;
-  readonly target: string | undefined;
-  /** Names and values in turn. */
-  readonly rawHeaders: readonly string[];
-}
 
 /**
  * The records of the requests that are running. Each is kept once, when its exchange has ended, in whatever way.
@@ -117,7 +108,7 @@ export class AuditEntry {
    * @param rawHeaders as they go to the client: names and values in turn
    * @param isRead somebody wants to know what its body says: the model, what it cost
    */
-  head(status: number, rawHeaders: readonly string[], isRead = true): void {
+  head(status: number, rawHeaders: RawHeaders, isRead = true): void {
     this.#answered(status);
     [this.#upstreamRequestId] = valuesOf(rawHeaders, 'x-request-id');
     if (!isRead) return;
@@ -178,17 +169,7 @@ export class AuditEntry {
 }
 
 /** The content codings of a body that is not plain; undefined where it is. */
-function foreignEncoding(raw: readonly string[]): string | undefined {
+function foreignEncoding(raw: RawHeaders): string | undefined {
   const encodings = valuesOf(raw, 'content-encoding').map((encoding) => encoding.trim().toLowerCase());
   return encodings.every((encoding) => encoding === '' || encoding === 'identity') ? undefined : encodings.join(', ');
-}
-
-/** @param name in lower case */
-function valuesOf(raw: readonly string[], name: string): string[] {
-  const values: string[] = [];
-  for (let i = 0; i < raw.length; i += 2) {
-    const candidate = raw[i] ?? '';
-    if (candidate.length === name.length && candidate.toLowerCase() === name) values.push(raw[i + 1] ?? '');
-  }
-  return values;
 }

@@ -1,3 +1,4 @@
+import { type RawHeaders, valuesOf } from '../../gate/raw-headers.ts';
 import { EventStream } from './event-stream.ts';
 import { JsonScanner, type Scalar, wantedMembers } from './json-scanner.ts';
 
@@ -88,26 +89,15 @@ export class AnswerReader {
 }
 
 /**
- * How an answer can be read, by its head; undefined where it cannot: compressed in spite of the `Accept-Encoding: identity` that asked for it, or
- * neither JSON nor events.
- *
- * @param rawHeaders names and values in turn
+ * How an answer can be read, by its head; undefined where it cannot: compressed in spite of the `Accept-Encoding:
+ * identity` that asked for it, or neither JSON nor events.
  */
-export function formOf(rawHeaders: readonly string[]): 'json' | 'events' | undefined {
-  let form: 'json' | 'events' | undefined;
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const value = (rawHeaders[i + 1] ?? '').trim().toLowerCase();
-    switch (rawHeaders[i]?.toLowerCase()) {
-      case 'content-encoding':
-        if (value !== '' && value !== 'identity') return undefined;
-        break;
-      case 'content-type':
-        if (/^text\/event-stream\s*(;|$)/.test(value)) form = 'events';
-        else if (/^application\/(json|[\w.-]+\+json)\s*(;|$)/.test(value)) form = 'json';
-        break;
-    }
-  }
-  return form;
+export function formOf(rawHeaders: RawHeaders): 'json' | 'events' | undefined {
+  const isPlain = valuesOf(rawHeaders, 'content-encoding').every((encoding) => ['', 'identity'].includes(encoding.trim().toLowerCase()));
+  if (!isPlain) return undefined;
+  const forms = valuesOf(rawHeaders, 'content-type').map((type) => type.trim().toLowerCase());
+  if (forms.some((type) => /^text\/event-stream\s*(;|$)/.test(type))) return 'events';
+  return forms.some((type) => /^application\/(json|[\w.-]+\+json)\s*(;|$)/.test(type)) ? 'json' : undefined;
 }
 
 /** The names of the Responses API, and those of chat completions and embeddings. */

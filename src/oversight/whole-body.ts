@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 
-/** A body comes over loopback: one that takes longer is held back by its sender, and our memory with it. */
+/** Bodies come over loopback: a slower one is held back by its sender, and occupies our memory meanwhile. */
 const bodyTimeoutMs = 30_000;
 
 /** How a body was gathered: all of it; as far as it might be held; or as far as it came in time. */

@@ -1,0 +1,195 @@
+import type { IncomingMessage } from 'node:http';
+import { type RawHeaders, contentLength } from '../gate/raw-headers.ts';
+import type { RequestObserver } from '../proxy/observer.ts';
+import type { Denial } from '../proxy/problem.ts';
+import type { Upstream } from '../proxy/upstream.ts';
+import type { AuditEntry } from './audit/audit-entry.ts';
+import type { AuditRecord, Ending } from './audit/audit-record.ts';
+import { ObservedRequest } from './observed-request.ts';
+import { type Exchanged, type Lease, type Limits, estimateTokens } from './policy/limits.ts';
+import type { Policy } from './policy/policy.ts';
+import { judgeBody, judgeHeaders, tooLarge } from './policy/policy-verdict.ts';
+import { totalOf } from './usage/usage.ts';
+import type { MemoryBudget } from './whole-body.ts';
+
+const unrecorded: Denial = {
+  status: 503,
+  code: 'audit_unavailable',
+  rule: 'audit_required',
+  message: 'The audit log cannot be written, and without a record the key is not used (--audit-required).',
+};
+
+const noRoom: Denial = {
+  status: 503,
+  code: 'busy',
+  rule: 'memory',
+  retryAfterSeconds: 1,
+  message: 'Too many large requests are being served. Try again in 1 s.',
+};
+
+const lateBody: Denial = {
+  status: 408,
+  code: 'request_timeout',
+  rule: 'request_timeout',
+  message: 'The body took too long to arrive.',
+};
+
+/** What all requests share. */
+export interface SharedRules {
+  readonly policy: Policy | undefined;
+  readonly limits: Limits | undefined;
+  readonly isRecorded: boolean;
+  /** Whether what is admitted now can be recorded, where it has to be. */
+  readonly canRecord: () => boolean;
+  /** An answer's cost has to be known, for the record or a limit. */
+  readonly readsAnswer: boolean;
+  /** For the bodies that are held whole. */
+  readonly held: MemoryBudget;
+}
+
+/**
+ * Oversight of one request: judged by the policy, counted by the limits, recorded in the audit log. In shadow mode
+ * everything is granted, and the record says what would not have been.
+ */
+export class RequestOversight implements RequestObserver {
+  readonly answerFields: RawHeaders;
+  readonly #entry: AuditEntry;
+  readonly #rules: SharedRules;
+  #needsBody: boolean;
+  #readsUpload = false;
+  #isAdmitted = false;
+  #lease: Lease | undefined;
+  #heldBytes = 0;
+
+  constructor(entry: AuditEntry, rules: SharedRules) {
+    this.#entry = entry;
+    this.#rules = rules;
+    this.#needsBody = rules.policy?.readsBody === true;
+    this.answerFields = rules.isRecorded ? ['x-audit-id', entry.id] : [];
+  }
+
+  /** The upload is read for the record, preferably while the upstream is at work. */
+  get readsUpload(): boolean {
+    return this.#readsUpload;
+  }
+
+  /** All of the body must be here and be judged before a byte of it goes up. */
+  get needsWholeBody(): boolean {
+    return this.#needsBody;
+  }
+
+  judgeHead(rawHeaders: RawHeaders, isQueued: boolean): Denial | undefined {
+    const { policy, limits, isRecorded, canRecord } = this.#rules;
+    if (!canRecord()) return unrecorded;
+    if (isRecorded && policy?.fields === undefined) {
+      this.#readsUpload = true;
+      this.#entry.readBody();
+    }
+    // Where only its length counts, a body that declares it is judged now.
+    if (policy?.fields === undefined && contentLength(rawHeaders) !== undefined) this.#needsBody = false;
+    const denial = (policy && judgeHeaders(policy, rawHeaders)) ?? (isQueued ? undefined : limits?.refusal());
+    return denial && this.#enforce(denial);
+  }
+
+  through(upstream: Upstream, req: IncomingMessage): Upstream {
+    return (sink) => new ObservedRequest(this, upstream, req, sink);
+  }
+
+  /**
+   * Takes memory for a body that is being gathered.
+   *
+   * @param bytes how many of the body there will be
+   * @param memory how many bytes of memory that takes
+   * @returns why there must not be as many
+   */
+  hold(bytes: number, memory: number): Denial | undefined {
+    const { policy, held } = this.#rules;
+    if (policy !== undefined && bytes > policy.maxBodyBytes) return this.#enforce(tooLarge(policy));
+    const more = memory - this.#heldBytes;
+    this.#heldBytes = memory;
+    return held.take(more) ? undefined : this.#enforce(noRoom);
+  }
+
+  /** The rest of the body did not come. */
+  denyLateBody(): Denial | undefined {
+    return this.#enforce(lateBody);
+  }
+
+  /** Judges the whole body. What is granted is granted to exactly these bytes. */
+  judgeBody(body: Buffer): Denial | undefined {
+    const { policy } = this.#rules;
+    this.#needsBody = false;
+    if (policy === undefined) return undefined;
+    const { refusal, facts } = judgeBody(policy, body);
+    if (policy.fields !== undefined) this.#entry.asks(facts.model, facts.stream);
+    return refusal && this.#enforce(refusal);
+  }
+
+  /** Takes the place that the limits have for the request. To be called right before it is sent: nothing may come in between. */
+  admit(): Denial | undefined {
+    const { limits, canRecord } = this.#rules;
+    if (!canRecord()) return unrecorded;
+    const admission = limits?.admit();
+    if (admission !== undefined && 'refusal' in admission) {
+      const denial = this.#enforce(admission.refusal);
+      if (denial !== undefined) return denial;
+    } else {
+      this.#lease = admission?.lease;
+    }
+    this.#isAdmitted = true;
+    return undefined;
+  }
+
+  /** What was admitted cannot be refused any more: its client broke it off. */
+  refuse(status: number, rule: string): void {
+    this.#settle(this.#isAdmitted ? this.#entry.end('client_left', status) : this.#entry.refuse(status, rule));
+  }
+
+  answer(status: number): void {
+    this.end('complete', status);
+  }
+
+  /** Bytes of the body went up; to be called after they did. */
+  sent(bytes: Buffer): void {
+    this.#entry.sent(bytes);
+  }
+
+  /** The upstream's answer begins; to be called after its head went down. */
+  head(status: number, rawHeaders: RawHeaders): void {
+    this.#entry.head(status, rawHeaders, this.#rules.readsAnswer);
+  }
+
+  /** Bytes of the answer's body went down; to be called after they did. */
+  received(bytes: Buffer): void {
+    this.#entry.received(bytes);
+  }
+
+  /**
+   * The exchange is over; calls after the first change nothing. To be called before the client can know.
+   *
+   * @param status where the daemon answered by itself
+   */
+  end(ended: Ending, status?: number): void {
+    this.#settle(this.#entry.end(ended, status));
+  }
+
+  #settle(record: AuditRecord | undefined): void {
+    if (record === undefined) return;
+    this.#rules.held.giveBack(this.#heldBytes);
+    this.#heldBytes = 0;
+    this.#lease?.settle(totalOf(record.usage), estimateTokens(exchanged(record)));
+  }
+
+  /** In shadow mode the first objection is the last: a body that the policy would have refused is not read on. */
+  #enforce(denial: Denial): Denial | undefined {
+    if (this.#rules.policy?.mode !== 'shadow') return denial;
+    this.#entry.wouldRefuse(denial.rule);
+    if (this.#needsBody && this.#rules.isRecorded) this.#entry.readBody();
+    this.#needsBody = false;
+    return undefined;
+  }
+}
+
+function exchanged({ bytesUp, bytesDown, totalMs, ended, status }: AuditRecord): Exchanged {
+  return { bytesUp, bytesDown, durationMs: totalMs, upstreamStatus: ended === 'upstream_failed' ? undefined : status };
+}

@@ -1,0 +1,65 @@
+import type { IncomingMessage } from 'node:http';
+import type { RawHeaders } from '../gate/raw-headers.ts';
+import type { Field } from './headers.ts';
+import type { Denial } from './problem.ts';
+import type { Upstream } from './upstream.ts';
+
+/** What is known of a request once its head is complete. */
+export interface RequestHead {
+  /** The user at the other end; undefined where nothing asked for it, or the kernel does not know. */
+  readonly uid: number | undefined;
+  /** Undefined where the request could not be parsed, like the target. */
+  readonly method: string | undefined;
+  readonly target: string | undefined;
+  readonly rawHeaders: RawHeaders;
+}
+
+/**
+ * Watches requests and may deny them. This is the seam to the optional room: the core knows these two interfaces and the
+ * observer below that does nothing.
+ */
+export interface Observer {
+  /** Fields that requests carry upstream in place of the client's. */
+  readonly upstreamFields: readonly Field[];
+  /** Begins to watch a request whose head is complete, or that could not be parsed. */
+  begin(head: RequestHead): RequestObserver;
+  /** The daemon is about to cut what is still running. */
+  stop(): void;
+}
+
+/** Watches one request. */
+export interface RequestObserver {
+  /** A field that every answer to this request carries; empty for none. */
+  readonly answerFields: RawHeaders;
+  /**
+   * Judges what the head tells, before the client is told to go on.
+   *
+   * @param isQueued other requests on its connection come first: limits that may have room by then are not judged yet
+   */
+  judgeHead(rawHeaders: RawHeaders, isQueued: boolean): Denial | undefined;
+  /**
+   * The request is refused. To be called before the answer is sent.
+   *
+   * @param rule an error code of the gate's, or the denial's rule
+   */
+  refuse(status: number, rule: string): void;
+  /** The daemon answers by itself. To be called before the answer is sent. */
+  answer(status: number): void;
+  /** Puts the observer between an exchange and the upstream: it may hold, deny, count and read what passes. */
+  through(upstream: Upstream, req: IncomingMessage): Upstream;
+}
+
+const unobservedRequest: RequestObserver = Object.freeze({
+  answerFields: [],
+  judgeHead: () => undefined,
+  refuse: () => {},
+  answer: () => {},
+  through: (upstream: Upstream) => upstream,
+});
+
+/** Watches nothing. */
+export const noObserver: Observer = Object.freeze({
+  upstreamFields: [],
+  begin: () => unobservedRequest,
+  stop: () => {},
+});

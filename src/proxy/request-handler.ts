@@ -1,0 +1,186 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type Refusal, type RequestFacts, type Rules, headTooLarge, judge, maxHeadBytes } from '../gate/gate.ts';
+import { contentLength, hasField } from '../gate/raw-headers.ts';
+import type { RefusalLog } from '../run/refusal-log.ts';
+import { type Connection, lingerMs } from './connections.ts';
+import { Exchange, type ForwardContext } from './exchange.ts';
+import type { Observer, RequestObserver } from './observer.ts';
+import { type Denial, type Problem, answerProblem, rawProblem } from './problem.ts';
+
+/** Most that node reads from a socket at once, in bytes. */
+const maxReadBytes = 64 * 1024;
+
+const isStopping: Problem = { status: 503, code: 'shutting_down', message: 'The daemon is stopping.' };
+
+export interface HandlerOptions {
+  readonly rules: Rules;
+  readonly forwarding: ForwardContext;
+  readonly refusals: RefusalLog;
+  readonly observer: Observer;
+  /** A client asked for GET /shutdown, and has its answer. */
+  readonly onShutdownRequest: () => void;
+}
+
+/** A request and what belongs to it. */
+interface RequestContext {
+  readonly connection: Connection;
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly observer: RequestObserver;
+}
+
+/** Decides on each request and sends it where it belongs: to the upstream, to an answer of our own, or away. */
+export class RequestHandler {
+  readonly #options: HandlerOptions;
+  #isStopping = false;
+
+  constructor(options: HandlerOptions) {
+    this.#options = options;
+  }
+
+  /** From now on, requests are told that the daemon is stopping. */
+  stop(): void {
+    this.#isStopping = true;
+  }
+
+  /** @param expectsContinue the client waits for a 100 (Continue) before it sends the body (RFC 9110 section 10.1.1) */
+  handle(req: IncomingMessage, res: ServerResponse, connection: Connection, expectsContinue: boolean): void {
+    const context: RequestContext = { connection, req, res, observer: this.#observe(connection, req) };
+    if (isHeadTooLarge(req, connection)) return this.#refuse(context, headTooLarge);
+    connection.follow(req);
+    if (hasField(req.rawHeaders, 'upgrade')) {
+      // Node drops what followed such a request in the same packet, and would parse what comes next as a request.
+      connection.stopParsing();
+      res.shouldKeepAlive = false;
+    }
+    const verdict = judge(factsOf(req, connection), this.#options.rules);
+    if (verdict.action === 'refuse') return this.#refuse(context, verdict.refusal);
+    if (this.#isStopping) return this.#refuseWhileStopping(context);
+    switch (verdict.action) {
+      case 'forward':
+        return this.#forward(context, expectsContinue);
+      case 'health':
+        return answerStatus(context, 200, 'ok');
+      case 'shutdown':
+        return this.#shutdown(context);
+    }
+  }
+
+  /** A CONNECT, for which node has given the connection up. */
+  handleConnect(req: IncomingMessage, connection: Connection): void {
+    const verdict = judge(factsOf(req, connection), this.#options.rules);
+    if (verdict.action !== 'refuse') throw new Error('the gate admitted a CONNECT');
+    const { refusal } = verdict;
+    const observer = this.#observe(connection, req);
+    observer.refuse(refusal.status, refusal.code);
+    this.#options.refusals.note(refusal.code, `CONNECT ${pathOf(req)}`);
+    // Node also removed its 'drain' listener; a running response would stall.
+    if (connection.isBusy) connection.socket.destroy();
+    else closeWith(connection, refusal, observer);
+  }
+
+  /**
+   * What came on a connection is not HTTP, or broke off.
+   *
+   * @param isCut the client closed its sending side in the middle of a request
+   * @param detail node's code for the log
+   */
+  handleUnparsable(connection: Connection, problem: Problem, isCut: boolean, detail: string): void {
+    // In the middle of its next request. Those before it are cancelled, as if it had left between two.
+    if (isCut && connection.isAnswering) return void connection.socket.destroy();
+    const { receiving } = connection;
+    if (receiving === undefined && connection.isMidRequest) return connection.closeWith(''); // it was refused before it broke
+    const observer = receiving?.observer ?? this.#observe(connection);
+    if (receiving === undefined || (!isCut && receiving.isUnanswered)) observer.refuse(problem.status, problem.code);
+    this.#options.refusals.note(problem.code, detail);
+    closeWith(connection, problem, observer);
+  }
+
+  #observe({ peerUid }: Connection, req?: IncomingMessage): RequestObserver {
+    return this.#options.observer.begin({ uid: peerUid, method: req?.method, target: req?.url, rawHeaders: req?.rawHeaders ?? [] });
+  }
+
+  #refuse({ connection, req, res, observer }: RequestContext, refusal: Refusal | Denial): void {
+    const rule = 'rule' in refusal ? refusal.rule : refusal.code;
+    observer.refuse(refusal.status, rule);
+    this.#options.refusals.note(refusal.code, `${req.method} ${pathOf(req)}${rule === refusal.code ? '' : ` (${rule})`}`);
+    // After `Expect`, a client may skip the body; body and next request would be indistinguishable.
+    if (('closes' in refusal && refusal.closes === true) || hasField(req.rawHeaders, 'expect')) return closeWith(connection, refusal, observer);
+    answerProblem(res, refusal, observer.answerFields);
+    discardRest(req, res);
+  }
+
+  #refuseWhileStopping({ connection, observer }: RequestContext): void {
+    observer.refuse(isStopping.status, isStopping.code);
+    closeWith(connection, isStopping, observer);
+  }
+
+  #forward(context: RequestContext, expectsContinue: boolean): void {
+    const { connection, req, res, observer } = context;
+    const denial = observer.judgeHead(req.rawHeaders, connection.isBusy);
+    if (denial !== undefined) return this.#refuse(context, denial);
+    if (expectsContinue) res.writeContinue();
+    const exchange = new Exchange(req, res, this.#options.forwarding, observer);
+    res.once('close', () => {
+      connection.exchangeEnded(exchange);
+      if (this.#isStopping && !connection.isBusy) connection.close();
+    });
+    discardRest(req, res);
+    connection.enqueue(exchange);
+  }
+
+  #shutdown(context: RequestContext): void {
+    const { onShutdownRequest } = this.#options;
+    const { req, res } = context;
+    res.shouldKeepAlive = false;
+    res.once('close', onShutdownRequest);
+    req.socket.once('close', onShutdownRequest); // behind an exchange whose client left, the answer's turn never comes
+    answerStatus(context, 200, 'shutting_down');
+  }
+}
+
+/** Whether more was read for a head than it may have. Most heads are far too small for the second look. */
+function isHeadTooLarge(req: IncomingMessage, connection: Connection): boolean {
+  const bytesRead = connection.bytesOfHead ?? 0;
+  return bytesRead > maxHeadBytes && bytesRead > maxHeadBytes + maxBodyReadWithHead(req);
+}
+
+/** Most of a request's body that can have come in the same read as the end of its head, in bytes. */
+function maxBodyReadWithHead({ rawHeaders }: IncomingMessage): number {
+  return Math.min(contentLength(rawHeaders) ?? maxReadBytes, maxReadBytes);
+}
+
+function factsOf(req: IncomingMessage, { peerUid }: Connection): RequestFacts {
+  return { httpVersion: req.httpVersion, method: req.method ?? '', target: req.url ?? '', rawHeaders: req.rawHeaders, peerUid };
+}
+
+/** Ends a connection with an answer. */
+function closeWith(connection: Connection, problem: Problem, { answerFields }: RequestObserver): void {
+  connection.closeWith(rawProblem(problem, answerFields));
+}
+
+/** The target without what may hold a secret: its query, its fragment, and the user in a URL. */
+function pathOf({ url = '' }: IncomingMessage): string {
+  return url.replace(/^([a-z]+:\/\/)?[^/?#]*@/i, '$1...@').replace(/([?#]).*$/s, '$1...');
+}
+
+function answerStatus({ res, observer }: RequestContext, statusCode: number, status: string): void {
+  observer.answer(statusCode);
+  const body = `${JSON.stringify({ status })}\n`;
+  res.writeHead(statusCode, ['Content-Type', 'application/json', 'Content-Length', String(body.length), ...observer.answerFields]);
+  res.end(body);
+}
+
+/**
+ * For an answer that ends before its request: reads on for a while so that the client can take the answer, then closes
+ * the connection rather than read a body that is of no use.
+ */
+function discardRest(req: IncomingMessage, res: ServerResponse): void {
+  res.once('finish', () => {
+    req.resume();
+    if (req.complete) return;
+    const { socket } = req;
+    const timer = setTimeout(() => socket.destroy(), lingerMs).unref();
+    req.once('close', () => clearTimeout(timer));
+  });
+}

@@ -1,0 +1,93 @@
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import { contentLength, hasField } from '../gate/raw-headers.ts';
+
+/** How often we look whether a client that uploads is still there, while back-pressure keeps us from reading. */
+const presenceCheckMs = 50;
+
+/** A body as undici takes it: whole, in pieces as they come, or none. */
+export type Body = Buffer | null | AsyncIterable<Buffer>;
+
+/** A request's body on its way up. */
+export interface Upload {
+  /** Calls back as soon as the first bytes are here, or the end: undici sends the head with them, never before. */
+  whenReadable(callback: () => void): void;
+  /** Hands over the body. To be called once, when it is readable. */
+  take(): Body;
+}
+
+/** A body that is in memory already. */
+export function wholeUpload(body: Buffer | null): Upload {
+  return { whenReadable: (callback) => callback(), take: () => body };
+}
+
+/** Tells whether a client has closed its connection; undefined where only reading can tell. */
+export type HangUpCheck = ((socket: Socket) => boolean) | undefined;
+
+/** A body that a client is sending. */
+export class ClientUpload implements Upload {
+  readonly #req: IncomingMessage;
+  readonly #hasHungUp: HangUpCheck;
+
+  constructor(req: IncomingMessage, hasHungUp: HangUpCheck) {
+    this.#req = req;
+    this.#hasHungUp = hasHungUp;
+  }
+
+  whenReadable(callback: () => void): void {
+    const req = this.#req;
+    if (req.destroyed) return;
+    if (req.readableLength > 0 || req.complete) return callback();
+    req.once('readable', () => this.whenReadable(callback));
+  }
+
+  /** A body that is here already goes out in one write with the head. A chunked one stays chunked. */
+  take(): Body {
+    return hasWholeBody(this.#req) ? wholeBody(this.#req) : this.takePieces(null);
+  }
+
+  /** @param first what was read of the body already */
+  takePieces(first: Buffer | null): AsyncIterable<Buffer> {
+    if (!this.#req.complete) this.#watchClient();
+    return pieces(this.#req, first);
+  }
+
+  /** While an upload waits for the upstream, nothing is read from the client, so nothing tells that it left. */
+  #watchClient(): void {
+    const req = this.#req;
+    const hasHungUp = this.#hasHungUp;
+    if (hasHungUp === undefined) return;
+    const timer = setInterval(() => {
+      if (req.complete) clearInterval(timer);
+      else if (hasHungUp(req.socket)) req.socket.destroy();
+    }, presenceCheckMs);
+    req.once('close', () => clearInterval(timer));
+  }
+}
+
+/** Whether all of a body is here. Node says that a request is complete only after its last bytes were handed out. */
+function hasWholeBody({ complete, rawHeaders, readableLength }: IncomingMessage): boolean {
+  const length = contentLength(rawHeaders);
+  return length === undefined ? complete && !hasField(rawHeaders, 'transfer-encoding') : length === readableLength;
+}
+
+/** A body that has arrived; null for none. From Node 26 on `read` gives what came in one piece, before that all of it. */
+function wholeBody(req: IncomingMessage): Buffer | null {
+  const chunks: Buffer[] = [];
+  for (let chunk = req.read() as Buffer | null; chunk !== null; chunk = req.read() as Buffer | null) chunks.push(chunk);
+  const [first = null] = chunks;
+  return chunks.length <= 1 ? first : Buffer.concat(chunks);
+}
+
+/**
+ * The pieces of a body as they come. An early answer ends the iteration. What is left of the upload is then read and
+ * dropped: closing on a client that is still sending would reset the connection and take the answer from it.
+ */
+async function* pieces(req: IncomingMessage, first: Buffer | null): AsyncGenerator<Buffer> {
+  try {
+    if (first !== null) yield first;
+    yield* req.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  } finally {
+    req.resume();
+  }
+}
