@@ -24,7 +24,7 @@ import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hard
 import { keepIgnoring, listenForStop } from './run/signals.ts';
 import { Log } from './run/log.ts';
 import { stderrDescriptor } from './run/preload.ts';
-import { liveDaemonIn, removeServerInfo, writeServerInfo } from './run/server-info.ts';
+import { ServerInfoFile } from './run/server-info.ts';
 
 /** The standard streams' descriptors, which are the lowest three. */
 const [stdin, stdout, stderr] = [0, 1, 2];
@@ -106,11 +106,12 @@ async function main(): Promise<void> {
 
   const { serverInfo } = options;
   if (serverInfo !== undefined) {
-    const other = liveDaemonIn(serverInfo);
+    const file = new ServerInfoFile(serverInfo, native);
+    const other = file.liveDaemon();
     if (other !== undefined) log.say(`--server-info ${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); overwriting it`);
     const issued = options.token.kind === 'issued' && token !== undefined ? { token } : {};
-    writeServerInfo(serverInfo, { port: server.port, pid: process.pid, ...issued }, serverInfoOwner);
-    cleanups.push(() => removeServerInfo(serverInfo, process.pid));
+    file.write({ port: server.port, pid: process.pid, ...issued }, serverInfoOwner);
+    cleanups.push(() => file.remove(process.pid));
   }
   if (runAs !== undefined && native !== undefined) giveUpRoot(runAs, native);
   else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');

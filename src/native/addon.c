@@ -5,6 +5,7 @@
 #include "native.h"
 
 #include <arpa/inet.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -189,6 +190,18 @@ static napi_value lockFile(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/* unlinkAt(folder: number, name: string): void */
+static napi_value unlinkAt(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  int32_t folder;
+  napi_value arguments[2];
+  char name[NAME_MAX + 2]; /* room for one more than a name can have: what is too long is refused, not cut into another name */
+  TRY(napi_get_cb_info(env, info, &count, arguments, NULL, NULL));
+  TRY(napi_get_value_int32(env, arguments[0], &folder));
+  TRY(napi_get_value_string_utf8(env, arguments[1], name, sizeof name, NULL));
+  return done(env, unlink_at(folder, name));
+}
+
 static napi_value set_number(napi_env env, napi_value object, const char *name, uint32_t number) {
   napi_value value;
   TRY(napi_create_uint32(env, number, &value));
@@ -223,6 +236,7 @@ NAPI_MODULE_INIT() {
     METHOD(peerUid),
     METHOD(hasHungUp),
     METHOD(lockFile),
+    METHOD(unlinkAt),
     METHOD(account),
   };
 #undef METHOD

@@ -15,11 +15,15 @@ const char *errno_name(int error) {
     NAME(EADDRNOTAVAIL);
     NAME(EAFNOSUPPORT);
     NAME(EAGAIN);
+    NAME(EBADF);
     NAME(EBADMSG);
+    NAME(EBUSY);
     NAME(ECONNREFUSED);
     NAME(EFAULT);
     NAME(EINVAL);
+    NAME(EISDIR);
     NAME(EMFILE);
+    NAME(ENAMETOOLONG);
     NAME(ENETUNREACH);
     NAME(ENFILE);
     NAME(ENOBUFS);
@@ -27,9 +31,11 @@ const char *errno_name(int error) {
     NAME(ENOENT);
     NAME(ENOMEM);
     NAME(ENOSYS);
+    NAME(ENOTDIR);
     NAME(EOPNOTSUPP);
     NAME(EPERM);
     NAME(EPROTONOSUPPORT);
+    NAME(EROFS);
 #undef NAME
     default: return "EUNKNOWN";
   }

@@ -63,6 +63,9 @@ bool has_hung_up(int socket);
 /* file_lock.c: `locked` is false where another process has it. */
 struct failure lock_file(int file, bool *locked);
 
+/* removal.c: `name` is the one of a file in the open `folder`, which may be an O_PATH descriptor. */
+struct failure unlink_at(int folder, const char *name);
+
 /* account.c: false where there is no such account. */
 struct account {
   char name[256];

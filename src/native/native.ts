@@ -19,6 +19,8 @@ export interface Native {
   hasHungUp(descriptor: number): boolean;
   /** Locks an open file, given by its descriptor, until it is closed; false where another process has it (flock(2)). */
   lockFile(descriptor: number): boolean;
+  /** Removes a file by its name in an open folder, which is given by its descriptor (unlinkat(2)). */
+  unlinkAt(folder: number, name: string): void;
   /** Finds an account by name or uid (getpwnam(3), getpwuid(3)); undefined where there is none. */
   account(nameOrUid: string): Account | undefined;
 }

@@ -1,0 +1,22 @@
+import { type Stats, constants } from 'node:fs';
+
+/** Who may write a file or folder besides its owner; node has constants for these, but not for the sticky bit. */
+const { S_IWGRP: groupWrites, S_IWOTH: othersWrite } = constants;
+const stickyBit = 0o1000;
+
+/** Whether it is root's or the daemon's own user's. */
+export function isOurs({ uid }: Stats): boolean {
+  return uid === 0 || uid === process.geteuid?.();
+}
+
+export function isSticky({ mode }: Stats): boolean {
+  return (mode & stickyBit) !== 0;
+}
+
+/**
+ * Whether its mode lets others than its owner write. The daemon's own group does not count: where each user has a
+ * private group, a umask of 002 is common. An ACL that lets others write shows as the group's right.
+ */
+export function isWritableByOthers({ mode, gid }: Stats): boolean {
+  return (mode & othersWrite) !== 0 || ((mode & groupWrites) !== 0 && gid !== process.getegid?.());
+}
