@@ -155,6 +155,42 @@ test.for(['', '/', '/.', '/..'])('a path that ends in a folder (%j) is refused',
   expect(refusalOf(await runToExit({ args: ['--server-info', `.${end}`] }), 1)).toContain('folder');
 });
 
+describe('a file that another user made', () => {
+  test.for([0o777, 0o1777])('in a folder that every user can write (%o) is refused', async (mode, context) => {
+    needs(context, 'root and a checkout that nobody can read');
+    const open = folderOf(root, join(scratchFolder(), 'open'), mode);
+    const file = join(open, 'info.json');
+    writeFileSync(file, 'planted');
+    chmodSync(file, 0o666);
+    chownSync(file, another.uid, another.gid);
+    for (const options of [{}, { user: nobody }, { args: toNobody }]) expect(await refused(file, options)).toContain('uid 12345');
+    expect(readFileSync(file, 'utf8')).toBe('planted');
+  });
+
+  test('elsewhere is written in place, as codex-action has it', async (context) => {
+    needs(context, 'root and a checkout that nobody can read');
+    const file = join(scratchFolder(), 'info.json');
+    writeFileSync(file, '');
+    chmodSync(file, 0o666);
+    chownSync(file, another.uid, another.gid);
+    await written(file, { user: nobody });
+    expect(statSync(file)).toMatchObject(another);
+  });
+
+  test('is no such file where it is the daemon\'s, root\'s or the owner\'s', async (context) => {
+    needs(context, 'root and a checkout that nobody can read');
+    const open = folderOf(root, join(scratchFolder(), 'open'), 0o777);
+    const file = join(open, 'info.json');
+    for (const [owner, options] of [[root, {}], [nobody, { user: nobody }], [root, { user: nobody }], [nobody, { args: toNobody }]] as const) {
+      writeFileSync(file, '');
+      chmodSync(file, 0o666);
+      chownSync(file, owner.uid, owner.gid);
+      await written(file, options);
+      expect(existsSync(file)).toBe(false);
+    }
+  });
+});
+
 test('after --run-as it is removed from a folder that its user may write, though no path leads him there', async (context) => {
   needs(context, 'root and a checkout that nobody can read');
   const { home } = homeAndPrecious();

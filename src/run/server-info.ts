@@ -1,6 +1,7 @@
 import { type Stats, closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, unlinkSync, writeSync } from 'node:fs';
 import type { Account, Native } from '../native/native.ts';
 import { Failure, reason } from './failure.ts';
+import { isOurs } from './file-trust.ts';
 import { type Place, UntrustedLink, pathOf, walkTo } from './path-walk.ts';
 
 /** What a client needs to find the daemon, written once it is listening. */
@@ -55,8 +56,9 @@ export class ServerInfoFile {
 
   /**
    * Writes one line of JSON, in one write. A regular file that is there already is written in place and keeps owner and
-   * mode: codex-action makes it beforehand, in a folder we cannot write to. Anything else there is refused.
-   * A file with a token in it is 0600 and its owner's.
+   * mode: codex-action makes it beforehand, in a folder we cannot write to. Anything else there is refused, and so is
+   * another user's file in a folder that every user can write, such as /tmp: it may have been planted. A file with a
+   * token in it is 0600 and its owner's.
    *
    * @param owner whom a new file is given to; undefined for the daemon's own user
    * @throws {Failure}
@@ -105,7 +107,7 @@ export class ServerInfoFile {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw error;
     }
-    const refusal = unfit(fstatSync(fd), info, owner);
+    const refusal = unfit(fstatSync(fd), fstatSync(this.#place.folder), info, owner);
     if (refusal !== undefined) {
       closeSync(fd);
       throw this.#failure(refusal);
@@ -140,9 +142,13 @@ export class ServerInfoFile {
   }
 }
 
-function unfit(stats: Stats, info: ServerInfo, owner: Account | undefined): string | undefined {
+function unfit(stats: Stats, folder: Stats, info: ServerInfo, owner: Account | undefined): string | undefined {
   if (!stats.isFile()) return 'what is there is not a regular file';
   if (stats.nlink !== 1) return 'what is there has more than one name';
+  // Whatever fs.protected_regular says, and also where the folder is not sticky.
+  if ((folder.mode & constants.S_IWOTH) !== 0 && !isOurs(stats) && stats.uid !== owner?.uid) {
+    return `what is there belongs to another user (uid ${stats.uid}), in a folder that every user can write`;
+  }
   if (info.token === undefined) return undefined;
   if (stats.uid !== (owner?.uid ?? process.geteuid?.())) return 'it would hold a token, and belongs to another user';
   if ((stats.mode & 0o777) !== 0o600) return 'it would hold a token, and its mode is not 0600';
