@@ -7,6 +7,7 @@ import type { UpstreamOptions } from './proxy/upstream.ts';
 import { type Values, helpText, misuse as misuseOf, readArguments } from './run/command-line.ts';
 import { Failure, reason } from './run/failure.ts';
 import { foreign } from './run/log.ts';
+import { readTrustedFile } from './run/trusted-file.ts';
 import { environmentProxy, isLoopback } from './proxy/environment-proxy.ts';
 
 /** What the user asked for: parsed, with defaults, valid. Nothing downstream checks it again. */
@@ -312,7 +313,7 @@ function tokenOf(isIssued: boolean, file: string | undefined, serverInfo: string
   if (isIssued && serverInfo === undefined) throw misuse('--issue-token needs --server-info, where the token goes');
   if (isIssued) return { kind: 'issued' };
   if (file === undefined) return { kind: 'none' };
-  const token = read('client-token-file', file).replace(/[\r\n]+$/, '');
+  const token = readTrustedFile('--client-token-file', file).replace(/[\r\n]+$/, '');
   if (!/^[A-Za-z0-9._~+/-]+=*$/.test(token) || token.length > maxTokenBytes) {
     throw new Failure(`--client-token-file ${file} holds no token`, {
       hint: `one line of letters, digits and - . _ ~ + / =, at most ${maxTokenBytes}; for example: openssl rand -hex 32`,

@@ -20,3 +20,19 @@ export function isSticky({ mode }: Stats): boolean {
 export function isWritableByOthers({ mode, gid }: Stats): boolean {
   return (mode & othersWrite) !== 0 || ((mode & groupWrites) !== 0 && gid !== process.getegid?.());
 }
+
+/**
+ * Who besides root and the daemon's own user can change a file, or replace what is in a folder; undefined for nobody.
+ * A sticky folder passes: others can add to it, but what is ours in there they can neither remove nor rename.
+ *
+ * @param isStrict whether a group counts too that is the daemon's own
+ * @returns in words, to follow `can be changed by`
+ */
+export function otherWriter(stats: Stats, isStrict: boolean): string | undefined {
+  const { uid, gid, mode } = stats;
+  if (!isOurs(stats)) return `another user (uid ${uid})`;
+  if (stats.isDirectory() && isSticky(stats)) return undefined;
+  if ((mode & othersWrite) !== 0) return 'any user';
+  if ((mode & groupWrites) !== 0 && (isStrict || isWritableByOthers(stats))) return `another user (of group ${gid})`;
+  return undefined;
+}

@@ -48,7 +48,7 @@ async function post(url: string, request: object, headers: Readonly<Record<strin
 async function servedBy([line = '', ...more]: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Served> {
   const machine = await newMachine();
   const policy = readmeSnippets().find((snippet) => snippet.heading === heading && snippet.language === 'json');
-  writeFileSync(join(machine.folder, 'policy.json'), policy?.code ?? '');
+  writeFileSync(join(machine.folder, 'policy.json'), policy?.code ?? '', { mode: 0o600 });
   const daemon = machine.start({ code: piped + line }, { env, instead: { 8787: String(await freePort()) } });
   const port = Number((await daemon.waitForStderr(listening, 15_000))[1]);
   const endpoint = /--endpoint (\S+)/.exec(line)?.[1] ?? '/v1/responses';

@@ -72,7 +72,7 @@ test('what is refused is refused at once, without a 100', async () => {
 
 test('without the daemon\'s token there is no 100 either', async () => {
   const file = join(scratchFolder(), 'token');
-  writeFileSync(file, 'a-token-of-the-daemon');
+  writeFileSync(file, 'a-token-of-the-daemon', { mode: 0o600 });
   const daemon = await startDaemon({ args: [...both.upstream.args, '--client-token-file', file] });
   const client = await connect(daemon.port);
   await client.send(expecting(daemon.port, 'Content-Length: 5'));

@@ -20,7 +20,7 @@ const azure = { credential: credentialHeaders['api-key, as Azure wants it'] } as
 
 function accounts(): readonly string[] {
   const folder = scratchFolder();
-  writeFileSync(join(folder, 'policy.json'), '{"max_body_bytes":1000000}');
+  writeFileSync(join(folder, 'policy.json'), '{"max_body_bytes":1000000}', { mode: 0o600 });
   return ['--audit-log', join(folder, 'audit.log'), '--policy', join(folder, 'policy.json')];
 }
 

@@ -9,7 +9,7 @@ import { answer } from '../support/upstream.ts';
 
 test('what clients call things does not keep their bodies in memory', { timeout: 30_000 }, async () => {
   const policy = join(scratchFolder(), 'policy.json');
-  writeFileSync(policy, '{"models":["*"],"remote_urls":false}');
+  writeFileSync(policy, '{"models":["*"],"remote_urls":false}', { mode: 0o600 });
   const both = await startBoth({ upstream: { keepBytes: 0 }, args: ['--policy', policy] });
   both.upstream.answerWith(answer(200, '{}'));
   const post = async (round: number): Promise<void> => {

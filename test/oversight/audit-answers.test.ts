@@ -72,7 +72,7 @@ describe('an answer carries the id of its record', () => {
 
   test('to what the gate refuses for its target, method, version, expectation, size or token', async () => {
     const token = join(scratchFolder(), 'token');
-    writeFileSync(token, 'token-0123456789');
+    writeFileSync(token, 'token-0123456789', { mode: 0o600 });
     const both = await start('--client-token-file', token);
     const { port } = both.daemon;
     const refused = await answersTo(both, [

@@ -38,7 +38,7 @@ const body = `{"model":"gpt-5","stream":false,"${canary}":"${canary}",${members}
 test('nothing of a request or an answer is in the audit log or on stderr beside what belongs there, in no encoding; nor are the key and the token', async () => {
   const folder = scratchFolder();
   const [file, tokenFile] = [join(folder, 'audit.log'), join(folder, 'token')];
-  writeFileSync(tokenFile, token);
+  writeFileSync(tokenFile, token, { mode: 0o600 });
   const key = randomKey();
   const { daemon, upstream } = await startBoth({ args: ['--audit-log', file, '--client-token-file', tokenFile, ...policyArgs({ background: false, max_body_bytes: 10_000 })], daemon: { key } });
   const { port } = daemon;

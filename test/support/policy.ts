@@ -5,7 +5,7 @@ import { scratchFolder } from './scratch.ts';
 /** The path of a policy file that says so. */
 export function policyFile(policy: object | string): string {
   const file = join(scratchFolder(), 'policy.json');
-  writeFileSync(file, typeof policy === 'string' ? policy : JSON.stringify(policy));
+  writeFileSync(file, typeof policy === 'string' ? policy : JSON.stringify(policy), { mode: 0o600 });
   return file;
 }
 

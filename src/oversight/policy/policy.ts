@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs';
-import { Failure, reason } from '../../run/failure.ts';
+import { Failure } from '../../run/failure.ts';
 import { foreign } from '../../run/log.ts';
+import { readTrustedFile } from '../../run/trusted-file.ts';
 import type { LimitSettings } from './limits.ts';
 import { isModelName } from './model-names.ts';
 import { type EndpointKind, FieldJudge, type FieldRules } from './request-fields.ts';
@@ -49,13 +49,7 @@ const mostRequestsPerMinute = 100_000;
  * @throws {Failure} also when it cannot be read, or would read requests as those of another API than they go to
  */
 export function readPolicy(file: string, endpoint: string, upstreamTarget: string): Policy {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new Failure(`cannot read --policy ${file}: ${reason(error)}`, { hint: 'it is read once, at start, by the user who starts the daemon' });
-  }
-  const policy = parsePolicy(text, endpoint, `--policy ${file}`);
+  const policy = parsePolicy(readTrustedFile('--policy', file), endpoint, `--policy ${file}`);
   // What a gateway calls its endpoints is its own affair, unless it is the name of another API.
   const [path = ''] = upstreamTarget.split('?', 1);
   const answering = kindOf(path);

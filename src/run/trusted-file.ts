@@ -1,0 +1,58 @@
+import { type Stats, closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
+import { isAbsolute } from 'node:path';
+import { Failure, reason } from './failure.ts';
+import { isOurs, otherWriter } from './file-trust.ts';
+import { UntrustedLink, pathOf, walkTo } from './path-walk.ts';
+
+/** What a shell hands over for `<(command)`: a descriptor, to which no folder leads. */
+const inheritedDescriptor = /^\/(dev|proc\/self)\/fd\/\d+$/;
+
+/** A file or folder that somebody else can change. */
+class Exposed extends Error {
+  readonly hint: string;
+
+  constructor(path: string, writer: string, hint: string) {
+    super(`${path} can be changed by ${writer}`);
+    this.hint = hint;
+  }
+}
+
+/**
+ * Reads a file that says who may use the key, and for what. It is refused where anybody but root and the daemon's user
+ * can change the file, a folder that leads to it, or a link on the way. A right of the group to write is refused whatever
+ * the group, as sshd does: who is in it today or tomorrow takes more than a look at its number.
+ *
+ * @param flag for the message, with its dashes
+ * @throws {Failure}
+ */
+export function readTrustedFile(flag: string, file: string): string {
+  let descriptor: number | undefined;
+  try {
+    descriptor = inheritedDescriptor.test(file) ? openSync(file, constants.O_RDONLY) : openTrusted(file);
+    check(fstatSync(descriptor), file);
+    return readFileSync(descriptor, 'utf8');
+  } catch (error) {
+    if (error instanceof Exposed) throw new Failure(`${flag} ${file}: ${error.message}`, { hint: error.hint });
+    const hint = error instanceof UntrustedLink ? 'name the file that it leads to' : 'it is read once, at start, by the user who starts the daemon';
+    throw new Failure(`cannot read ${flag} ${file}: ${reason(error)}`, { hint });
+  } finally {
+    if (descriptor !== undefined) closeSync(descriptor);
+  }
+}
+
+function openTrusted(file: string): number {
+  // From the top, also where the path is relative: who can rename the current folder leads the next start elsewhere.
+  const place = walkTo(isAbsolute(file) ? file : `${process.cwd()}/${file}`, { followsLast: true, onFolder: (folder, path) => check(folder, path) });
+  try {
+    return openSync(pathOf(place), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NOCTTY);
+  } finally {
+    closeSync(place.folder);
+  }
+}
+
+/** @throws {Exposed} */
+function check(stats: Stats, path: string): void {
+  const writer = otherWriter(stats, true);
+  if (writer === undefined) return;
+  throw new Exposed(path, writer, isOurs(stats) ? `take the right to write from others: chmod go-w ${path}` : `give it to the user who starts the daemon, or to root: chown root ${path}`);
+}
