@@ -25,6 +25,7 @@ import { keepIgnoring, listenForStop } from './run/signals.ts';
 import { Log } from './run/log.ts';
 import { stderrDescriptor } from './run/preload.ts';
 import { ServerInfoFile } from './run/server-info.ts';
+import { installationExposure } from './run/trusted-file.ts';
 
 /** The standard streams' descriptors, which are the lowest three. */
 const [stdin, stdout, stderr] = [0, 1, 2];
@@ -64,7 +65,9 @@ async function main(): Promise<void> {
     log.moveTo(logFile, runAs);
     process.on('SIGUSR2', () => log.reopen(logFile));
   }
-  const observer = await openOversight(options, runAs, native);
+  const exposure = installationExposure();
+  if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
+  const accounts = await openAccounts(options, runAs, native);
   const { memory, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
   cleanups.unshift(() => memory.wipe()); // before whatever could fail or take its time

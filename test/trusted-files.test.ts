@@ -1,6 +1,7 @@
 import { chmodSync, chownSync, lchownSync, mkdirSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { buildWithout } from './support/build-copy.ts';
 import { launcher } from './support/daemon-paths.ts';
 import { nobody, runToExit, shell, startDaemon, type DaemonOptions } from './support/daemon.ts';
 import { refusalOf } from './support/messages.ts';
@@ -122,5 +123,41 @@ describe.for(Object.entries(flags))('the file of %s', ([flag, content]) => {
     needs(context, 'command bash');
     const daemon = await startDaemon({ launcher: 'bash', args: ['-c', `exec "$0" ${flag} <(printf %s '${content.trim()}')`, launcher] });
     if (flag === '--client-token-file') expect((await ask(daemon.port)).status).toBe(401);
+  });
+});
+
+describe('a program that another user can change is told of, in one line, and runs', () => {
+  /** A copy of the build with rights of the test's choice, and what the daemon in it says. */
+  async function warnings(change: (folder: string) => void, options: DaemonOptions = {}): Promise<{ folder: string; lines: string[] }> {
+    const copy = buildWithout([]);
+    const folder = dirname(dirname(copy));
+    change(folder);
+    const daemon = await startDaemon({ ...options, launcher: copy });
+    await daemon.stop();
+    return { folder, lines: daemon.stderr.split('\n').filter((line) => line.includes('who could then read the key')) };
+  }
+
+  test('where every user can write it', async () => {
+    for (const part of ['', '/dist', '/dist/main.js']) {
+      const { folder, lines } = await warnings((copy) => chmodSync(`${copy}${part}`, 0o777));
+      expect(lines).toEqual([`responses-api-proxy: ${folder}${part} can be changed by any user, who could then read the key`]);
+    }
+  });
+
+  test('where it is another user\'s, or another group can write it', async (context) => {
+    needs(context, 'root and a checkout that nobody can read');
+    const owned = await warnings((copy) => chownSync(copy, another.uid, another.gid));
+    expect(owned.lines).toEqual([`responses-api-proxy: ${owned.folder} can be changed by another user (uid 12345), who could then read the key`]);
+    const grouped = await warnings((copy) => set(join(copy, 'dist'), { mode: 0o775, ...root, gid: another.gid }));
+    expect(grouped.lines).toEqual([`responses-api-proxy: ${grouped.folder}/dist can be changed by another user (of group 12345), who could then read the key`]);
+  });
+
+  test('but not where only the user and the user\'s own group can, as with umask 002', async (context) => {
+    needs(context, 'root and a checkout that nobody can read');
+    expect((await warnings((copy) => chmodSync(copy, 0o775))).lines).toEqual([]);
+    const own = await warnings((copy) => {
+      for (const part of ['', '/dist', '/dist/main.js']) set(`${copy}${part}`, { mode: 0o775, ...nobody });
+    }, { user: nobody });
+    expect(own.lines).toEqual([]);
   });
 });
