@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import inspector from 'node:inspector';
 import type { Account, Native } from '../native/native.ts';
 import { exitCodes } from './exit-codes.ts';
@@ -18,14 +18,28 @@ const allowedEnvironment = new Set([
 const allowedNodeOptions = new Set(['--no-warnings', '--inspect-port=192.0.2.1:9229', '--single-threaded-gc']);
 
 /**
- * Checks that nobody looks into this process: no inspector (a SIGUSR1 may have come before the listener), no tracer.
+ * Checks that nobody looks into this process: no inspector (a SIGUSR1 may have come before the listener), no tracer of
+ * any of its threads.
  *
  * @throws {Failure} with exit code 3
  */
 export function checkUnobserved(): void {
   if (inspector.url() !== undefined) throw unsafe('a debugger port is open', 'start it again, without --inspect or SIGUSR1');
-  const tracer = /^TracerPid:\s*(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
-  if (tracer !== '0') throw unsafe(`process ${tracer ?? '?'} is tracing it`, 'start it without a debugger');
+  for (const thread of readdirSync('/proc/self/task')) {
+    const tracer = tracerOf(thread);
+    if (tracer !== '0') throw unsafe(`process ${tracer} is tracing it`, 'start it without a debugger');
+  }
+}
+
+/** Each of node's threads has a tracer of its own, who can have it read all memory of the process. '0' for nobody. */
+function tracerOf(thread: string): string {
+  try {
+    return /^TracerPid:\s*(\d+)$/m.exec(readFileSync(`/proc/self/task/${thread}/status`, 'latin1'))?.[1] ?? '?';
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ESRCH') return '0'; // the thread has ended since
+    throw error;
+  }
 }
 
 /**

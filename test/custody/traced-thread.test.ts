@@ -1,0 +1,50 @@
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { expect, test } from 'vitest';
+import { cleanUp } from '../support/cleanup.ts';
+import { launch, nobody, startDaemon, type Running } from '../support/daemon.ts';
+import { refusalOf } from '../support/messages.ts';
+import { nativeTool } from '../support/native-tools.ts';
+import { statusOf, statusOfThreads } from '../support/process.ts';
+import { needs } from '../support/skip.ts';
+
+// A tracer of any thread can have it write out all that the process can read, the locked memory included.
+
+/** Traces a thread of node's own, not the main one; false where it came too late for that. */
+async function traceThread({ pid }: Running, user?: typeof nobody): Promise<boolean> {
+  const program = await nativeTool('thread-tracer', ['-std=c11', '-D_GNU_SOURCE']);
+  const tracer = spawn(program, [String(pid), 'node'], { ...user, stdio: ['pipe', 'pipe', 'inherit'] });
+  cleanUp(() => tracer.kill('SIGKILL'));
+  const { value } = await createInterface(tracer.stdout)[Symbol.asyncIterator]().next();
+  return value === 'tracing';
+}
+
+test('the same user, tracing a thread of node\'s from early on, does not get to see the key', { timeout: 60_000 }, async (context) => {
+  needs(context, 'root and a checkout that nobody can read', 'command cc');
+  const maxAttempts = 10;
+  for (let attempt = 1; attempt <= maxAttempts; attempt++) {
+    const running = launch({ user: nobody, stdin: () => {} });
+    if (!(await traceThread(running, nobody))) continue;
+    // It ends although nothing has been written to stdin: before it would read the key.
+    expect(refusalOf(await running.waitForExit(), 3)).toMatch(/tracing/);
+    return;
+  }
+  context.skip('the daemon closed itself each time before it could be traced');
+});
+
+test('a tracer that comes to such a thread while the key is awaited ends the start', async (context) => {
+  needs(context, 'root', 'command cc');
+  const running = launch({ stdin: () => {} });
+  await expect.poll(() => statusOf(running.pid, 'Seccomp'), { timeout: 5_000, interval: 5 }).toBe('2'); // its last step of hardening
+  expect(await traceThread(running)).toBe(true);
+  expect(statusOf(running.pid, 'TracerPid')).toBe('0');
+  expect(statusOfThreads(running.pid, 'TracerPid').filter((tracer) => tracer !== '0')).toHaveLength(1);
+  running.child.stdin?.end(`${running.key}\n`);
+  const exit = await running.waitForExit();
+  expect(refusalOf(exit, 3)).toMatch(/tracing/);
+  expect(exit.stderr).not.toContain('listening on');
+});
+
+test('threads that come and go while it looks are no reason to end', async () => {
+  for (let start = 0; start < 5; start++) await (await startDaemon()).stop();
+});
