@@ -67,8 +67,8 @@ async function main(): Promise<void> {
   }
   const exposure = installationExposure();
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
-  const accounts = await openAccounts(options, runAs, native);
-  const { memory, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
+  const observer = await openOversight(options, runAs, native);
+  const { memory, custody, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
   cleanups.unshift(() => memory.wipe()); // before whatever could fail or take its time
   checkUnobserved();
@@ -124,6 +124,9 @@ async function main(): Promise<void> {
     log.letGoOfStderr();
     redirectToDevNull(stdout, stderr);
   }
+  // Before the line that others wait for: who has that one has these too.
+  log.say(`key in ${custody}`);
+  for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
 
   await stop.made;

@@ -1,13 +1,19 @@
 import { exitCodes } from '../run/exit-codes.ts';
 import { Failure } from '../run/failure.ts';
 import { hardeningSteps } from '../run/hardening.ts';
-import type { Native } from '../native/native.ts';
+import type { Locking, Native } from '../native/native.ts';
 
 /** Memory that a secret may be written to. */
 export interface LockedMemory {
   readonly buffer: Buffer;
   wipe(): void;
 }
+
+const custodies: Record<Locking, string> = {
+  memfd_secret: 'memfd_secret',
+  mlock: 'mlocked memory, which root can read',
+  unlocked: 'unlocked memory, which root can read, and which may be swapped out',
+};
 
 const missingAddon = 'its native part is missing or does not load';
 
@@ -16,20 +22,21 @@ const missingAddon = 'its native part is missing or does not load';
  *
  * @param native undefined where the addon could not be loaded
  * @param isWaived the user said --unsafe-unlocked-memory
- * @returns the memory, and what protection it lacks, in words
+ * @returns the memory; where the key is in it, in words; and what protection it lacks that was waived
  * @throws {Failure} with exit code 3 when there is nothing to lock with, and that was not waived
  */
-export function lockMemory(bytes: number, native: Native | undefined, isWaived: boolean): { memory: LockedMemory; waived: string[] } {
+export function lockMemory(bytes: number, native: Native | undefined, isWaived: boolean): { memory: LockedMemory; custody: string; waived: string[] } {
   if (native === undefined) {
     if (!isWaived) {
       throw unsafe(missingAddon, 'install a C compiler, then: npm rebuild --global responses-api-proxy (in a checkout: npm ci)');
     }
     const buffer = Buffer.alloc(bytes);
-    return { memory: { buffer, wipe: () => buffer.fill(0) }, waived: ['locked memory', ...Object.values(hardeningSteps)].map(withoutAddon) };
+    const waived = ['locked memory', ...Object.values(hardeningSteps)].map(withoutAddon);
+    return { memory: { buffer, wipe: () => buffer.fill(0) }, custody: 'unlocked memory, which root and its own user can read, and which may be swapped out', waived };
   }
   const { buffer, kind } = allocate(bytes, native, isWaived);
   const waived = kind === 'unlocked' ? ['the key may be written to swap'] : [];
-  return { memory: { buffer, wipe: () => native.wipe(buffer) }, waived };
+  return { memory: { buffer, wipe: () => native.wipe(buffer) }, custody: custodies[kind], waived };
 }
 
 function allocate(bytes: number, native: Native, isWaived: boolean): ReturnType<Native['allocate']> {

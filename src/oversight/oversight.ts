@@ -57,6 +57,12 @@ export class Oversight implements Observer {
     };
   }
 
+  get notices(): readonly string[] {
+    const { policy } = this.#rules;
+    if (policy === undefined) return [];
+    return [policy.mode === 'enforce' ? 'policy enforced' : 'policy in shadow mode: nothing is enforced'];
+  }
+
   /**
    * An answer that has to be read must not be compressed. To decompress it here would cost more than the transfer saves,
    * and memory that the upstream chooses.

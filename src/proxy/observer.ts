@@ -19,6 +19,8 @@ export interface RequestHead {
  * observer below that does nothing.
  */
 export interface Observer {
+  /** What the daemon says at start about what it does to requests. */
+  readonly notices: readonly string[];
   /** Fields that requests carry upstream in place of the client's. */
   readonly upstreamFields: readonly Field[];
   /** Begins to watch a request whose head is complete, or that could not be parsed. */
@@ -59,6 +61,7 @@ const unobservedRequest: RequestObserver = Object.freeze({
 
 /** Watches nothing. */
 export const noObserver: Observer = Object.freeze({
+  notices: [],
   upstreamFields: [],
   begin: () => unobservedRequest,
   stop: () => {},

@@ -29,6 +29,7 @@ describe.for<[string, 'nothing' | 'rubbish']>([['missing', 'nothing'], ['broken'
       for (const protection of [/lock/, /trac/, /core/, /privileg/]) {
         expect(lines.filter((line) => protection.test(line.replaceAll('--unsafe-unlocked-memory', ''))).length, `${protection}: ${daemon.stderr}`).toBeGreaterThan(0);
       }
+      expect(daemon.stderr).toMatch(/^responses-api-proxy: key in unlocked memory, which root and its own user can read/m);
       await daemon.stop();
     }
   });
@@ -45,14 +46,16 @@ describe('a kernel', () => {
     needs(context, 'command cc');
     for (const rule of [noMemfdSecret, 'memfd_secret=EPERM', 'memfd_secret=EACCES', 'memfd_secret=ENOMEM']) {
       const daemon = await startDaemon({ prefix: await denying(rule) });
-      expect(daemon.stderr).not.toMatch(/lock/);
+      expect(daemon.stderr).toMatch(/^responses-api-proxy: key in mlocked memory, which root can read\nresponses-api-proxy listening/m);
+      expect(daemon.stderr).not.toMatch(/unsafe|unlocked|cannot/);
       await daemon.stop();
     }
   });
 
   test('without mlock will do', async (context) => {
     needs(context, 'command cc');
-    await startDaemon({ prefix: await denying('mlock=EPERM', 'mlock2=EPERM') });
+    const daemon = await startDaemon({ prefix: await denying('mlock=EPERM', 'mlock2=EPERM') });
+    expect(daemon.stderr).toMatch(/^responses-api-proxy: key in memfd_secret\nresponses-api-proxy listening/m);
   });
 
   test('without either will not: the start ends, and the hint names seccomp', async (context) => {
@@ -69,6 +72,7 @@ describe('a kernel', () => {
     needs(context, 'command cc');
     const daemon = await startDaemon({ args: ['--unsafe-unlocked-memory'], prefix: await denying(...noLocking) });
     expect(daemon.stderr).toMatch(/^responses-api-proxy: --unsafe-unlocked-memory: .+$/m);
+    expect(daemon.stderr).toMatch(/^responses-api-proxy: key in unlocked memory, which root can read, and which may be swapped out\nresponses-api-proxy listening/m);
     expect((await ask(daemon.port, { method: 'GET' })).status).toBe(403);
   });
 

@@ -28,7 +28,8 @@ export function buildWithout(room: string): string {
   return join(folder, 'src', 'launcher.sh');
 }
 
-function buildCopy(): string {
+/** A copy of the built package. Returns its folder. */
+export function buildCopy(): string {
   const folder = scratchFolder();
   mkdirSync(join(folder, 'src'));
   cpSync(join(checkout, 'src', 'launcher.sh'), join(folder, 'src', 'launcher.sh'));

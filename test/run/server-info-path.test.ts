@@ -1,10 +1,10 @@
 import { chmodSync, chownSync, existsSync, linkSync, lchownSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { nobody, runToExit, startDaemon, type DaemonOptions } from './support/daemon.ts';
-import { refusalOf } from './support/messages.ts';
-import { scratchFolder } from './support/scratch.ts';
-import { needs } from './support/skip.ts';
+import { nobody, runToExit, startDaemon, type DaemonOptions } from '../support/daemon.ts';
+import { refusalOf } from '../support/messages.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
 
 // Who may lead the daemon to another place than the path of --server-info says.
 

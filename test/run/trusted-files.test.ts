@@ -1,14 +1,14 @@
 import { chmodSync, chownSync, lchownSync, mkdirSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { buildWithout } from './support/build-copy.ts';
-import { launcher } from './support/daemon-paths.ts';
-import { nobody, runToExit, shell, startDaemon, type DaemonOptions } from './support/daemon.ts';
-import { refusalOf } from './support/messages.ts';
-import { runTool } from './support/native-tools.ts';
-import { ask } from './support/raw-client.ts';
-import { scratchFolder } from './support/scratch.ts';
-import { needs } from './support/skip.ts';
+import { buildCopy } from '../support/build-copy.ts';
+import { launcher } from '../support/daemon-paths.ts';
+import { nobody, runToExit, shell, startDaemon, type DaemonOptions } from '../support/daemon.ts';
+import { refusalOf } from '../support/messages.ts';
+import { runTool } from '../support/native-tools.ts';
+import { ask } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
 
 const another = { uid: 12_345, gid: 12_345 } as const;
 const root = { uid: 0, gid: 0 } as const;
@@ -129,7 +129,7 @@ describe.for(Object.entries(flags))('the file of %s', ([flag, content]) => {
 describe('a program that another user can change is told of, in one line, and runs', () => {
   /** A copy of the build with rights of the test's choice, and what the daemon in it says. */
   async function warnings(change: (folder: string) => void, options: DaemonOptions = {}): Promise<{ folder: string; lines: string[] }> {
-    const copy = buildWithout([]);
+    const copy = join(buildCopy(), 'src', 'launcher.sh');
     const folder = dirname(dirname(copy));
     change(folder);
     const daemon = await startDaemon({ ...options, launcher: copy });
