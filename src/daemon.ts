@@ -10,11 +10,12 @@ import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { lockMemory } from './key/locked-memory.ts';
 import { type Account, type Native, loadNative } from './native/native.ts';
 import { type Options, parseCommandLine } from './options.ts';
-import { hangUpLookup } from './proxy/hang-up.ts';
+import { socketFacts } from './proxy/socket-facts.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
 import { listen } from './proxy/listener.ts';
 import { type Observer, noObserver } from './proxy/observer.ts';
-import { createUpstream } from './proxy/upstream.ts';
+import { explain } from './proxy/upstream-error.ts';
+import { connectUpstream } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
 import { RefusalLog } from './run/refusal-log.ts';
 import { findAccount, findUid } from './run/users.ts';
@@ -80,6 +81,13 @@ async function main(): Promise<void> {
   const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
   const injection = injectionOf(key);
   const refusals = new RefusalLog(log);
+  const failures = new BoundedLog(log);
+  const facts = socketFacts(native);
+  const upstreamHost = options.upstream.origin.host;
+  const connections = connectUpstream(options.upstream, injection, facts, (error) => {
+    const { problem, detail } = explain(error, upstreamHost);
+    failures.say(`no connection to the upstream yet: ${problem.code}: ${detail}`);
+  });
   const token = tokenOf(options);
   const server = await listen({
     port: options.port,
@@ -88,17 +96,18 @@ async function main(): Promise<void> {
       endpoint: options.endpoint,
       shutdown: options.httpShutdown,
       health: options.httpHealth,
+      websocketFallback: options.websocketFallback,
       allowedUids: allowedUids.length === 0 ? undefined : new Set(allowedUids),
       token: token === undefined ? undefined : Buffer.from(token),
     },
     peerUidOf: allowedUids.length > 0 ? peerLookup(native) : options.auditLog === undefined ? undefined : peerLookupIfAny(native),
     forwarding: {
-      upstream: createUpstream(options.upstream, injection),
-      upstreamHost: options.upstream.origin.host,
+      upstream: connections.upstream,
+      upstreamHost,
       ownFields: ownFields(credentialField(options, injection.placeholder), [...options.upstreamHeaders, ...observer.upstreamFields]),
-      failures: new BoundedLog(log),
+      failures,
       refusals,
-      hasHungUp: hangUpLookup(native),
+      socketFacts: facts,
     },
     refusals,
     observer,
@@ -128,6 +137,7 @@ async function main(): Promise<void> {
   log.say(`key in ${custody}`);
   for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
+  connections.warm();
 
   await stop.made;
   await server.stop(options.shutdownTimeoutMs);

@@ -17,6 +17,7 @@ export interface Options {
   readonly endpoint: string;
   readonly httpShutdown: boolean;
   readonly httpHealth: boolean;
+  readonly websocketFallback: boolean;
   readonly shutdownTimeoutMs: number;
   readonly upstream: UpstreamOptions;
   readonly upstreamHeaders: readonly Field[];
@@ -60,6 +61,7 @@ const flags = {
   'server-info': { string: true, group: 'Listening:', describe: 'write {"port":N,"pid":N} to this file once listening' },
   'server-info-owner': { string: true, group: 'Listening:', describe: 'give that file to this user' },
   'http-health': { boolean: true, group: 'Listening:', describe: 'GET /health tells whether the daemon serves' },
+  'websocket-fallback': { boolean: true, group: 'Listening:', describe: 'answer WebSocket handshakes with 426, for clients that try them first' },
   'log-file': { string: true, group: 'Listening:', describe: 'log to this file, and let go of the standard streams' },
 
   endpoint: { string: true, default: '/v1/responses', group: 'Upstream:', describe: 'the one request target that is served' },
@@ -72,6 +74,8 @@ const flags = {
   'connect-timeout': { string: true, default: '10', group: 'Upstream:', describe: 'seconds to connect; 0 for no limit' },
   'response-timeout': { string: true, default: '0', group: 'Upstream:', describe: 'seconds until the answer begins; 0 for no limit' },
   'idle-timeout': { string: true, default: '0', group: 'Upstream:', describe: 'seconds between bytes of the answer; 0 for no limit' },
+
+  'keep-warm': { string: true, default: '900', group: 'Upstream:', describe: 'seconds after a request for which a connection is kept ready; 0 for never' },
 
   'allow-user': { string: true, array: true, group: 'Who may ask:', describe: 'serve this user (name or uid) alone; can be repeated' },
   'issue-token': { boolean: true, group: 'Who may ask:', describe: 'make a token that requests must carry, and put it into --server-info' },
@@ -156,6 +160,7 @@ function validate(values: Values<FlagName>, environment: NodeJS.ProcessEnv): Opt
     endpoint,
     httpShutdown: values['http-shutdown'] === true,
     httpHealth: values['http-health'] === true,
+    websocketFallback: values['websocket-fallback'] === true,
     shutdownTimeoutMs: milliseconds('shutdown-timeout'),
     upstream: {
       ...upstreamOf(text('upstream-url') ?? `https://api.openai.com${endpoint}`, text('upstream-proxy'), environment),
@@ -163,6 +168,7 @@ function validate(values: Values<FlagName>, environment: NodeJS.ProcessEnv): Opt
       connectTimeoutMs: milliseconds('connect-timeout'),
       responseTimeoutMs: milliseconds('response-timeout'),
       idleTimeoutMs: milliseconds('idle-timeout'),
+      keepWarmMs: milliseconds('keep-warm'),
     },
     upstreamHeaders: ownHeaders,
     authHeader,

@@ -1,4 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
+import { type RawHeaders, forEachField } from './raw-headers.ts';
 
 /** Largest request head, in bytes. Codex's reach 4 KiB. */
 export const maxHeadBytes = 64 * 1024;
@@ -16,6 +17,8 @@ export interface Rules {
   shutdown: boolean;
   /** `GET /health` is served. */
   health: boolean;
+  /** A WebSocket handshake on the endpoint is answered 426, so that clients which try it first fall back to POST. */
+  websocketFallback: boolean;
   /** The users whose connections are served; undefined for all. */
   allowedUids: ReadonlySet<number> | undefined;
   /** The token a request must carry; undefined for none. */
@@ -28,8 +31,8 @@ export interface RequestFacts {
   method: string;
   /** The raw request target. */
   target: string;
-  /** Names and values in turn, as received. */
-  rawHeaders: readonly string[];
+  /** As received. */
+  rawHeaders: RawHeaders;
   /** The user at the other end; undefined when nobody asked, or the kernel does not know. */
   peerUid: number | undefined;
 }
@@ -55,7 +58,7 @@ export type RefusalCode =
   | 'invalid_token';
 
 /** What an admitted request asks for. */
-export type Action = 'forward' | 'shutdown' | 'health';
+export type Action = 'forward' | 'shutdown' | 'health' | 'refuse websocket';
 
 export type Verdict = { action: Action } | { action: 'refuse'; refusal: Refusal };
 
@@ -67,6 +70,7 @@ interface DecidingHeaders {
   contentLengths: number;
   expectations: string[];
   fromBrowser: 'Origin' | 'Sec-Fetch-Site' | undefined;
+  asksForWebsocket: boolean;
 }
 
 /**
@@ -76,16 +80,16 @@ interface DecidingHeaders {
 export function judge(facts: RequestFacts, rules: Rules): Verdict {
   const verdict = decide(facts, rules);
   // After another version's head nobody knows where the next request begins.
-  return verdict.action === 'refuse' && !isSpoken(facts) ? refuse({ ...verdict.refusal, closes: true }) : verdict;
+  return verdict.action === 'refuse' && !isSpokenVersion(facts) ? refuse({ ...verdict.refusal, closes: true }) : verdict;
 }
 
 function decide(facts: RequestFacts, rules: Rules): Verdict {
   const headers = decidingHeaders(facts.rawHeaders);
-  const stranger = badFraming(facts, headers) ?? wrongPeer(facts, headers, rules);
+  const stranger = checkFraming(facts, headers) ?? checkPeer(facts, headers, rules);
   if (stranger !== undefined) return refuse(stranger);
-  const asked = whatIsAsked(facts, headers, rules);
+  const asked = route(facts, headers, rules);
   if (asked.action === 'refuse') return asked;
-  const tokenless = wrongToken(headers, rules);
+  const tokenless = checkToken(headers, rules);
   return tokenless === undefined ? asked : refuse(tokenless);
 }
 
@@ -93,7 +97,7 @@ function refuse(refusal: Refusal): Verdict {
   return { action: 'refuse', refusal };
 }
 
-function decidingHeaders(rawHeaders: readonly string[]): DecidingHeaders {
+function decidingHeaders(rawHeaders: RawHeaders): DecidingHeaders {
   const found: DecidingHeaders = {
     hosts: [],
     authorizations: [],
@@ -101,10 +105,10 @@ function decidingHeaders(rawHeaders: readonly string[]): DecidingHeaders {
     contentLengths: 0,
     expectations: [],
     fromBrowser: undefined,
+    asksForWebsocket: false,
   };
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const value = rawHeaders[i + 1] ?? '';
-    switch (rawHeaders[i]?.toLowerCase()) {
+  forEachField(rawHeaders, (name, value) => {
+    switch (name) {
       case 'host':
         found.hosts.push(value);
         break;
@@ -126,8 +130,11 @@ function decidingHeaders(rawHeaders: readonly string[]): DecidingHeaders {
       case 'sec-fetch-site':
         found.fromBrowser = 'Sec-Fetch-Site';
         break;
+      case 'upgrade':
+        found.asksForWebsocket ||= value.toLowerCase() === 'websocket';
+        break;
     }
-  }
+  });
   return found;
 }
 
@@ -135,7 +142,7 @@ function decidingHeaders(rawHeaders: readonly string[]): DecidingHeaders {
  * What node:http parses and RFC 9112 section 6 does not allow, or allows and no client of ours sends. Content-Length
  * beside Transfer-Encoding, unequal lengths, bare LF and the like never come this far: node:http answers 400 itself.
  */
-function badFraming(facts: RequestFacts, headers: DecidingHeaders): Refusal | undefined {
+function checkFraming(facts: RequestFacts, headers: DecidingHeaders): Refusal | undefined {
   if (facts.rawHeaders.length / 2 > maxHeaderLines || headBytes(facts) > maxHeadBytes) return headTooLarge;
   const codings = headers.transferCodings;
   if (codings.length > 1 || (codings.length === 1 && codings[0]?.toLowerCase() !== 'chunked')) {
@@ -166,7 +173,7 @@ function badRequest(message: string): Refusal {
 }
 
 /** Who asks: not a browser (by DNS rebinding, or by a page of another origin), and none but the users allowed. */
-function wrongPeer(facts: RequestFacts, headers: DecidingHeaders, rules: Rules): Refusal | undefined {
+function checkPeer(facts: RequestFacts, headers: DecidingHeaders, rules: Rules): Refusal | undefined {
   const port = rules.port === 80 ? '' : `:${rules.port}`;
   const [host] = headers.hosts;
   if (headers.hosts.length !== 1 || (host !== `127.0.0.1${port}` && host !== `localhost${port}`)) {
@@ -182,9 +189,9 @@ function wrongPeer(facts: RequestFacts, headers: DecidingHeaders, rules: Rules):
 }
 
 /** The target is compared as text; nothing is normalised. */
-function whatIsAsked(facts: RequestFacts, headers: DecidingHeaders, rules: Rules): Verdict {
-  const action = servedAction(facts, rules);
-  if (action === undefined || !isSpoken(facts)) {
+function route(facts: RequestFacts, headers: DecidingHeaders, rules: Rules): Verdict {
+  const action = servedAction(facts, headers, rules);
+  if (action === undefined || !isSpokenVersion(facts)) {
     const message = `Only POST ${rules.endpoint} over HTTP/1.1 is served here, without a query.`;
     return refuse({ status: 403, code: 'endpoint_not_allowed', message });
   }
@@ -195,18 +202,19 @@ function whatIsAsked(facts: RequestFacts, headers: DecidingHeaders, rules: Rules
   return { action };
 }
 
-function isSpoken({ httpVersion }: RequestFacts): boolean {
+function isSpokenVersion({ httpVersion }: RequestFacts): boolean {
   return httpVersion === '1.1' || httpVersion === '1.0';
 }
 
-function servedAction({ method, target }: RequestFacts, rules: Rules): Action | undefined {
+function servedAction({ method, target }: RequestFacts, headers: DecidingHeaders, rules: Rules): Action | undefined {
   if (method === 'POST' && target === rules.endpoint) return 'forward';
   if (method === 'GET' && target === '/shutdown' && rules.shutdown) return 'shutdown';
   if (method === 'GET' && target === '/health' && rules.health) return 'health';
+  if (method === 'GET' && target === rules.endpoint && rules.websocketFallback && headers.asksForWebsocket) return 'refuse websocket';
   return undefined;
 }
 
-function wrongToken(headers: DecidingHeaders, { token }: Rules): Refusal | undefined {
+function checkToken(headers: DecidingHeaders, { token }: Rules): Refusal | undefined {
   if (token === undefined) return undefined;
   const [authorization] = headers.authorizations;
   const given = headers.authorizations.length === 1 ? bearerToken(authorization ?? '') : undefined;

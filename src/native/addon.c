@@ -176,6 +176,20 @@ static napi_value hasHungUp(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/* unacknowledgedBytes(socket: number): number */
+static napi_value unacknowledgedBytes(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  int32_t socket;
+  int bytes;
+  napi_value argument, result;
+  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
+  TRY(napi_get_value_int32(env, argument, &socket));
+  struct failure failure = unacknowledged_bytes(socket, &bytes);
+  if (failure.error != 0) return throw_failure(env, failure);
+  TRY(napi_create_int32(env, bytes, &result));
+  return result;
+}
+
 /* lockFile(file: number): boolean */
 static napi_value lockFile(napi_env env, napi_callback_info info) {
   size_t count = 1;
@@ -235,6 +249,7 @@ NAPI_MODULE_INIT() {
     METHOD(forbidNewPrivileges),
     METHOD(peerUid),
     METHOD(hasHungUp),
+    METHOD(unacknowledgedBytes),
     METHOD(lockFile),
     METHOD(unlinkAt),
     METHOD(account),

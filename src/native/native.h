@@ -60,6 +60,9 @@ struct failure find_peer(const struct connection *connection, struct owner *owne
 /* hangup.c: also true where unread bytes are left. */
 bool has_hung_up(int socket);
 
+/* send_queue.c: bytes that the other end of a TCP connection has not acknowledged (tcp(7), SIOCOUTQ). */
+struct failure unacknowledged_bytes(int socket, int *bytes);
+
 /* file_lock.c: `locked` is false where another process has it. */
 struct failure lock_file(int file, bool *locked);
 

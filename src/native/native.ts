@@ -17,6 +17,8 @@ export interface Native {
   peerUid(localAddress: string, localPort: number, remoteAddress: string, remotePort: number): number | undefined;
   /** Whether the other end of a connected socket, given by its descriptor, has closed it, read or unread. */
   hasHungUp(descriptor: number): boolean;
+  /** Bytes written to a connected socket, given by its descriptor, that the other end has not acknowledged (SIOCOUTQ). */
+  unacknowledgedBytes(descriptor: number): number;
   /** Locks an open file, given by its descriptor, until it is closed; false where another process has it (flock(2)). */
   lockFile(descriptor: number): boolean;
   /** Removes a file by its name in an open folder, which is given by its descriptor (unlinkat(2)). */

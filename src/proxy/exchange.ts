@@ -1,10 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type RawHeaders, hasField } from '../gate/raw-headers.ts';
 import type { BoundedLog } from '../run/bounded-log.ts';
 import type { RefusalLog } from '../run/refusal-log.ts';
 import { type OwnFields, toClient, toUpstream } from './headers.ts';
 import type { RequestObserver } from './observer.ts';
 import { type Denial, DeniedError, answerProblem } from './problem.ts';
-import { ClientUpload, type HangUpCheck } from './upload.ts';
+import type { SocketFacts } from './socket-facts.ts';
+import { ClientUpload } from './upload.ts';
 import { explain } from './upstream-error.ts';
 import type { ResponseHead, Sink, Upstream, UpstreamRequest } from './upstream.ts';
 
@@ -18,10 +20,16 @@ export interface ForwardContext {
   readonly failures: BoundedLog;
   /** Told of what is denied after the head. */
   readonly refusals: RefusalLog;
-  readonly hasHungUp: HangUpCheck;
+  readonly socketFacts: SocketFacts | undefined;
 }
 
 const nothing = Buffer.alloc(0);
+
+/** How long a client may take to read what came of an answer before it is cut off, in ms. */
+const maxSlowReadMs = 30_000;
+
+/** How often we look whether it has. The kernel does not say when. */
+const sendQueueCheckMs = 5;
 
 /**
  * One exchange: a client's request goes up, the upstream's answer comes down, each piece as it arrives. If one side
@@ -34,6 +42,7 @@ export class Exchange implements Sink {
   readonly #observer: RequestObserver;
   readonly #request: UpstreamRequest;
   #isCancelled = false;
+  #endsByReset = false;
 
   constructor(req: IncomingMessage, res: ServerResponse, context: ForwardContext, observer: RequestObserver) {
     this.#req = req;
@@ -67,13 +76,15 @@ export class Exchange implements Sink {
 
   start(): void {
     if (this.#isCancelled || this.#req.destroyed) return;
-    const { ownFields, hasHungUp } = this.#context;
-    this.#request.send(toUpstream(this.#req.rawHeaders, ownFields), new ClientUpload(this.#req, hasHungUp));
+    const { ownFields, socketFacts } = this.#context;
+    this.#request.send(toUpstream(this.#req.rawHeaders, ownFields), new ClientUpload(this.#req, socketFacts));
   }
 
-  /** The daemon ends in the middle of the answer. */
+  /** The daemon ends in the middle of the answer: there is no time to wait for the client. */
   cut(): void {
-    if (!this.isUnanswered) cutAnswer(this.#res);
+    if (this.isUnanswered) return;
+    if (this.#endsByReset) this.#res.socket?.resetAndDestroy();
+    else this.#res.socket?.destroySoon();
   }
 
   /** The client left, or must leave: the upstream's work is of no use any more. */
@@ -87,6 +98,8 @@ export class Exchange implements Sink {
 
   head({ status, reason, rawHeaders }: ResponseHead, resume: () => void): boolean {
     const res = this.#res;
+    this.#endsByReset = needsReset(this.#req, rawHeaders);
+    if (status === 401) this.#context.failures.say('the upstream answered 401: the key is wrong, expired or revoked');
     res.sendDate = false; // the upstream's own passes
     res.writeHead(status, reason, toClient(rawHeaders, this.#observer.answerFields));
     res.on('drain', resume);
@@ -111,7 +124,7 @@ export class Exchange implements Sink {
       answerProblem(this.#res, problem, this.#observer.answerFields);
     } else {
       failures.say(`the answer was cut: ${detail}`);
-      cutAnswer(this.#res);
+      this.#cutAnswer();
     }
   }
 
@@ -120,11 +133,31 @@ export class Exchange implements Sink {
     this.#context.refusals.note(denial.code, `${method} ${url} (${denial.rule})`);
     answerProblem(this.#res, denial, this.#observer.answerFields);
   }
+
+  /**
+   * Ends a broken answer so that the client cannot take it for a whole one. Where a plain end could look whole, it is a
+   * reset, once what was written has arrived: a reset discards the rest.
+   */
+  #cutAnswer(): void {
+    const { socket } = this.#res;
+    if (socket === null) return;
+    if (!this.#endsByReset) return void socket.destroySoon();
+    const deadlineMs = performance.now() + maxSlowReadMs;
+    const resetWhenSent = (): void => {
+      if (socket.destroyed) return;
+      const isSent = socket.writableLength === 0 && (this.#context.socketFacts?.unacknowledgedBytes(socket) ?? 0) === 0;
+      if (isSent || performance.now() > deadlineMs) socket.resetAndDestroy();
+      else setTimeout(resetWhenSent, sendQueueCheckMs);
+    };
+    resetWhenSent();
+  }
 }
 
-/** Ends a broken answer so that the client cannot take it for a whole one: without the last chunk, or short of its length. */
-function cutAnswer(res: ServerResponse): void {
-  // In HTTP/1.0 the end of the connection can be the end of the body, so that a plain close would look like success.
-  if (res.req.httpVersionMinor === 0) res.socket?.resetAndDestroy();
-  else res.socket?.destroySoon();
+/**
+ * Whether only a reset tells a cut answer from a whole one. Many clients take a FIN within a Content-Length body for its
+ * end (python requests, Ruby's net/http, openai-node 4), and in HTTP/1.0 it can be the end. Chunked answers lack their
+ * last chunk.
+ */
+function needsReset(req: IncomingMessage, rawHeaders: RawHeaders): boolean {
+  return req.httpVersionMinor === 0 || hasField(rawHeaders, 'content-length');
 }

@@ -71,10 +71,11 @@ function typeOf(status: number): string {
   return status === 429 ? 'rate_limit_error' : 'invalid_request_error';
 }
 
-/** A 401 names the scheme to use (RFC 9110 section 15.5.2); others say when to try again. */
+/** A 401 names the scheme to use (RFC 9110 section 15.5.2), a 426 the protocol (section 15.5.22); others say when to try again. */
 function advice({ status, retryAfterSeconds }: Problem): string[] {
   return [
     ...(status === 401 ? ['WWW-Authenticate', 'Bearer'] : []),
+    ...(status === 426 ? ['Upgrade', 'HTTP/1.1', 'Connection', 'upgrade, close'] : []),
     ...(retryAfterSeconds === undefined ? [] : ['Retry-After', String(retryAfterSeconds)]),
   ];
 }

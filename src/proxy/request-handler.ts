@@ -12,6 +12,8 @@ const maxReadBytes = 64 * 1024;
 
 const isStopping: Problem = { status: 503, code: 'shutting_down', message: 'The daemon is stopping.' };
 
+const noWebsocket: Problem = { status: 426, code: 'websocket_not_served', message: 'WebSocket is not served here. Use POST.' };
+
 export interface HandlerOptions {
   readonly rules: Rules;
   readonly forwarding: ForwardContext;
@@ -63,6 +65,8 @@ export class RequestHandler {
         return answerStatus(context, 200, 'ok');
       case 'shutdown':
         return this.#shutdown(context);
+      case 'refuse websocket':
+        return this.#refuse(context, noWebsocket);
     }
   }
 
@@ -73,7 +77,7 @@ export class RequestHandler {
     const { refusal } = verdict;
     const observer = this.#observe(connection, req);
     observer.refuse(refusal.status, refusal.code);
-    this.#options.refusals.note(refusal.code, `CONNECT ${pathOf(req)}`);
+    this.#options.refusals.note(refusal.code, `CONNECT ${pathOf(req)}`, connection.peerUid);
     // Node also removed its 'drain' listener; a running response would stall.
     if (connection.isBusy) connection.socket.destroy();
     else closeWith(connection, refusal, observer);
@@ -92,7 +96,7 @@ export class RequestHandler {
     if (receiving === undefined && connection.isMidRequest) return connection.closeWith(''); // it was refused before it broke
     const observer = receiving?.observer ?? this.#observe(connection);
     if (receiving === undefined || (!isCut && receiving.isUnanswered)) observer.refuse(problem.status, problem.code);
-    this.#options.refusals.note(problem.code, detail);
+    this.#options.refusals.note(problem.code, detail, connection.peerUid);
     closeWith(connection, problem, observer);
   }
 
@@ -100,10 +104,10 @@ export class RequestHandler {
     return this.#options.observer.begin({ uid: peerUid, method: req?.method, target: req?.url, rawHeaders: req?.rawHeaders ?? [] });
   }
 
-  #refuse({ connection, req, res, observer }: RequestContext, refusal: Refusal | Denial): void {
+  #refuse({ connection, req, res, observer }: RequestContext, refusal: Refusal | Denial | Problem): void {
     const rule = 'rule' in refusal ? refusal.rule : refusal.code;
     observer.refuse(refusal.status, rule);
-    this.#options.refusals.note(refusal.code, `${req.method} ${pathOf(req)}${rule === refusal.code ? '' : ` (${rule})`}`);
+    this.#options.refusals.note(refusal.code, `${req.method} ${pathOf(req)}${rule === refusal.code ? '' : ` (${rule})`}`, connection.peerUid);
     // After `Expect`, a client may skip the body; body and next request would be indistinguishable.
     if (('closes' in refusal && refusal.closes === true) || hasField(req.rawHeaders, 'expect')) return closeWith(connection, refusal, observer);
     answerProblem(res, refusal, observer.answerFields);

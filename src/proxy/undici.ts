@@ -11,5 +11,4 @@ const require = createRequire(import.meta.url);
 require('undici/lib/llhttp/llhttp_simd-wasm.js');
 
 export const Client = require('undici/lib/dispatcher/client.js') as typeof Undici.Client;
-export const Pool = require('undici/lib/dispatcher/pool.js') as typeof Undici.Pool;
 export const buildConnector = require('undici/lib/core/connect.js') as typeof Undici.buildConnector;

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
-import type { Socket } from 'node:net';
 import { contentLength, hasField } from '../gate/raw-headers.ts';
+import type { SocketFacts } from './socket-facts.ts';
 
 /** How often we look whether a client that uploads is still there, while back-pressure keeps us from reading. */
 const presenceCheckMs = 50;
@@ -21,17 +21,14 @@ export function wholeUpload(body: Buffer | null): Upload {
   return { whenReadable: (callback) => callback(), take: () => body };
 }
 
-/** Tells whether a client has closed its connection; undefined where only reading can tell. */
-export type HangUpCheck = ((socket: Socket) => boolean) | undefined;
-
 /** A body that a client is sending. */
 export class ClientUpload implements Upload {
   readonly #req: IncomingMessage;
-  readonly #hasHungUp: HangUpCheck;
+  readonly #facts: SocketFacts | undefined;
 
-  constructor(req: IncomingMessage, hasHungUp: HangUpCheck) {
+  constructor(req: IncomingMessage, facts: SocketFacts | undefined) {
     this.#req = req;
-    this.#hasHungUp = hasHungUp;
+    this.#facts = facts;
   }
 
   whenReadable(callback: () => void): void {
@@ -55,11 +52,11 @@ export class ClientUpload implements Upload {
   /** While an upload waits for the upstream, nothing is read from the client, so nothing tells that it left. */
   #watchClient(): void {
     const req = this.#req;
-    const hasHungUp = this.#hasHungUp;
-    if (hasHungUp === undefined) return;
+    const facts = this.#facts;
+    if (facts === undefined) return;
     const timer = setInterval(() => {
       if (req.complete) clearInterval(timer);
-      else if (hasHungUp(req.socket)) req.socket.destroy();
+      else if (facts.hasHungUp(req.socket)) req.socket.destroy();
     }, presenceCheckMs);
     req.once('close', () => clearInterval(timer));
   }

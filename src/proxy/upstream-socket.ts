@@ -1,8 +1,19 @@
+/**
+ * What is overridden on an upstream socket before undici gets it, here and in `key/injection.ts`.
+ *
+ * | override | why | source | fails without it |
+ * | --- | --- | --- | --- |
+ * | 'error' | undici takes ECONNRESET for the end of an answer without a length, and on an idle connection for the next request's fault | nodejs/undici#784, #2825 | forwarding/upstream-cut |
+ * | `_write`, `_writev` | a failed write would destroy the socket with an early answer still unread in it | nodejs/node#54366, RFC 9112 section 9.6 | forwarding/early-answer |
+ * | `write` (below) | undici gives a connection up whose upload waits for 'drain' when the answer is complete | client-h1.js, `kWriting` | forwarding/early-answer |
+ * | `read` | undici keeps the last piece of a split reason phrase, takes a 100 for an offence, and lets a bare CR through | RFC 9110 section 15.2.1, RFC 9112 section 2.2 | forwarding/interim-answers, garbage-upstream |
+ * | `cork`, `uncork`, `write` (`key/injection.ts`) | the head must leave in one write from locked memory, never by writev | `src/key/README.md` | custody/memory |
+ */
 import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { requestBegins } from '../key/injection.ts';
 
-/** How long we go on reading from an upstream that no longer takes our bytes: its answer may be on the way. */
+/** How long we keep reading from an upstream that no longer takes our bytes: its answer may be on the way. */
 const earlyResponseTimeoutMs = 500;
 
 /** How much of an upload may wait in a socket before the client has to, in bytes: some of the pieces in which node reads. */
@@ -14,17 +25,17 @@ const maxHeldBytes = 16 * 1024;
 const nothing = Buffer.alloc(0);
 const beginning = Buffer.from('HTTP/1.');
 const headEnd = '\r\n\r\n';
-const lineFeed = 0x0a;
+const [lineFeed, carriageReturn] = [0x0a, 0x0d];
 const [digitZero, digitOne, digitTwo] = [0x30, 0x31, 0x32];
 
 /** Offset of the status code in a status line: `HTTP/1.1 200 OK`. */
 const statusAt = 9;
 
 /**
- * Mends what node and undici would hide of an upstream's answer. To be called before undici has the socket.
+ * To be called before undici has the socket.
  *
- * It has to know when a request begins. Only `key/injection.ts` sees that, when it writes a head; what it wraps is a
- * connector that others made, so it says so by an event on the socket (`requestBegins`).
+ * Response heads are normalized from the beginning of a request on. Only `key/injection.ts` sees that, when it writes a
+ * head; it emits `requestBegins` on the socket.
  */
 export function applySocketWorkarounds(socket: Socket): void {
   nameResets(socket);
@@ -33,10 +44,7 @@ export function applySocketWorkarounds(socket: Socket): void {
   normalizeResponseHeads(socket);
 }
 
-/**
- * For undici an answer without a length that ends in a reset has ended well, and a reset of an idle connection is the
- * fault of the request that waits for it. It tells a reset by its code; with its own it does right by both.
- */
+/** undici tells a reset by its code; with the code of its own errors it handles both cases right. */
 function nameResets(socket: Socket): void {
   socket.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'ECONNRESET') error.code = 'UND_ERR_SOCKET';
@@ -44,9 +52,8 @@ function nameResets(socket: Socket): void {
 }
 
 /**
- * A socket that asks for a pause says only in a later turn that it can go on, TLS always does. An upstream that is fast
- * may have answered by then, and undici gives a connection up whose request has not ended. So a pause is asked for late,
- * and most uploads end before one.
+ * A socket that asks for a pause emits 'drain' in a later turn at the earliest, TLS always. A fast upstream may have
+ * answered by then. So the pause is asked for late, and most uploads end before one.
  */
 function raiseWriteWatermark(socket: Socket): void {
   const write = socket.write.bind(socket) as (...piece: unknown[]) => boolean;
@@ -56,8 +63,8 @@ function raiseWriteWatermark(socket: Socket): void {
 type WriteCallback = (error?: Error | null) => void;
 
 /**
- * An upstream that has seen enough of an upload answers (413, say) and closes. Our next write fails, and node would
- * destroy the socket with the answer still unread in it. So the failure waits until there is nothing left to read.
+ * An upstream may answer an upload early (413, say) and close. Our next write then fails; the failure is held back until
+ * there is nothing left to read.
  */
 function readEarlyResponse(socket: Socket): void {
   const holdingBack = (done: WriteCallback): WriteCallback => (error) => {
@@ -77,9 +84,8 @@ function readEarlyResponse(socket: Socket): void {
 }
 
 /**
- * Gives undici each answer from a whole status line on: it keeps only the last piece of a reason phrase that came in
- * several. And 100 (Continue) as 102, another interim answer: undici takes the first for an offence, though any
- * request may be answered with it (RFC 9110 section 15.2.1).
+ * Gives undici each answer from a whole status line on, and 100 (Continue) as 102, another interim answer: any request
+ * may be answered with a 100.
  */
 function normalizeResponseHeads(socket: Socket): void {
   const read = socket.read.bind(socket);
@@ -98,6 +104,10 @@ function normalizeResponseHeads(socket: Socket): void {
     const interim = interimAnswers(bytes);
     const rest = bytes.subarray(interim);
     hasBegun = !isUndecided(rest);
+    if (hasBegun && hasBareReturn(rest)) {
+      socket.destroy(new StatusLineError('the status line has a bare CR'));
+      return null;
+    }
     if (hasBegun) return bytes;
     held = rest;
     return interim === 0 ? null : bytes.subarray(0, interim);
@@ -115,6 +125,18 @@ function interimAnswers(bytes: Buffer): number {
     length = end + headEnd.length;
   }
   return length;
+}
+
+/** Nothing of the response can be trusted. */
+class StatusLineError extends Error {
+  readonly code = 'UPSTREAM_PROTOCOL';
+}
+
+/** Whether the first line has a CR that no LF follows: llhttp would take the fields behind it for a part of the reason phrase. */
+function hasBareReturn(bytes: Buffer): boolean {
+  const end = bytes.indexOf(lineFeed);
+  const first = bytes.indexOf(carriageReturn);
+  return first !== -1 && first < end - 1;
 }
 
 /** Whether more bytes are needed: of a status line, or of an interim answer's head. Not of what cannot become either. */

@@ -1,16 +1,12 @@
-import type { Dispatcher, buildConnector as connectors } from 'undici';
+import type { Dispatcher } from 'undici';
 import type { Injection } from '../key/injection.ts';
 import type { RawHeaders } from '../gate/raw-headers.ts';
 import { hasForeignCoding } from './headers.ts';
-import { Pool } from './undici.ts';
-import type { Body, Upload } from './upload.ts';
+import { KeepWarm, SuspendCheck } from './keep-warm.ts';
+import type { SocketFacts } from './socket-facts.ts';
+import type { Upload } from './upload.ts';
 import { type ConnectionOptions, upstreamConnector } from './upstream-connector.ts';
-
-/** How long a connection to the upstream may lie idle before we close it. */
-const idleConnectionMs = 60_000;
-
-/** Largest response head. OpenAI's are about 1 KiB. */
-const maxResponseHeadBytes = 64 * 1024;
+import { type PooledConnection, type Taker, UpstreamPool } from './upstream-pool.ts';
 
 /** Where requests go, and how patiently. */
 export interface UpstreamOptions extends ConnectionOptions {
@@ -19,6 +15,8 @@ export interface UpstreamOptions extends ConnectionOptions {
   /** 0 for none, as for the one below. */
   responseTimeoutMs: number;
   idleTimeoutMs: number;
+  /** How long after a request a connection is kept ready for the next; 0 for never. */
+  keepWarmMs: number;
 }
 
 export interface ResponseHead {
@@ -59,84 +57,77 @@ export interface UpstreamRequest {
 /** The one upstream, as a function of where its answer goes. */
 export type Upstream = (sink: Sink) => UpstreamRequest;
 
-/** A pool of connections on which every request carries the key. */
-export function createUpstream(options: UpstreamOptions, injection: Injection): Upstream {
-  const waiting = new Waiting();
-  const pool = new Pool(options.origin.origin, {
-    connect: waiting.connector(injection.connector(upstreamConnector(options))),
-    // One request at a time on a connection: the key is only written to a socket that is idle.
-    pipelining: 1,
-    allowH2: false,
-    keepAliveTimeout: idleConnectionMs,
-    keepAliveMaxTimeout: idleConnectionMs,
-    maxHeaderSize: maxResponseHeadBytes,
-    headersTimeout: options.responseTimeoutMs,
-    bodyTimeout: options.idleTimeoutMs,
-  });
-  const dispatch = (headers: string[], body: Body, handler: Dispatcher.DispatchHandler): void => {
-    // undici's types do not know that a body may be an async iterable; its documentation does.
-    pool.dispatch({ method: 'POST', path: options.target, headers, body: body as Uint8Array | null }, handler);
-  };
-  return (sink) => new PooledRequest(sink, dispatch, waiting);
+export interface UpstreamConnections {
+  readonly upstream: Upstream;
+  /** To be called once the daemon listens: makes a first connection and keeps one warm. */
+  warm(): void;
 }
 
 /**
- * Counts requests that have no connection yet. undici connects anew for a request that was cancelled on its connection;
- * with none waiting, that connection would lie about unused, so it is refused.
+ * Connections on which every request carries the key.
+ *
+ * @param report told why no connection can be kept warm
  */
-class Waiting {
-  #count = 0;
-
-  enter(): void {
-    this.#count++;
-  }
-
-  leave(): void {
-    this.#count--;
-  }
-
-  connector(connect: connectors.connector): connectors.connector {
-    return (options, callback) => {
-      if (this.#count > 0) connect(options, callback);
-      else callback(new Error('no request waits for a connection'), null);
-    };
-  }
+export function connectUpstream(
+  options: UpstreamOptions,
+  injection: Injection,
+  facts: SocketFacts | undefined,
+  report: (error: Error) => void,
+): UpstreamConnections {
+  const pool = new UpstreamPool({ ...options, connect: injection.connector(upstreamConnector(options)), socketFacts: facts });
+  const keepWarm = new KeepWarm(pool, options.keepWarmMs, report);
+  const suspend = new SuspendCheck();
+  const acquire = (take: Taker): void => {
+    if (suspend.wasSuspended()) pool.dropIdle();
+    keepWarm.noteRequest();
+    pool.acquire(take);
+  };
+  return { upstream: (sink) => new PooledRequest(sink, options.target, pool, acquire), warm: () => keepWarm.start() };
 }
 
 /** Adapts undici's handler interface to a sink. */
 class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
   readonly #sink: Sink;
-  readonly #dispatch: (headers: string[], body: Body, handler: Dispatcher.DispatchHandler) => void;
-  readonly #waiting: Waiting;
+  readonly #target: string;
+  readonly #pool: UpstreamPool;
+  readonly #acquire: (take: Taker) => void;
+  #take: Taker | undefined;
+  #connection: PooledConnection | undefined;
   #controller: Dispatcher.DispatchController | undefined;
-  #isWaiting = false;
   /** The sink has been told the end, or has cancelled: it is told nothing more. */
   #isOver = false;
 
-  constructor(sink: Sink, dispatch: (headers: string[], body: Body, handler: Dispatcher.DispatchHandler) => void, waiting: Waiting) {
+  constructor(sink: Sink, target: string, pool: UpstreamPool, acquire: (take: Taker) => void) {
     this.#sink = sink;
-    this.#dispatch = dispatch;
-    this.#waiting = waiting;
+    this.#target = target;
+    this.#pool = pool;
+    this.#acquire = acquire;
   }
 
   send(headers: string[], upload: Upload): void {
     upload.whenReadable(() => {
       if (this.#isOver) return;
-      this.#isWaiting = true;
-      this.#waiting.enter();
-      this.#dispatch(headers, upload.take(), this);
+      this.#take = (error, connection) => {
+        this.#take = undefined;
+        if (connection === undefined) return this.#fail(error ?? new Error('no connection'));
+        this.#connection = connection;
+        // undici's types do not know that a body may be an async iterable; its documentation does.
+        const body = upload.take() as Uint8Array | null;
+        connection.client.dispatch({ method: 'POST', path: this.#target, headers, body }, this);
+      };
+      this.#acquire(this.#take);
     });
   }
 
   cancel(): void {
     this.#isOver = true;
+    if (this.#take !== undefined) this.#pool.withdraw(this.#take);
     this.#controller?.abort(new Error('cancelled'));
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#leaveWaiting();
     this.#controller = controller;
-    if (this.#isOver) this.cancel();
+    if (this.#isOver) controller.abort(new Error('cancelled'));
     else this.#sink.begin();
   }
 
@@ -155,11 +146,17 @@ class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
+    if (this.#connection !== undefined) this.#pool.release(this.#connection);
     if (!this.#isOver) this.#end();
   }
 
+  /** After an error the connection does not go back to the pool, though undici may not have used it at all. */
   onResponseError(_controller: unknown, error: Error): void {
-    this.#leaveWaiting();
+    this.#connection?.socket.destroy();
+    this.#fail(error);
+  }
+
+  #fail(error: Error): void {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#sink.fail(error);
@@ -168,10 +165,5 @@ class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
   #end(): void {
     this.#isOver = true;
     this.#sink.end();
-  }
-
-  #leaveWaiting(): void {
-    if (this.#isWaiting) this.#waiting.leave();
-    this.#isWaiting = false;
   }
 }

@@ -19,12 +19,13 @@ export class RefusalLog {
 
   /**
    * @param kind one of a closed set
-   * @param detail may be a stranger's text
+   * @param detail may be text that a client chose
+   * @param uid the user who asked, where that is known
    */
-  note(kind: string, detail: string): void {
+  note(kind: string, detail: string, uid?: number): void {
     if (!this.#seen.has(kind)) {
       this.#seen.add(kind);
-      this.#log.say(`refused (${kind}): ${foreign(detail)}`);
+      this.#log.say(`refused (${kind}): ${foreign(detail)}${uid === undefined ? '' : ` from uid ${uid}`}`);
       return;
     }
     this.#counts.set(kind, (this.#counts.get(kind) ?? 0) + 1);

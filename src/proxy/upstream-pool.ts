@@ -1,0 +1,168 @@
+import type { Socket } from 'node:net';
+import type { Client as UndiciClient, buildConnector as connectors } from 'undici';
+import { Client } from './undici.ts';
+import type { SocketFacts } from './socket-facts.ts';
+
+/** undici closes a connection that is idle for this long, 24 hours: in effect the upstream decides. */
+const idleConnectionMs = 86_400_000;
+
+/** Largest response head. OpenAI's are about 1 KiB. */
+const maxResponseHeadBytes = 64 * 1024;
+
+export interface PoolOptions {
+  /** `https://host:port` or `http://host:port`. */
+  readonly origin: URL;
+  readonly connect: connectors.connector;
+  /** 0 for none, as for the one below. */
+  readonly responseTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly socketFacts: SocketFacts | undefined;
+}
+
+/** One connection to the upstream, with the undici client that speaks HTTP on it and on no other. */
+export interface PooledConnection {
+  readonly client: UndiciClient;
+  readonly socket: Socket;
+}
+
+/** Gets a connection, or why there is none. */
+export type Taker = (error: Error | null, connection?: PooledConnection) => void;
+
+/** How a connection came out that no request asked for; whether a request was told of its failure. */
+export type Done = (error: Error | null, isTold: boolean) => void;
+
+/**
+ * Connections to the upstream, each for one request at a time.
+ *
+ * undici's own Pool hands out connections whose FIN is in the kernel already, and reconnects one of its clients while
+ * another is idle and connected. This one looks at a socket in the turn in which a request is written to it.
+ */
+export class UpstreamPool {
+  readonly #options: PoolOptions;
+  readonly #target: connectors.Options;
+  /** Connections without a request, the one used last at the end. */
+  readonly #idle: PooledConnection[] = [];
+  readonly #takers: Taker[] = [];
+  #connecting = 0;
+  #onNoneIdle: (wasUsed: boolean) => void = () => {};
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    const { hostname, host, protocol, port } = options.origin;
+    this.#target = { hostname: hostname.replace(/^\[(.*)\]$/, '$1'), host, protocol, port };
+  }
+
+  /** @param listener called when a connection has closed, used or not, and no other is idle or being made */
+  set onNoneIdle(listener: (wasUsed: boolean) => void) {
+    this.#onNoneIdle = listener;
+  }
+
+  /**
+   * Hands out a connection that was alive a moment ago: at once if one is idle, else the next that is free or made.
+   *
+   * @param take has to give the connection back with `release`
+   */
+  acquire(take: Taker): void {
+    const connection = this.#takeIdle();
+    if (connection !== undefined) return take(null, connection);
+    this.#takers.push(take);
+    if (this.#takers.length > this.#connecting) this.#connect();
+  }
+
+  /** Withdraws an `acquire` that was not answered yet. */
+  withdraw(take: Taker): void {
+    const position = this.#takers.indexOf(take);
+    if (position !== -1) this.#takers.splice(position, 1);
+  }
+
+  /** Takes a connection back. undici is told of a response's end before it is done with it, hence the next turn. */
+  release(connection: PooledConnection): void {
+    setImmediate(() => {
+      if (!this.#isAlive(connection)) connection.socket.destroy();
+      else if (!this.#give(connection)) this.#idle.push(connection);
+    });
+  }
+
+  /**
+   * Makes a connection that no request asked for, unless there is an idle one or one is being made.
+   *
+   * @param done gets the failure, if it fails and no request was told of it
+   */
+  warm(done: Done): void {
+    if (this.#idle.length === 0 && this.#connecting === 0) this.#connect(done);
+  }
+
+  /** Closes the idle connections: after a suspend or a change of network they may be dead without a sign. */
+  dropIdle(): void {
+    for (const { socket } of this.#idle.splice(0)) socket.destroy();
+  }
+
+  #connect(done?: Done): void {
+    this.#connecting++;
+    this.#options.connect(this.#target, (error, socket) => {
+      this.#connecting--;
+      if (error === null) this.#add(socket as Socket);
+      // Other connections that are being made may serve the other requests.
+      const take = error !== null && this.#takers.length > this.#connecting ? this.#takers.shift() : undefined;
+      take?.(error);
+      done?.(error, take !== undefined);
+    });
+  }
+
+  #give(connection: PooledConnection): boolean {
+    const take = this.#takers.shift();
+    take?.(null, connection);
+    return take !== undefined;
+  }
+
+  #add(socket: Socket): void {
+    const { origin, responseTimeoutMs, idleTimeoutMs } = this.#options;
+    let isUsed = false;
+    const client = new Client(origin.origin, {
+      // Each client has one socket in its life: a request is never moved to another one.
+      connect: (_options, callback) => {
+        if (isUsed) return callback(new Error('the connection has ended'), null);
+        isUsed = true;
+        socket.off('readable', onReadable);
+        process.nextTick(callback, null, socket); // undici does not go on where it is answered within the call
+      },
+      pipelining: 1,
+      allowH2: false,
+      keepAliveTimeout: idleConnectionMs,
+      keepAliveMaxTimeout: idleConnectionMs,
+      maxHeaderSize: maxResponseHeadBytes,
+      headersTimeout: responseTimeoutMs,
+      bodyTimeout: idleTimeoutMs,
+    });
+    const connection: PooledConnection = { client, socket };
+    // Until undici reads from it: bytes or an end before the first request make a connection useless.
+    const onReadable = (): void => void socket.destroy();
+    socket.on('readable', onReadable);
+    socket.on('error', () => {}); // 'close' follows
+    socket.once('close', () => this.#remove(connection, isUsed));
+    if (this.#give(connection)) return;
+    // Its request was cancelled, or served by another connection meanwhile. One spare is enough.
+    if (this.#idle.length > 0) socket.destroy();
+    else this.#idle.push(connection);
+  }
+
+  #remove(connection: PooledConnection, wasUsed: boolean): void {
+    const position = this.#idle.indexOf(connection);
+    if (position !== -1) this.#idle.splice(position, 1);
+    connection.client.destroy().catch(() => {}); // it has no request left to tell
+    if (this.#idle.length === 0 && this.#connecting === 0) this.#onNoneIdle(wasUsed);
+  }
+
+  /** The idle connection that was used last, if it is alive. Nothing was sent on those that are not, so nothing is lost. */
+  #takeIdle(): PooledConnection | undefined {
+    for (let connection = this.#idle.pop(); connection !== undefined; connection = this.#idle.pop()) {
+      if (this.#isAlive(connection)) return connection;
+      connection.socket.destroy();
+    }
+    return undefined;
+  }
+
+  #isAlive({ socket }: PooledConnection): boolean {
+    return !socket.destroyed && this.#options.socketFacts?.hasHungUp(socket) !== true;
+  }
+}
