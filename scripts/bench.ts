@@ -25,7 +25,7 @@ who is to be measured (Debian: apt-get install wrk gcc libc6-dev nginx haproxy).
   --quick                about a minute, fewer measures and fewer runs of each
   --only NAMES           of daemon, nginx, haproxy, codex and relay, which stands for what node:http and undici cost
                          at least (default: daemon,nginx,haproxy,codex)
-  --readme               puts chart and tables into the README, between its two markers
+  --readme               puts the tables into scripts/bench/README.md, between its two markers
   --json FILE            writes every figure of every run to FILE
   --codex-folder FOLDER  where Codex (400 MB) is kept from one run to the next (default: node_modules/.cache/bench)
 
@@ -36,7 +36,7 @@ const peerNames: readonly PeerName[] = ['daemon', 'nginx', 'haproxy', 'codex', '
 const defaultPeers: readonly PeerName[] = ['daemon', 'nginx', 'haproxy', 'codex'];
 const kilobyte = 1024;
 
-/** What `--readme` writes stands between these lines of the README. */
+/** What `--readme` writes stands between these lines of scripts/bench/README.md. */
 const [readmeBegin, readmeEnd] = ['<!-- bench: written by npm run bench -- --readme -->', '<!-- end of bench -->'];
 const overallTimeoutMs = 900_000;
 const needed = [['wrk', '-v', /^wrk (\S+)/], ['cc', '--version', /(\d+\.\d+)/]] as const;
@@ -120,17 +120,17 @@ async function main(): Promise<number> {
     writeFileSync(beside('bench/results.md'), text);
     writeFileSync(beside('bench/chart.svg'), chart(run.figures, columns.filter((column) => column !== 'handler' && column !== 'client'), foot));
     if (values.readme) writeReadme(summary(run.figures, columns, circumstances));
-  } else if (values.readme) console.log('the README stays as it is: --readme takes a whole run');
+  } else if (values.readme) console.log('scripts/bench/README.md stays as it is: --readme takes a whole run');
   const missed = judge(run.figures).filter(({ isReached }) => isReached === false).length;
   console.log(missed === 0 ? 'every goal that was measured is reached' : `${missed} goals are missed`);
   return 0;
 }
 
 function writeReadme(text: string): void {
-  const file = beside('../README.md');
+  const file = beside('bench/README.md');
   const readme = readFileSync(file, 'utf8');
   const [begin, end] = [readme.indexOf(readmeBegin), readme.indexOf(readmeEnd)];
-  if (begin === -1 || end < begin) throw new Error(`the README has no lines ${readmeBegin} and ${readmeEnd}`);
+  if (begin === -1 || end < begin) throw new Error(`${file} has no lines ${readmeBegin} and ${readmeEnd}`);
   writeFileSync(file, `${readme.slice(0, begin)}${readmeBegin}\n${text}${readme.slice(end)}`);
 }
 

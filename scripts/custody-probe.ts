@@ -1,4 +1,10 @@
-import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+// Looks for a key in a running process, from outside: its arguments, its environment, all of its memory.
+//
+//   echo "$KEY" | sudo "$(command -v node)" --import tsx scripts/custody-probe.ts PID
+//
+// Exits with 1 if it finds a copy outside of locked memory. This process holds the key in the clear, so use a throwaway one.
+import { closeSync, existsSync, openSync, readFileSync, readSync, realpathSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
 
 /**
  * What a look at a process brought: the system forbade it, or so many bytes with so many copies of the key among them.
@@ -64,7 +70,7 @@ function readPiece(memory: number, piece: Buffer, at: bigint, end: bigint): numb
   try {
     return readSync(memory, piece, 0, wanted, at);
   } catch {
-    return 0; // Not readable by anybody: a device, or memory that is locked away from everyone.
+    return 0; // A device, or secret memory: the kernel lets no process read it from outside.
   }
 }
 
@@ -77,3 +83,42 @@ function copiesIn(bytes: Buffer, key: string): number {
 function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : String(error);
 }
+
+/** The result of a look as a line of text. */
+export function inWords(look: Look): string {
+  if (look.kind === 'refused') return `refused (${look.code})`;
+  const seen = `${size(look.bytes)} read, ${look.copies} ${look.copies === 1 ? 'copy' : 'copies'} of the key`;
+  return look.lockedCopies === 0 ? seen : `${seen} outside the locked pages (this kernel lets root read those)`;
+}
+
+function size(bytes: number): string {
+  return bytes < 1024 * 1024 ? `${bytes} bytes` : `${(bytes / 1024 / 1024).toFixed(0)} MiB`;
+}
+
+/** Everything there is to look at in a process, by its name. */
+export function lookEverywhere(pid: number, key: string): ReadonlyArray<readonly [place: string, look: Look]> {
+  return [
+    ['arguments', lookAtFile(`/proc/${pid}/cmdline`, key)],
+    ['environment', lookAtFile(`/proc/${pid}/environ`, key)],
+    ['memory', lookAtMemory(pid, key)],
+  ];
+}
+
+function main(): number {
+  const [pid = '', ...others] = process.argv.slice(2);
+  const [key = ''] = readFileSync(process.stdin.fd, 'latin1').split(/\r?\n/);
+  if (!/^[1-9]\d*$/.test(pid) || others.length > 0 || key === '') {
+    console.error('custody-probe: takes the PID of a process, and the key to look for on stdin');
+    return 2;
+  }
+  if (!existsSync(`/proc/${pid}`)) {
+    console.error(`custody-probe: there is no process ${pid}`);
+    return 2;
+  }
+  const looks = lookEverywhere(Number(pid), key);
+  for (const [place, look] of looks) console.log(`${place.padEnd(12)} ${inWords(look)}`);
+  return looks.some(([, look]) => look.kind === 'seen' && look.copies > 0) ? 1 : 0;
+}
+
+const program = process.argv[1];
+if (program !== undefined && pathToFileURL(realpathSync(program)).href === import.meta.url) process.exitCode = main();

@@ -6,8 +6,7 @@ import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { styleText } from 'node:util';
 
-import { lookAtFile, lookAtMemory } from './custody-probe.ts';
-import type { Look } from './custody-probe.ts';
+import { inWords, lookEverywhere } from './custody-probe.ts';
 import { startDaemon } from './daemon.ts';
 import type { Daemon } from './daemon.ts';
 import { runProgram } from './program.ts';
@@ -132,13 +131,10 @@ async function knockOnOtherDoors(daemon: Daemon, standIn: StandIn): Promise<void
 
 function lookInside(daemon: Daemon): void {
   chapter(`We look for the key from outside, as ${process.getuid?.() === 0 ? 'root' : 'the user who started the daemon'}`);
-  const report = (what: string, look: Look): void => {
-    say(`${what.padEnd(12)} ${inWords(look)}`);
-    promise(look.kind === 'refused' || look.copies === 0, `the key cannot be read in its ${what}`);
-  };
-  report('arguments', lookAtFile(`/proc/${daemon.pid}/cmdline`, key));
-  report('environment', lookAtFile(`/proc/${daemon.pid}/environ`, key));
-  report('memory', lookAtMemory(daemon.pid, key));
+  for (const [place, look] of lookEverywhere(daemon.pid, key)) {
+    say(`${place.padEnd(12)} ${inWords(look)}`);
+    promise(look.kind === 'refused' || look.copies === 0, `the key cannot be read in its ${place}`);
+  }
 }
 
 async function stop(daemon: Daemon, serverInfo: string): Promise<void> {
@@ -196,18 +192,8 @@ function messageOf(body: string): string | undefined {
   }
 }
 
-function inWords(look: Look): string {
-  if (look.kind === 'refused') return `refused (${look.code})`;
-  const seen = `${size(look.bytes)} read, ${look.copies} ${look.copies === 1 ? 'copy' : 'copies'} of the key`;
-  return look.lockedCopies === 0 ? seen : `${seen} outside the locked pages (this kernel lets root read those)`;
-}
-
 function since(startedAt: number): string {
   return `${(performance.now() - startedAt).toFixed(0)} ms`;
-}
-
-function size(bytes: number): string {
-  return bytes < 1024 * 1024 ? `${bytes} bytes` : `${(bytes / 1024 / 1024).toFixed(0)} MiB`;
 }
 
 runProgram('demo', timeoutMs, main);

@@ -1,21 +1,19 @@
 import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test, type TestContext } from 'vitest';
+import { expect, test } from 'vitest';
 import { launch, type Running } from '../support/daemon.ts';
 import { runTool } from '../support/native-tools.ts';
 import { asSocket, needsNetworkNamespaces, relayInto } from '../support/network-namespace.ts';
-import { newMachine, type Machine } from '../support/readers-machine.ts';
-import { readmeSnippets, type Snippet } from '../support/readme.ts';
-import { needs, skipUnless } from '../support/skip.ts';
+import { newMachine, systemUser, type Machine } from '../support/readers-machine.ts';
+import { snippetIn } from '../support/readme.ts';
+import { needs } from '../support/skip.ts';
 import { freePort } from '../support/upstream.ts';
 
-const snippets = readmeSnippets().filter(({ heading }) => heading === 'From a container, from a VM');
-
-function snippet(command: string): Snippet {
-  const [only, ...others] = snippets.filter(({ code }) => code.includes(command));
-  if (only === undefined || others.length > 0) throw new Error(`not one snippet with ${command}`);
-  return only;
-}
+const docker = snippetIn('scripts/systemd/README.md', 'docker run');
+const sshdMatch = snippetIn('scripts/systemd/README.md', 'Match User');
+const allowUser = snippetIn('scripts/systemd/README.md', '--allow-user tunnel');
+const sshForward = snippetIn('scripts/systemd/README.md', 'ssh -N -L');
+const dockerfile = snippetIn('scripts/systemd/README.md', 'ENTRYPOINT').code;
 
 const quoted = (words: readonly string[]): string => words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
 
@@ -52,7 +50,6 @@ async function listensHere(port: number): Promise<boolean> {
  * `--network container:NAME` enters the first of them. The image is what the Dockerfile says.
  */
 async function installDocker(machine: Machine): Promise<void> {
-  const dockerfile = readmeSnippets().find(({ language }) => language === 'dockerfile')?.code ?? '';
   const command = ['ENTRYPOINT', 'CMD'].flatMap((name) => JSON.parse(new RegExp(`^${name} (\\[.*\\])$`, 'm').exec(dockerfile)?.[1] ?? '[]') as string[]);
   const [, uid = '', gid = ''] = /^USER (\d+):(\d+)$/m.exec(dockerfile) ?? [];
   const key = join(machine.folder, 'openai-api-key');
@@ -102,26 +99,23 @@ test('a container that shares the network namespace of the daemon\'s is served, 
   const machine = await newMachine();
   await installDocker(machine);
   const before = await listensHere(8787);
-  const { status, text } = await told(machine.start(snippet('docker run')));
+  const { status, text } = await told(machine.start(docker));
   expect([status, JSON.parse(text)]).toEqual([200, expect.objectContaining({ object: 'response', status: 'completed' })]);
   expect(machine.standIn.requests.map(({ headers }) => headers.authorization)).toEqual([`Bearer ${machine.key}`]);
   // The same port of the machine is another one.
   expect(await listensHere(8787)).toBe(before);
 });
 
-/** The account that stands for `tunnel`: one that every Debian has, and that may not log in. */
-const account = 'daemon';
-
 /**
  * The host's sshd, real but for the way to it: `ssh` speaks to it over a pipe, from the VM's namespace into the host's.
  *
  * @returns the arguments of a `timeout` that runs ssh outside of the VM
  */
-async function installSsh(context: TestContext, machine: Machine, port: number): Promise<readonly string[]> {
+async function installSsh(machine: Machine, port: number, account: string): Promise<readonly string[]> {
   const [sshd, ssh, keygen] = (await Promise.all(['sshd', 'ssh', 'ssh-keygen'].map((name) => runTool('sh', ['-c', `command -v ${name}`])))).map(({ stdout }) => stdout.trim());
   const file = (name: string): string => join(machine.folder, name);
   for (const name of ['host_key', 'vm_key']) await runTool(keygen ?? '', ['-q', '-t', 'ed25519', '-N', '', '-f', file(name)]);
-  const match = snippet('Match User').code.replaceAll('8787', String(port)).replace('tunnel', account);
+  const match = sshdMatch.code.replaceAll('8787', String(port)).replace('tunnel', account);
   writeFileSync(file('known_hosts'), `host.example ${readFileSync(file('host_key.pub'), 'utf8')}`);
   writeFileSync(file('sshd_config'), `HostKey ${file('host_key')}\nAuthorizedKeysFile ${file('vm_key.pub')}\nStrictModes no\nUsePAM no\nPidFile none\nSubsystem sftp internal-sftp\n${match}`);
   writeFileSync(file('ssh_config'), `Host host.example\n  ProxyCommand nsenter --net=/proc/${process.pid}/ns/net ${sshd} -i -f ${file('sshd_config')}\n  IdentityFile ${file('vm_key')}\n  UserKnownHostsFile ${file('known_hosts')}\n  BatchMode yes\n`);
@@ -134,8 +128,6 @@ exec unshare --net sh -c '
   exec "$@"
 ' sh ${ssh} -F '${file('ssh_config')}' "$@"
 `);
-  const known = await runTool('id', ['-u', account]);
-  skipUnless(context, known.code === 0, `needs an account called ${account}`);
   return ['10', ssh ?? '', '-F', file('ssh_config')];
 }
 
@@ -144,13 +136,15 @@ test('a VM is served through ssh -L by an account that can do nothing else', { t
   needs(context, 'command ssh', 'command sshd', 'command ssh-keygen', 'command timeout');
   const machine = await newMachine();
   const port = await freePort();
-  const client = await installSsh(context, machine, port);
+  // It stands for `tunnel`: a user who may not log in.
+  const { name: account } = await systemUser(context);
+  const client = await installSsh(machine, port, account);
   const ssh = (...args: readonly string[]): ReturnType<typeof runTool> => runTool('timeout', [...client, ...args]);
   const instead = { 8787: String(port), tunnel: account };
-  const daemon = machine.start(snippet('--allow-user tunnel'), { instead });
+  const daemon = machine.start(allowUser, { instead });
   await daemon.waitForStderr(/^responses-api-proxy listening on /m, 15_000);
 
-  const tunnel = machine.start(snippet('ssh -N -L'), { instead });
+  const tunnel = machine.start(sshForward, { instead });
   await expect.poll(() => existsSync(join(machine.folder, 'vm.pid')) || tunnel.exit).toBe(true);
   const vm = `/proc/${readFileSync(join(machine.folder, 'vm.pid'), 'utf8').trim()}/ns/net`;
   const inVm = launch({
@@ -175,9 +169,4 @@ test('a VM is served through ssh -L by an account that can do nothing else', { t
   for (const command of [[`${account}@host.example`, 'id'], ['-s', `${account}@host.example`, 'sftp']]) {
     expect(await ssh(...command)).toMatchObject({ code: 1, stdout: expect.stringContaining('not available') });
   }
-});
-
-test('every snippet of these recipes is run here', () => {
-  const run = ['docker run', '--allow-user tunnel', 'ssh -N -L', 'Match User'].map(snippet);
-  expect(new Set(run)).toEqual(new Set(snippets));
 });

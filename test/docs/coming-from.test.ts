@@ -4,17 +4,18 @@ import { describe, expect, test } from 'vitest';
 import { linesOf } from '../support/audit.ts';
 import type { Running } from '../support/daemon.ts';
 import { newMachine, type Machine } from '../support/readers-machine.ts';
-import { readmeSnippets, readmeTable } from '../support/readme.ts';
+import { snippetIn, tableIn } from '../support/readme.ts';
 import { freePort } from '../support/upstream.ts';
 
-const heading = 'Coming from another gateway';
+const policy = snippetIn('src/proxy/README.md', '"tokens_per_day"');
+const two = snippetIn('src/proxy/README.md', '--port 8788');
 const listening = /^responses-api-proxy listening on 127\.0\.0\.1:(\d+)\n/m;
 
 /** The key's way in, which the README puts before each line. */
 const piped = 'printenv OPENAI_API_KEY | env -u OPENAI_API_KEY ';
 
 /** What the first column says, once for all of its rows. */
-const rows = readmeTable(heading).reduce<Array<{ from: string; there: string; lines: string[] }>>((known, [from = '', there = '', here = '']) => {
+const rows = tableIn('src/proxy/README.md', 'Coming from another gateway').reduce<Array<{ from: string; there: string; lines: string[] }>>((known, [from = '', there = '', here = '']) => {
   const lines = [...here.matchAll(/`([^`]+)`/g)].map(([, line = '']) => line);
   return [...known, { from: from || (known.at(-1)?.from ?? ''), there, lines }];
 }, []);
@@ -47,8 +48,7 @@ async function post(url: string, request: object, headers: Readonly<Record<strin
 
 async function servedBy([line = '', ...more]: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Served> {
   const machine = await newMachine();
-  const policy = readmeSnippets().find((snippet) => snippet.heading === heading && snippet.language === 'json');
-  writeFileSync(join(machine.folder, 'policy.json'), policy?.code ?? '', { mode: 0o600 });
+  writeFileSync(join(machine.folder, 'policy.json'), policy.code, { mode: 0o600 });
   const daemon = machine.start({ code: piped + line }, { env, instead: { 8787: String(await freePort()) } });
   const port = Number((await daemon.waitForStderr(listening, 15_000))[1]);
   const endpoint = /--endpoint (\S+)/.exec(line)?.[1] ?? '/v1/responses';
@@ -66,7 +66,7 @@ function lastSent({ standIn }: Machine): { target: string; headers: Record<strin
 const promises: ReadonlyArray<readonly [string, (lines: readonly string[]) => Promise<void>]> = [
   ['codex responses-api-proxy', async (lines) => {
     const { machine, daemon, port, ask } = await servedBy(lines);
-    expect(JSON.parse(readFileSync(machine.real('/tmp/server-info.json'), 'utf8'))).toEqual({ port, pid: expect.any(Number) });
+    expect(JSON.parse(readFileSync(join(machine.folder, 'server-info.json'), 'utf8'))).toEqual({ port, pid: expect.any(Number) });
     expect(await ask({ ...response, stream: true })).toMatchObject({ status: 200, text: expect.stringContaining('event: response.completed') });
     expect(lastSent(machine)).toMatchObject({ target: '/v1/responses', headers: { authorization: `Bearer ${machine.key}` } });
     expect((await fetch(`http://127.0.0.1:${port}/shutdown`)).status).toBe(200);
@@ -89,7 +89,7 @@ const promises: ReadonlyArray<readonly [string, (lines: readonly string[]) => Pr
   }],
   ['with policies', async (lines) => {
     const { machine, ask } = await servedBy(lines);
-    const { token } = JSON.parse(readFileSync(machine.real('/tmp/server-info.json'), 'utf8')) as { token: string };
+    const { token } = JSON.parse(readFileSync(join(machine.folder, 'server-info.json'), 'utf8')) as { token: string };
     const virtualKey = { authorization: `Bearer ${token}` };
     expect((await ask(streamedChat, virtualKey)).text).toMatch(/data: \[DONE\]\n\n$/);
     expect(JSON.parse((await ask(chat, virtualKey)).text)).toMatchObject({ object: 'chat.completion', choices: [{ message: { content: expect.stringContaining(hello) } }] });
@@ -146,12 +146,10 @@ describe('each line of the table serves what it says', () => {
 });
 
 test('two endpoints are two daemons, in two lines', async () => {
-  const [two, ...others] = readmeSnippets().filter((snippet) => snippet.heading === heading && snippet.language === 'sh');
-  expect(others).toEqual([]);
-  expect(two?.code.trimEnd().split('\n')).toHaveLength(2);
+  expect(two.code.trimEnd().split('\n')).toHaveLength(2);
   const machine = await newMachine();
   const ports = [await freePort(), await freePort()];
-  const daemons = machine.start({ code: two?.code ?? '' }, { instead: { 8787: String(ports[0]), 8788: String(ports[1]) } });
+  const daemons = machine.start(two, { instead: { 8787: String(ports[0]), 8788: String(ports[1]) } });
   await Promise.all(ports.map((port) => daemons.waitForStderr(new RegExp(`^responses-api-proxy listening on 127\\.0\\.0\\.1:${port}\n`, 'm'), 15_000)));
   const asked = [['/v1/responses', response], ['/v1/chat/completions', chat]] as const;
   for (const [index, port] of ports.entries()) {

@@ -30,8 +30,8 @@ beforeEach((context) => skipUnless(context, problem === undefined, problem ?? ''
 async function tarballWith(addon: string | Uint8Array): Promise<string> {
   const folder = scratchFolder();
   cpSync(packed.content, join(folder, 'package'), { recursive: true });
-  mkdirSync(join(folder, 'package', 'dist', 'key', 'native'), { recursive: true });
-  writeFileSync(join(folder, 'package', 'dist', 'key', 'native', `${process.arch}.node`), addon);
+  mkdirSync(join(folder, 'package', 'dist', 'native'), { recursive: true });
+  writeFileSync(join(folder, 'package', 'dist', 'native', `${process.arch}.node`), addon);
   const file = join(folder, 'responses-api-proxy-0.0.1.tgz');
   expect((await runTool('tar', ['-czf', file, '-C', folder, 'package'])).code).toBe(0);
   return file;
@@ -72,14 +72,14 @@ describe('the command', () => {
 
 describe('scripts of the package', () => {
   test('are not needed where the prebuilt addon fits', { timeout: installTimeoutMs }, async (context) => {
-    skipUnless(context, existsSync(join(packed.content, 'dist', 'key', 'native', `${process.arch}.node`)), `there is no prebuilt addon for ${process.arch}`);
+    skipUnless(context, existsSync(join(packed.content, 'dist', 'native', `${process.arch}.node`)), `there is no prebuilt addon for ${process.arch}`);
     const result = await installGlobally(packed.file, join(scratchFolder(), 'prefix'), ['--ignore-scripts']);
     expect(result.code, result.stderr).toBe(0);
     await expectToServe({ launcher: result.installation.command, cwd: '/' });
   });
 
   test('leave a prebuilt addon that fits as it is', async () => {
-    expect(readFileSync(installation.addon).equals(readFileSync(join(packed.content, 'dist', 'key', 'native', `${process.arch}.node`)))).toBe(true);
+    expect(readFileSync(installation.addon).equals(readFileSync(join(packed.content, 'dist', 'native', `${process.arch}.node`)))).toBe(true);
   });
 
   test('compile it where the prebuilt one does not load', { timeout: installTimeoutMs }, async () => {

@@ -13,7 +13,7 @@ let packed: Packed;
 
 beforeAll(async () => {
   packed = await pack(copySources(join(scratchFolder(), 'sources')), scratchFolder());
-});
+}, 120_000);
 
 describe('npm install --global', () => {
   test.for([20, 22, 24, 26])('on Node %i, with and without scripts: it serves', async (major, context) => {
@@ -46,7 +46,7 @@ test('with musl the addon compiles without a warning, and finds all it needs', a
   const sources = copySources(join(scratchFolder(), 'sources'));
   const built = await runTool('env', [`CC=musl-gcc -isystem ${kernelHeaders()}`, 'CFLAGS=-Werror', 'sh', join(sources, 'scripts', 'build-native.sh')]);
   expect(built).toMatchObject({ code: 0, stderr: '' });
-  const addon = join(sources, 'dist', 'key', 'native', `${process.arch}.node`);
+  const addon = join(sources, 'dist', 'native', `${process.arch}.node`);
 
   // What a glibc machine makes of it is what a musl machine makes of the prebuilt one.
   expect((await runTool(process.execPath, ['-e', 'process.dlopen({ exports: {} }, process.argv[1])', addon])).code).not.toBe(0);
@@ -72,7 +72,7 @@ int main(int count, char **arguments) {
 
 test('the prebuilt addon for arm64 runs in a Node for arm64', async (context) => {
   const libraries = '/usr/aarch64-linux-gnu';
-  const addon = join(packed.content, 'dist', 'key', 'native', 'arm64.node');
+  const addon = join(packed.content, 'dist', 'native', 'arm64.node');
   needs(context, 'command qemu-aarch64');
   skipUnless(context, existsSync(join(libraries, 'lib', 'libstdc++.so.6')), 'needs the C++ library for arm64 (Debian: libstdc++6-arm64-cross)');
   skipUnless(context, existsSync(addon), 'npm pack had no compiler for arm64');
@@ -107,12 +107,12 @@ test('npm ci in a checkout leaves a fresh build, whatever was there', async (con
   rmSync(join(copy, 'node_modules')); // a link; npm would empty what it leads to
   // A build that loads, of sources that have changed since.
   cpSync(join(packed.content, 'dist'), join(copy, 'dist'), { recursive: true });
-  const source = join(copy, 'src', 'key', 'native', 'hardening.c');
+  const source = join(copy, 'src', 'native', 'hardening.c');
   writeFileSync(source, `${readFileSync(source, 'utf8')}\n__attribute__((visibility("default"))) const char freshly_built[] = "freshly built";\n`);
   const result = await npm(['ci', '--prefer-offline'], { cwd: copy });
   const problem = registryProblem(result);
   skipUnless(context, problem === undefined, problem ?? '');
   expect(result.code, result.stderr).toBe(0);
-  expect(readFileSync(join(copy, 'dist', 'key', 'native', `${process.arch}.node`), 'latin1')).toContain('freshly built');
+  expect(readFileSync(join(copy, 'dist', 'native', `${process.arch}.node`), 'latin1')).toContain('freshly built');
   await expectToServe({ launcher: join(copy, 'src', 'launcher.sh'), cwd: '/' });
 });

@@ -9,6 +9,7 @@ import { copySources, installGlobally, pack, registryProblem, type Installation 
 import { nodeOfVersion } from '../support/node-versions.ts';
 import { lockedAreasOf, statusOf } from '../support/process.ts';
 import { ask } from '../support/raw-client.ts';
+import { snippetIn } from '../support/readme.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { SealedSystemd, sealedSystemdProblem, share } from '../support/sealed-systemd.ts';
 import { skipUnless } from '../support/skip.ts';
@@ -88,6 +89,31 @@ class Machine {
 }
 
 describe('under a real systemd', () => {
+  test('the README\'s commands, as they are, install and start it', { timeout: bootTimeoutMs }, async () => {
+    const key = randomKey();
+    const port = await freePort();
+    const install = snippetIn('scripts/systemd/README.md', 'systemctl enable');
+    // The sealed systemd reads units from /run/units alone, so that is where /etc/systemd/system has to lead.
+    const system = await SealedSystemd.boot({ 'multi-user.target': '[Unit]\nDescription=multi-user\n' }, `
+      cp -R /shared/prefix/. /usr/local/
+      sed -i 's/--port 8787/--port ${port}/' /usr/local/lib/node_modules/responses-api-proxy/scripts/systemd/${name}
+      rm -f /usr/local/bin/node
+      ln -s /shared/node /usr/local/bin/node
+      mount --bind /run/units /etc/systemd/system
+      printf '#!/bin/sh\nexec "$@"\n' > /usr/local/bin/sudo
+      printf '#!/bin/sh\necho /usr/local/lib/node_modules\n' > /usr/local/bin/npm
+      chmod 755 /usr/local/bin/sudo /usr/local/bin/npm
+    `, (shared) => {
+      share(shared, installation.prefix, 'prefix');
+      share(shared, process.execPath, 'node');
+    });
+    expect(await system.run('env', `OPENAI_API_KEY=${key}`, 'sh', '-euc', install.code)).toMatchObject({ code: 0 });
+    expect((await system.run('cat', '/etc/openai-api-key')).stdout).toBe(`${key}\n`);
+    expect((await system.run('stat', '--format=%a %U', '/etc/openai-api-key')).stdout).toBe('600 root\n');
+    expect(await system.show(name, 'ActiveState', 'UnitFileState')).toEqual({ ActiveState: 'active', UnitFileState: expect.stringMatching(/^enabled/) });
+    expect((await ask(port, { target: '/v1/models' })).text()).toContain('endpoint_not_allowed');
+  });
+
   test('it serves, as a user of its own without privileges, with the key where nobody can read it', { timeout: bootTimeoutMs }, async () => {
     const machine = await Machine.boot();
     await machine.start();

@@ -49,12 +49,12 @@ function pathWithout(...commands: readonly string[]): string {
 }
 
 describe('what is in it', () => {
-  test('the built daemon, its launcher, the unit, and what the addon is compiled from: nothing else', () => {
+  test('the built daemon, its launcher, the unit, what the addon is compiled from, and how to use them: nothing else', () => {
     const modules = filesIn(join(checkout, 'src')).filter((file) => file.endsWith('.ts')).map((file) => `dist/${file.replace(/\.ts$/, '.js')}`);
     const c = readdirSync(join(checkout, 'src', 'native')).filter((file) => /\.[ch]$/.test(file)).map((file) => `src/native/${file}`);
     const addons = Object.entries(compilers).filter(([, compiler]) => hasCommand(compiler)).map(([architecture]) => `dist/native/${architecture}.node`);
     expect(filesIn(packed.content)).toEqual([
-      'LICENSE', 'README.md', 'package.json', 'scripts/build-native.sh', 'scripts/policies/codex.json', 'scripts/systemd/responses-api-proxy.service', 'src/launcher.sh', 'src/oversight/policy/policy.schema.json',
+      'LICENSE', 'README.md', 'scripts/systemd/README.md', 'src/key/README.md', 'src/oversight/README.md', 'src/proxy/README.md', 'package.json', 'scripts/build-native.sh', 'scripts/policies/codex.json', 'scripts/systemd/responses-api-proxy.service', 'src/launcher.sh', 'src/oversight/policy/policy.schema.json',
       ...modules, ...c, ...addons,
     ].sort());
   });
@@ -84,7 +84,7 @@ describe('the addon is prebuilt', () => {
 
   test.for(Object.entries(machines))('for glibc on %s', async ([architecture, machine], context) => {
     needs(context, 'command readelf', `command ${compilers[architecture as keyof typeof compilers]}`);
-    const file = join(packed.content, 'dist', 'key', 'native', `${architecture}.node`);
+    const file = join(packed.content, 'dist', 'native', `${architecture}.node`);
     expect((await runTool('readelf', ['--file-header', '--wide', file])).stdout).toMatch(machine);
     const { stdout: dynamic } = await runTool('readelf', ['--dynamic', '--wide', file]);
     const needed = [...dynamic.matchAll(/\(NEEDED\).*\[(.*)\]/g)].map(([, library]) => library ?? '');
@@ -97,14 +97,14 @@ describe('the addon is prebuilt', () => {
 
   test.for(Object.keys(machines))('on %s it asks for no newer glibc than Node does', async (architecture, context) => {
     needs(context, 'command readelf', `command ${compilers[architecture as keyof typeof compilers]}`);
-    const { stdout } = await runTool('readelf', ['--version-info', '--wide', join(packed.content, 'dist', 'key', 'native', `${architecture}.node`)]);
+    const { stdout } = await runTool('readelf', ['--version-info', '--wide', join(packed.content, 'dist', 'native', `${architecture}.node`)]);
     const versions = [...stdout.matchAll(/Name: GLIBC_(\d+)\.(\d+)/g)].map(([, major, minor]) => [Number(major), Number(minor)] as const);
     expect(versions.length).toBeGreaterThan(0);
     expect(versions.filter(([major, minor]) => major > oldestGlibc[0] || minor > oldestGlibc[1])).toEqual([]);
   });
 
   test('the one for this machine loads', async (context) => {
-    const file = join(packed.content, 'dist', 'key', 'native', `${process.arch}.node`);
+    const file = join(packed.content, 'dist', 'native', `${process.arch}.node`);
     skipUnless(context, existsSync(file), `there is none for ${process.arch}`);
     expect(await runTool(process.execPath, ['-e', 'process.dlopen({ exports: {} }, process.argv[1])', file])).toMatchObject({ code: 0, stderr: '' });
   });

@@ -6,19 +6,15 @@ import { randomKey, startDaemon, type Daemon } from '../support/daemon.ts';
 import { runTool } from '../support/native-tools.ts';
 import { statusOf } from '../support/process.ts';
 import { ask } from '../support/raw-client.ts';
-import { readmeSnippets } from '../support/readme.ts';
+import { snippetIn } from '../support/readme.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer, freePort, startUpstream, type Upstream } from '../support/upstream.ts';
 
 // What a container engine would do with the README's recipes, as far as it can be done without one.
 
-function recipe(language: string): string {
-  const found = readmeSnippets().filter((snippet) => snippet.language === language);
-  const [only] = found;
-  if (only === undefined || found.length > 1) throw new Error(`the README has ${found.length} ${language} snippets, not one`);
-  return only.code;
-}
+const dockerfile = snippetIn('scripts/systemd/README.md', 'ENTRYPOINT').code;
+const pod = snippetIn('scripts/systemd/README.md', 'kind: Pod').code;
 
 /** The one value of `pattern`'s group in a recipe, which is JSON there. */
 function listIn(text: string, pattern: RegExp): string[] {
@@ -40,7 +36,6 @@ interface Container {
 
 /** Process 1 of a namespace, the image's user who has no account, no capabilities, a root that cannot be written, little memory to lock. */
 async function startContainer(args: readonly string[], port: number): Promise<Container> {
-  const dockerfile = recipe('dockerfile');
   const [, uid, gid] = /^USER (\d+):(\d+)$/m.exec(dockerfile) ?? [];
   const user = { uid: Number(uid), gid: Number(gid) };
   const folder = scratchFolder();
@@ -78,7 +73,7 @@ const tools = ['root and a checkout that nobody can read', 'command unshare', 'c
 
 test('the image serves as process 1, and stops when it is told to', async (context) => {
   needs(context, ...tools);
-  const { daemon, key, upstream, user, pid } = await startContainer(listIn(recipe('dockerfile'), /^CMD (\[.*\])$/m), await freePort());
+  const { daemon, key, upstream, user, pid } = await startContainer(listIn(dockerfile, /^CMD (\[.*\])$/m), await freePort());
   expect(statusOf(pid, 'Uid').split('\t')).toEqual(Array(4).fill(String(user.uid)));
   expect(statusOf(pid, 'CapEff')).toBe('0000000000000000');
   const response = await ask(daemon.port);
@@ -93,7 +88,6 @@ test('the image serves as process 1, and stops when it is told to', async (conte
 
 test('the sidecar is found healthy once it listens, and not before', async (context) => {
   needs(context, ...tools);
-  const pod = recipe('yaml');
   const port = await freePort();
   const [command = '', ...args] = listIn(pod, /^\s+command: (\[.*\])$/m).map((argument) => argument.replace('8787', String(port)));
   expect(args.join(' ')).toContain(`:${port}/`);
@@ -104,7 +98,6 @@ test('the sidecar is found healthy once it listens, and not before', async (cont
 });
 
 test('the recipes agree with each other', () => {
-  const [dockerfile, pod] = [recipe('dockerfile'), recipe('yaml')];
   const port = '8787';
   expect(listIn(dockerfile, /^CMD (\[.*\])$/m)).toContain(port);
   expect(listIn(pod, /^\s+args: (\[.*\])$/m)).toContain(port);

@@ -93,7 +93,7 @@ export class Installation {
   }
 
   get addon(): string {
-    return join(this.folder, 'dist', 'key', 'native', `${process.arch}.node`);
+    return join(this.folder, 'dist', 'native', `${process.arch}.node`);
   }
 
   /** A second one, as if it had been installed there. */

@@ -1,20 +1,23 @@
 import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { expect, type TestContext } from 'vitest';
 import { startStandIn, type StandIn } from '../../scripts/stand-in-upstream.ts';
 import { cleanUp } from './cleanup.ts';
 import { checkout, launcher } from './daemon-paths.ts';
 import { launch, randomKey, runToExit, type Exit, type Running } from './daemon.ts';
+import { runTool } from './native-tools.ts';
 import type { Snippet } from './readme.ts';
 import { scratchFolder } from './scratch.ts';
+import { skipUnless } from './skip.ts';
 
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly user?: { readonly uid: number; readonly gid: number };
-  /** What takes the place of what the README says: a port that is free for a port that may not be. */
+  /** Text to replace in the snippet: a port that is free for a port that may not be. */
   readonly instead?: Readonly<Record<string, string>>;
 }
 
-/** A user's machine: what the README's commands find on PATH, with the stand-in for api.openai.com. */
+/** A reader's machine: the commands that snippets find on PATH and in the checkout they run in, with the stand-in for api.openai.com. */
 export class Machine {
   readonly folder = scratchFolder();
   readonly key: string;
@@ -26,7 +29,11 @@ export class Machine {
     this.key = key;
     mkdirSync(this.#bin);
     writeFileSync(join(this.folder, 'ca.pem'), readFileSync(standIn.caFile));
-    this.install('responses-api-proxy', proxyRedirected(new URL(standIn.url).origin, `${this.folder}/ca.pem`));
+    const proxy = proxyRedirected(new URL(standIn.url).origin, `${this.folder}/ca.pem`);
+    this.install('responses-api-proxy', proxy);
+    mkdirSync(join(this.folder, 'src'));
+    writeFileSync(join(this.folder, 'src', 'launcher.sh'), proxy, { mode: 0o755 });
+    symlinkSync(join(checkout, 'scripts'), join(this.folder, 'scripts'));
     this.install('codex', codexStandIn);
     this.install('npm', npmStandIn);
     this.install('sudo', sudoStandIn);
@@ -34,16 +41,19 @@ export class Machine {
     mkdirSync(join(this.folder, 'node_modules', 'openai'), { recursive: true });
     writeFileSync(join(this.folder, 'node_modules', 'openai', 'package.json'), '{"name":"openai","type":"module","exports":"./index.js"}');
     writeFileSync(join(this.folder, 'node_modules', 'openai', 'index.js'), sdkStandIn);
+    symlinkSync(join(checkout, 'node_modules', 'tsx'), join(this.folder, 'node_modules', 'tsx'));
     mkdirSync(join(this.folder, 'global'));
     symlinkSync(checkout, join(this.folder, 'global', 'responses-api-proxy'));
     writeFileSync(this.#variables, '');
-    // Whoever runs a snippet leaves variables to the next.
+    // Any user that runs a snippet leaves variables to the next.
     chmodSync(this.#variables, 0o666);
   }
 
-  /** A path that the README names, where it really is. */
-  real(path: string): string {
-    return path.replace('/tmp/', `${this.folder}/`);
+  /** Resolves with a variable's value once a snippet that sets it has ended, also if it leaves a daemon behind. */
+  async variable(name: string): Promise<string> {
+    const look = (): string | undefined => new RegExp(`^export ${name}='(.*)'$|^declare -x ${name}="(.*)"$`, 'm').exec(readFileSync(this.#variables, 'utf8'))?.slice(1).find((value) => value !== undefined);
+    await expect.poll(look, { timeout: 15_000, message: name }).not.toBe(undefined);
+    return look() ?? '';
   }
 
   /** Puts a command on its PATH. */
@@ -53,7 +63,7 @@ export class Machine {
 
   /** Starts a shell snippet, with the variables that those before it have set. */
   start({ code }: Pick<Snippet, 'code'>, options: RunOptions = {}): Running {
-    const script = `set -eua\n. '${this.#variables}'\n${this.#adapt(code, options.instead)}\nexport -p > '${this.#variables}'\n`;
+    const script = `set -eua\n. '${this.#variables}'\n${adapted(code, options.instead)}\nexport -p > '${this.#variables}'\n`;
     return launch({
       launcher: 'sh',
       args: ['-c', script],
@@ -72,17 +82,17 @@ export class Machine {
   /** Runs a JavaScript snippet as a module. */
   runScript({ code }: Snippet): Promise<Exit> {
     const file = join(this.folder, 'snippet.mjs');
-    writeFileSync(file, this.#adapt(code));
-    return runToExit({ launcher: process.execPath, args: [file], stdin: 'ignore', cwd: this.folder });
+    writeFileSync(file, code);
+    return runToExit({ launcher: process.execPath, args: [file], stdin: 'ignore', cwd: this.folder, env: { HOME: this.folder } });
   }
 
   get #variables(): string {
     return join(this.folder, 'variables');
   }
+}
 
-  #adapt(code: string, instead: RunOptions['instead'] = {}): string {
-    return Object.entries(instead).reduce((text, [from, to]) => text.replaceAll(from, to), code.replaceAll('/tmp/', `${this.folder}/`));
-  }
+function adapted(code: string, instead: RunOptions['instead'] = {}): string {
+  return Object.entries(instead).reduce((text, [from, to]) => text.replaceAll(from, to), code);
 }
 
 /**
@@ -111,7 +121,7 @@ exec '${launcher}' --upstream-ca '${ca}' "$@"
 `;
 }
 
-/** As far as the README's command goes: reads the provider from -c, posts to it as Codex does, prints what is said. */
+/** The part of Codex that the README's command needs: reads the provider from -c, posts to it as Codex does, prints the answer. */
 const codexStandIn = `#!/usr/bin/env node
 const args = process.argv.slice(2);
 if (args.shift() !== 'exec') throw new Error('only exec');
@@ -132,7 +142,7 @@ const events = [...text.matchAll(/^data: (\\{.*\\})$/gm)].map(([, data]) => JSON
 console.log('said: ' + events.find(({ type }) => type === 'response.output_item.done').item.content[0].text);
 `;
 
-/** Writes down what root was asked to do, and the line that came on stdin for it. */
+/** Logs the command that root was asked to run, and the line that came on stdin for it. */
 const sudoStandIn = `#!/bin/sh
 set -eu
 line=
@@ -140,13 +150,14 @@ case $* in *stdin*) read -r line; line=" < $line" ;; esac
 printf '%s%s\\n' "$*" "$line" >> "$HOME/sudo.log"
 `;
 
-/** `npm ci` is how this checkout came about, and `npm test` is what is running: both only have to exist. The demo runs. */
+/** `npm ci` made this checkout, and `npm test` is what is running: both only have to exist. The demo runs; the benchmark takes minutes, so it only says how to use it. */
 const npmStandIn = `#!/bin/sh
 set -eu
 cd '${checkout}'
 case $* in
   ci) test -f package-lock.json ;;
   test) exec node -e 'process.exit("test" in require("./package.json").scripts ? 0 : 1)' ;;
+  'run bench') exec node_modules/.bin/tsx scripts/bench.ts --help ;;
   'run demo') exec sh -c "PATH=$PWD/node_modules/.bin:$PATH; $(node -p 'require("./package.json").scripts.demo')" ;;
   'pack --silent') echo package.tgz ;;
   'install --global package.tgz') ;;
@@ -155,7 +166,7 @@ case $* in
 esac
 `;
 
-/** As far as the README's snippets go: the SDK's client, on fetch. */
+/** The part of the SDK's client that the READMEs need, on fetch. */
 const sdkStandIn = `
 export default class OpenAI {
   constructor({ baseURL, apiKey }) {
@@ -187,4 +198,12 @@ export async function newMachine(): Promise<Machine> {
   const standIn = await startStandIn({ key });
   cleanUp(() => standIn.close());
   return new Machine(standIn, key);
+}
+
+/** A user that every Debian has, and who is not root; skips the test where there is none. */
+export async function systemUser(context: TestContext): Promise<{ readonly name: string; readonly uid: number; readonly gid: number }> {
+  const name = 'daemon';
+  const [uid, gid] = await Promise.all([runTool('id', ['-u', name]), runTool('id', ['-g', name])]);
+  skipUnless(context, uid.code === 0, `needs a user called ${name}`);
+  return { name, uid: Number(uid.stdout), gid: Number(gid.stdout) };
 }
