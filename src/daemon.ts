@@ -10,7 +10,7 @@ import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { lockMemory } from './key/locked-memory.ts';
 import { type Account, type Native, loadNative } from './native/native.ts';
 import { type Options, parseCommandLine } from './options.ts';
-import { socketFacts } from './proxy/socket-facts.ts';
+import { kernelSockets } from './proxy/kernel-sockets.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
 import { listen } from './proxy/listener.ts';
 import { type Observer, noObserver } from './proxy/observer.ts';
@@ -82,9 +82,9 @@ async function main(): Promise<void> {
   const injection = injectionOf(key);
   const refusals = new RefusalLog(log);
   const failures = new BoundedLog(log);
-  const facts = socketFacts(native);
+  const sockets = kernelSockets(native);
   const upstreamHost = options.upstream.origin.host;
-  const connections = connectUpstream(options.upstream, injection, facts, (error) => {
+  const connections = connectUpstream(options.upstream, injection, sockets, (error) => {
     const { problem, detail } = explain(error, upstreamHost);
     failures.say(`no connection to the upstream yet: ${problem.code}: ${detail}`);
   });
@@ -107,7 +107,7 @@ async function main(): Promise<void> {
       ownFields: ownFields(credentialField(options, injection.placeholder), [...options.upstreamHeaders, ...observer.upstreamFields]),
       failures,
       refusals,
-      socketFacts: facts,
+      sockets,
     },
     refusals,
     observer,

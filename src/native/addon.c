@@ -190,6 +190,16 @@ static napi_value unacknowledgedBytes(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/* resetOnClose(socket: number): void */
+static napi_value resetOnClose(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  int32_t socket;
+  napi_value argument;
+  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
+  TRY(napi_get_value_int32(env, argument, &socket));
+  return done(env, reset_on_close(socket));
+}
+
 /* lockFile(file: number): boolean */
 static napi_value lockFile(napi_env env, napi_callback_info info) {
   size_t count = 1;
@@ -250,6 +260,7 @@ NAPI_MODULE_INIT() {
     METHOD(peerUid),
     METHOD(hasHungUp),
     METHOD(unacknowledgedBytes),
+    METHOD(resetOnClose),
     METHOD(lockFile),
     METHOD(unlinkAt),
     METHOD(account),

@@ -63,6 +63,9 @@ bool has_hung_up(int socket);
 /* send_queue.c: bytes that the other end of a TCP connection has not acknowledged (tcp(7), SIOCOUTQ). */
 struct failure unacknowledged_bytes(int socket, int *bytes);
 
+/* send_queue.c: close(2) discards what is in the send queue and sends a reset. */
+struct failure reset_on_close(int socket);
+
 /* file_lock.c: `locked` is false where another process has it. */
 struct failure lock_file(int file, bool *locked);
 

@@ -19,6 +19,8 @@ export interface Native {
   hasHungUp(descriptor: number): boolean;
   /** Bytes written to a connected socket, given by its descriptor, that the other end has not acknowledged (SIOCOUTQ). */
   unacknowledgedBytes(descriptor: number): number;
+  /** A connected socket, given by its descriptor, will end in a reset when it is closed (SO_LINGER with 0 s). */
+  resetOnClose(descriptor: number): void;
   /** Locks an open file, given by its descriptor, until it is closed; false where another process has it (flock(2)). */
   lockFile(descriptor: number): boolean;
   /** Removes a file by its name in an open folder, which is given by its descriptor (unlinkat(2)). */

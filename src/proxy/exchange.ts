@@ -1,11 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { type RawHeaders, hasField } from '../gate/raw-headers.ts';
 import type { BoundedLog } from '../run/bounded-log.ts';
 import type { RefusalLog } from '../run/refusal-log.ts';
 import { type OwnFields, toClient, toUpstream } from './headers.ts';
 import type { RequestObserver } from './observer.ts';
 import { type Denial, DeniedError, answerProblem } from './problem.ts';
-import type { SocketFacts } from './socket-facts.ts';
+import type { KernelSockets } from './kernel-sockets.ts';
 import { ClientUpload } from './upload.ts';
 import { explain } from './upstream-error.ts';
 import type { ResponseHead, Sink, Upstream, UpstreamRequest } from './upstream.ts';
@@ -20,7 +21,7 @@ export interface ForwardContext {
   readonly failures: BoundedLog;
   /** Told of what is denied after the head. */
   readonly refusals: RefusalLog;
-  readonly socketFacts: SocketFacts | undefined;
+  readonly sockets: KernelSockets | undefined;
 }
 
 const nothing = Buffer.alloc(0);
@@ -28,8 +29,14 @@ const nothing = Buffer.alloc(0);
 /** How long a client may take to read what came of an answer before it is cut off, in ms. */
 const maxSlowReadMs = 30_000;
 
-/** How often we look whether it has. The kernel does not say when. */
+/** How often we look whether the client's kernel has it. Ours does not say when. */
 const sendQueueCheckMs = 5;
+
+/**
+ * How long the client's program has to read what its kernel has, in ms: libuv reports a plain end where data and a reset
+ * are there at once (uv__stream_io, on POLLHUP after a partial read).
+ */
+const readGraceMs = 50;
 
 /**
  * One exchange: a client's request goes up, the upstream's answer comes down, each piece as it arrives. If one side
@@ -76,15 +83,17 @@ export class Exchange implements Sink {
 
   start(): void {
     if (this.#isCancelled || this.#req.destroyed) return;
-    const { ownFields, socketFacts } = this.#context;
-    this.#request.send(toUpstream(this.#req.rawHeaders, ownFields), new ClientUpload(this.#req, socketFacts));
+    const { ownFields, sockets } = this.#context;
+    this.#request.send(toUpstream(this.#req.rawHeaders, ownFields), new ClientUpload(this.#req, sockets));
   }
 
   /** The daemon ends in the middle of the answer: there is no time to wait for the client. */
   cut(): void {
     if (this.isUnanswered) return;
-    if (this.#endsByReset) this.#res.socket?.resetAndDestroy();
-    else this.#res.socket?.destroySoon();
+    const { socket } = this.#res;
+    if (socket === null) return;
+    if (this.#endsByReset) this.#reset(socket);
+    else socket.destroySoon();
   }
 
   /** The client left, or must leave: the upstream's work is of no use any more. */
@@ -145,11 +154,18 @@ export class Exchange implements Sink {
     const deadlineMs = performance.now() + maxSlowReadMs;
     const resetWhenSent = (): void => {
       if (socket.destroyed) return;
-      const isSent = socket.writableLength === 0 && (this.#context.socketFacts?.unacknowledgedBytes(socket) ?? 0) === 0;
-      if (isSent || performance.now() > deadlineMs) socket.resetAndDestroy();
+      const isSent = socket.writableLength === 0 && (this.#context.sockets?.unacknowledgedBytes(socket) ?? 0) === 0;
+      if (isSent) setTimeout(() => this.#reset(socket), readGraceMs);
+      else if (performance.now() > deadlineMs) this.#reset(socket);
       else setTimeout(resetWhenSent, sendQueueCheckMs);
     };
     resetWhenSent();
+  }
+
+  #reset(socket: Socket): void {
+    const { sockets } = this.#context;
+    if (sockets === undefined) socket.resetAndDestroy();
+    else sockets.reset(socket);
   }
 }
 

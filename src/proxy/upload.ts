@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { contentLength, hasField } from '../gate/raw-headers.ts';
-import type { SocketFacts } from './socket-facts.ts';
+import type { KernelSockets } from './kernel-sockets.ts';
 
 /** How often we look whether a client that uploads is still there, while back-pressure keeps us from reading. */
 const presenceCheckMs = 50;
@@ -24,11 +24,11 @@ export function wholeUpload(body: Buffer | null): Upload {
 /** A body that a client is sending. */
 export class ClientUpload implements Upload {
   readonly #req: IncomingMessage;
-  readonly #facts: SocketFacts | undefined;
+  readonly #sockets: KernelSockets | undefined;
 
-  constructor(req: IncomingMessage, facts: SocketFacts | undefined) {
+  constructor(req: IncomingMessage, sockets: KernelSockets | undefined) {
     this.#req = req;
-    this.#facts = facts;
+    this.#sockets = sockets;
   }
 
   whenReadable(callback: () => void): void {
@@ -52,11 +52,11 @@ export class ClientUpload implements Upload {
   /** While an upload waits for the upstream, nothing is read from the client, so nothing tells that it left. */
   #watchClient(): void {
     const req = this.#req;
-    const facts = this.#facts;
-    if (facts === undefined) return;
+    const sockets = this.#sockets;
+    if (sockets === undefined) return;
     const timer = setInterval(() => {
       if (req.complete) clearInterval(timer);
-      else if (facts.hasHungUp(req.socket)) req.socket.destroy();
+      else if (sockets.hasHungUp(req.socket)) req.socket.destroy();
     }, presenceCheckMs);
     req.once('close', () => clearInterval(timer));
   }

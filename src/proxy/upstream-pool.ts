@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import type { Client as UndiciClient, buildConnector as connectors } from 'undici';
 import { Client } from './undici.ts';
-import type { SocketFacts } from './socket-facts.ts';
+import type { KernelSockets } from './kernel-sockets.ts';
 
 /** undici closes a connection that is idle for this long, 24 hours: in effect the upstream decides. */
 const idleConnectionMs = 86_400_000;
@@ -16,7 +16,7 @@ export interface PoolOptions {
   /** 0 for none, as for the one below. */
   readonly responseTimeoutMs: number;
   readonly idleTimeoutMs: number;
-  readonly socketFacts: SocketFacts | undefined;
+  readonly sockets: KernelSockets | undefined;
 }
 
 /** One connection to the upstream, with the undici client that speaks HTTP on it and on no other. */
@@ -163,6 +163,6 @@ export class UpstreamPool {
   }
 
   #isAlive({ socket }: PooledConnection): boolean {
-    return !socket.destroyed && this.#options.socketFacts?.hasHungUp(socket) !== true;
+    return !socket.destroyed && this.#options.sockets?.hasHungUp(socket) !== true;
   }
 }

@@ -3,7 +3,7 @@ import type { Injection } from '../key/injection.ts';
 import type { RawHeaders } from '../gate/raw-headers.ts';
 import { hasForeignCoding } from './headers.ts';
 import { KeepWarm, SuspendCheck } from './keep-warm.ts';
-import type { SocketFacts } from './socket-facts.ts';
+import type { KernelSockets } from './kernel-sockets.ts';
 import type { Upload } from './upload.ts';
 import { type ConnectionOptions, upstreamConnector } from './upstream-connector.ts';
 import { type PooledConnection, type Taker, UpstreamPool } from './upstream-pool.ts';
@@ -71,10 +71,10 @@ export interface UpstreamConnections {
 export function connectUpstream(
   options: UpstreamOptions,
   injection: Injection,
-  facts: SocketFacts | undefined,
+  sockets: KernelSockets | undefined,
   report: (error: Error) => void,
 ): UpstreamConnections {
-  const pool = new UpstreamPool({ ...options, connect: injection.connector(upstreamConnector(options)), socketFacts: facts });
+  const pool = new UpstreamPool({ ...options, connect: injection.connector(upstreamConnector(options)), sockets });
   const keepWarm = new KeepWarm(pool, options.keepWarmMs, report);
   const suspend = new SuspendCheck();
   const acquire = (take: Taker): void => {

@@ -34,6 +34,8 @@ const garbage: ReadonlyArray<readonly [string, string]> = [
   ['a space before the colon', `${head}content-length : 5\r\n\r\nhello`],
   ['NUL in a header', `${head}x-a: 1\x002\r\ncontent-length: 0\r\n\r\n`],
   ['a control character in a header', `${head}x-a: 1\x012\r\ncontent-length: 0\r\n\r\n`],
+  ['lone CRs for the end of the status line', 'HTTP/1.1 200 OK\r\rContent-Length: 4\r\n\r\nfour'],
+  ['a lone CR in the reason phrase', 'HTTP/1.1 200 O\rK\r\ncontent-length: 4\r\n\r\nfour'],
   ['a lone CR in a header', `${head}x-a: 1\rx-b: 2\r\ncontent-length: 0\r\n\r\n`],
   ['two lengths', `${head}content-length: 5\r\ncontent-length: 6\r\n\r\nhello!`],
   ['a list of lengths', `${head}content-length: 5, 6\r\n\r\nhello!`],

@@ -162,6 +162,16 @@ export class RawClient {
   }
 
   /**
+   * Whether the daemon ended the connection with a reset. libuv reports a plain end where data and a reset arrive at once;
+   * but after a reset the kernel refuses to send, and after a FIN it does not.
+   */
+  async wasReset(timeoutMs?: number): Promise<boolean> {
+    const ending = await this.waitForClose(timeoutMs);
+    if (ending !== 'end') return ending === 'ECONNRESET';
+    return new Promise((resolve) => this.socket.write('x', (error) => resolve(error !== null && error !== undefined)));
+  }
+
+  /**
    * The next response that was not taken yet: resolves when it is complete, or cut short by the end of the connection;
    * rejects if the connection ends before its head is complete. `bodiless`: it answers a HEAD.
    */

@@ -1,16 +1,21 @@
 import type { Socket } from 'node:net';
 import type { Native } from '../native/native.ts';
 
-/** What the kernel knows of a connection and node does not tell. */
-export interface SocketFacts {
+/** What the kernel can tell of a TCP connection and do to it, and node cannot. */
+export interface KernelSockets {
   /** Whether the other end has closed it, also while nothing is read from it. */
   hasHungUp(socket: Socket): boolean;
   /** Bytes that were written and that the other end has not acknowledged. */
   unacknowledgedBytes(socket: Socket): number;
+  /**
+   * Closes it with a reset, at once. Not by `resetAndDestroy`: that one ends the socket first, and a FIN may reach the
+   * other end before the reset does.
+   */
+  reset(socket: Socket): void;
 }
 
-/** Undefined without the addon: then only reading tells whether the other end has hung up. */
-export function socketFacts(native: Native | undefined): SocketFacts | undefined {
+/** Undefined without the addon. */
+export function kernelSockets(native: Native | undefined): KernelSockets | undefined {
   if (native === undefined) return undefined;
   return {
     hasHungUp(socket) {
@@ -18,8 +23,13 @@ export function socketFacts(native: Native | undefined): SocketFacts | undefined
       return descriptor === null || (descriptor >= 0 && native.hasHungUp(descriptor));
     },
     unacknowledgedBytes(socket) {
-      const descriptor = descriptorOf(socket);
-      return descriptor === null || descriptor < 0 ? 0 : native.unacknowledgedBytes(descriptor);
+      const descriptor = descriptorOf(socket) ?? -1;
+      return descriptor < 0 ? 0 : native.unacknowledgedBytes(descriptor);
+    },
+    reset(socket) {
+      const descriptor = descriptorOf(socket) ?? -1;
+      if (descriptor >= 0) native.resetOnClose(descriptor);
+      socket.destroy();
     },
   };
 }

@@ -1,0 +1,20 @@
+import { expect, test } from 'vitest';
+import { startBoth } from '../support/proxied.ts';
+import { answer } from '../support/upstream.ts';
+
+test('an upstream that refuses the key is told in the log, in a clear line, and its answer passes', async () => {
+  const both = await startBoth({ upstream: { answer: answer(401, '{"error":{"code":"invalid_api_key"}}') } });
+  const response = await both.ask();
+  expect(response.status).toBe(401);
+  expect(response.text()).toContain('invalid_api_key');
+  await both.daemon.waitForStderr(/^responses-api-proxy: the upstream answered 401: the key is wrong, expired or revoked\n/m);
+});
+
+test('many of them do not fill a disk', { timeout: 60_000 }, async () => {
+  const both = await startBoth({ upstream: { answer: answer(401, '{}') } });
+  for (let batch = 0; batch < 15; batch++) {
+    for (const { status } of await Promise.all(Array.from({ length: 20 }, () => both.ask()))) expect(status).toBe(401);
+  }
+  const { stderr } = await both.daemon.stop();
+  expect(stderr.split('\n').filter((line) => line.includes('401')).length).toBeLessThan(250);
+});
