@@ -1,6 +1,6 @@
+import type { FieldRule, Objection } from './field-rules.ts';
 import { isModelName } from './model-names.ts';
 import type { Policy } from './policy.ts';
-import { type FieldRule, type Objection } from './request-fields.ts';
 import { readJsonObject, shortPlace } from './strict-json.ts';
 
 /** The rule that a refusal names. `body` and `encoding` stand for what must hold before any rule can be applied. */

@@ -1,10 +1,12 @@
 import { Failure } from '../../run/failure.ts';
 import { foreign } from '../../run/log.ts';
 import { readTrustedFile } from '../../run/trusted-file.ts';
+import { type EndpointKind, type FieldRules, rulesInForce } from './field-rules.ts';
 import type { LimitSettings } from './limits.ts';
 import { isModelName } from './model-names.ts';
-import { type EndpointKind, FieldJudge, type FieldRules } from './request-fields.ts';
+import { FieldJudge } from './request-fields.ts';
 import { type JsonObject, type JsonValue, isArray, isObject, pointerStep, readJsonObject } from './strict-json.ts';
+import { isSpelledToolType, readToolType } from './tool-types.ts';
 
 /** Largest body that is read whole where the policy does not say. Codex's requests have about 55 KB, images some MB. */
 export const defaultMaxBodyBytes = 16 * 1024 * 1024;
@@ -34,6 +36,7 @@ const ruleNames = [
   'max_output_tokens',
   'max_body_bytes',
   'stream_only',
+  'fields',
   'limits',
 ] as const;
 const limitNames = ['concurrent', 'requests_per_minute', 'tokens_per_day'] as const;
@@ -92,21 +95,22 @@ class PolicyReader {
 
     const models = this.#list(file, 'models', 'a model name, in which * stands for any characters', isModelName);
     if (models?.length === 0) throw this.#wrong('/models', 'must name a model', 'without "models", all of them are allowed');
-    const tools = this.#list(file, 'tools', 'a tool type', (type) => /^[a-z0-9_]{1,64}$/.test(type));
+    const tools = this.#tools(file);
+    const grantedFields = this.#list(file, 'fields', 'the name of a field', isFieldName);
     const rules: FieldRules = {
       models,
-      tools: tools && new Set(tools),
+      tools,
       remoteUrls: this.#flag(file, 'remote_urls') ?? true,
       storedState: this.#flag(file, 'stored_state') ?? true,
       background: this.#flag(file, 'background') ?? true,
       maxOutputTokens: this.#number(file, '', 'max_output_tokens', Number.MAX_SAFE_INTEGER),
       streamOnly: this.#flag(file, 'stream_only') ?? false,
+      fields: grantedFields,
     };
     const maxBodyBytes = this.#number(file, '', 'max_body_bytes', mostBodyBytes);
     const limits = this.#limits(file.get('limits'));
 
-    const asked = fieldRulesIn(rules);
-    const [first] = asked;
+    const [first] = rulesInForce(rules);
     if (first === undefined && maxBodyBytes === undefined && limits === undefined) {
       throw this.failure('restricts nothing', `it takes at least one of ${ruleNames.join(', ')}`);
     }
@@ -116,11 +120,13 @@ class PolicyReader {
       throw this.#wrong(pointerStep(first), `does not apply to ${endpoint}`, hint);
     }
     this.#noContradiction(rules);
+    const fields = first === undefined ? undefined : new FieldJudge(rules, kind);
+    this.#noRefusedField(grantedFields ?? [], fields);
     return Object.freeze({
       mode,
       readsBody: first !== undefined || maxBodyBytes !== undefined,
       maxBodyBytes: maxBodyBytes ?? defaultMaxBodyBytes,
-      fields: first === undefined ? undefined : new FieldJudge(rules, kind),
+      fields,
       limits,
     });
   }
@@ -176,6 +182,31 @@ class PolicyReader {
     });
   }
 
+  #tools(file: JsonObject): ReadonlySet<string> | undefined {
+    const spelled = this.#list(file, 'tools', 'a tool type', isSpelledToolType);
+    if (spelled === undefined) return undefined;
+    const types = new Set<string>();
+    for (const [index, text] of spelled.entries()) {
+      const place = `/tools/${index}`;
+      const reading = readToolType(text);
+      if (reading.kind === 'unknown') {
+        const hint = `did you mean ${reading.nearest}? Write custom:${text} for a type that the daemon does not know`;
+        throw this.#wrong(place, `names an unknown tool type, ${foreign(text)}`, hint);
+      }
+      if (types.has(reading.type)) throw this.#wrong(place, 'stands there twice');
+      types.add(reading.type);
+    }
+    return types;
+  }
+
+  #noRefusedField(granted: readonly string[], judge: FieldJudge | undefined): void {
+    const refused = judge?.refusedFields();
+    for (const [index, field] of granted.entries()) {
+      const rule = refused?.get(field);
+      if (rule !== undefined) throw this.#wrong(`/fields/${index}`, `allows ${field}, which "${rule}" refuses`, 'leave out the one or the other');
+    }
+  }
+
   /** Tools that another rule refuses whatever `tools` says. */
   #noContradiction({ tools, remoteUrls, storedState }: FieldRules): void {
     const barred = [!remoteUrls && (['mcp', 'remote_urls'] as const), !storedState && (['file_search', 'stored_state'] as const)];
@@ -186,16 +217,9 @@ class PolicyReader {
   }
 }
 
-function fieldRulesIn(rules: FieldRules): string[] {
-  return [
-    ...(rules.models === undefined ? [] : ['models']),
-    ...(rules.tools === undefined ? [] : ['tools']),
-    ...(rules.remoteUrls ? [] : ['remote_urls']),
-    ...(rules.storedState ? [] : ['stored_state']),
-    ...(rules.background ? [] : ['background']),
-    ...(rules.maxOutputTokens === undefined ? [] : ['max_output_tokens']),
-    ...(rules.streamOnly ? ['stream_only'] : []),
-  ];
+/** Printable ASCII without spaces, as in a model name. Whether the API has such a field is the operator's to know. */
+function isFieldName(text: string): boolean {
+  return /^[!-~]{1,64}$/.test(text);
 }
 
 /** By the path's end: gateways and Azure put their own before it. */

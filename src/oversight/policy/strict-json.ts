@@ -316,7 +316,8 @@ class Reader {
   #decode(start: number, end: number): string {
     const plain = this.#plain(start, end);
     if (!/[\\\x80-\xff]/.test(plain)) return plain;
-    return JSON.parse(`"${this.#bytes.toString('utf8', start, end)}"`) as string;
+    const text = this.#bytes.toString('utf8', start, end);
+    return text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text;
   }
 }
 
