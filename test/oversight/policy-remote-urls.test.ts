@@ -100,9 +100,17 @@ describe('addresses under names of their own', () => {
     expect(refusedAt('/v1/responses', { rag: ['x', url] }, { fields: ['rag'] })).toBe('/rag/1');
   });
 
-  test('only what has parameters may have anything in them', () => {
-    const part = { type: 'input_image', parameters: { image_url: url } };
-    expect(refusedAt('/v1/responses', { input: [{ role: 'user', content: [part] }] })).toBe('/input/0/content/0/parameters/image_url');
+  test.each(['parameters', 'input_schema', 'output_schema', 'schema', 'arguments', 'headers', 'env', 'metadata', 'client_metadata', 'logit_bias'])('in %s of what has none', (name) => {
+    const part = { type: 'input_image', [name]: { image_url: url } };
+    expect(refusedAt('/v1/responses', { input: [{ role: 'user', content: [part] }] })).toBe(`/input/0/content/0/${name}/image_url`);
+    expect(refusedAt('/v1/chat/completions', { messages: [{ role: 'user', content: [part] }] })).toBe(`/messages/0/content/0/${name}/image_url`);
+  });
+
+  test('schemas and arguments may have anything in them', () => {
+    expect(refusedAt('/v1/responses', { input: [{ type: 'function_call', call_id: 'c', name: 'f', arguments: { image_url: url } }] })).toBeUndefined();
+    expect(refusedAt('/v1/responses', { text: { format: { type: 'json_schema', name: 'n', schema: { $ref: url, url } } } })).toBeUndefined();
+    expect(refusedAt('/v1/chat/completions', { response_format: { type: 'json_schema', json_schema: { name: 'n', schema: { url } } } })).toBeUndefined();
+    expect(refusedAt('/v1/chat/completions', { tools: [{ type: 'function', function: { name: 'f', parameters: { url } } }], functions: [{ name: 'f', parameters: { url } }] })).toBeUndefined();
     expect(refusedAt('/v1/responses', { tools: [{ type: 'function', name: 'f', parameters: { image_url: { default: url } } }] })).toBeUndefined();
   });
 });
@@ -116,6 +124,13 @@ test('a container that exists already may have a network', () => {
   expect(tool({ type: 'shell', environment: { type: 'local' } })).toBeUndefined();
   // What a container did in an earlier turn is told with its id.
   expect(refusedAt('/v1/responses', { input: [{ type: 'code_interpreter_call', id: 'ci_1', container_id: 'cntr_1', code: 'x', outputs: [] }] })).toBeUndefined();
+});
+
+test('an approval for a call of an MCP server is one', () => {
+  const approval = { input: [{ type: 'mcp_approval_response', approval_request_id: 'mcpr_1', approve: true }] };
+  expect(refusedAt('/v1/responses', approval)).toBe('/input/0/type');
+  expect(judgeBody(parsePolicy('{"tools":["mcp"]}', '/v1/responses'), Buffer.from(JSON.stringify(approval))).refusal).toBeUndefined();
+  expect(judgeBody(parsePolicy('{"tools":["function"]}', '/v1/responses'), Buffer.from(JSON.stringify(approval))).refusal?.rule).toBe('tools');
 });
 
 test('a search stays offline, also for readers of other names', () => {

@@ -11,11 +11,19 @@ import { ToolJudge, quoted } from './tool-judge.ts';
 /** Top-level members that hold what a client made up: the API reads no tool, file or address in them. */
 const freeFormAtTop: ReadonlySet<string> = new Set(['metadata', 'client_metadata', 'logit_bias']);
 
-/** The same further inside: schemas, maps, arguments. A function may well have a parameter named `file_url`. */
-const freeFormInside: ReadonlySet<string> = new Set(['parameters', 'input_schema', 'output_schema', 'schema', 'arguments', 'headers', 'env']);
-
-/** What may have `parameters` that are a schema. Those of chat have no type where they have parameters. */
-const parameterized: ReadonlySet<JsonValue | undefined> = new Set([undefined, null, 'function', 'tool_search']);
+/**
+ * The same further inside: schemas, maps, arguments, each in the types of things that have them. A function may well have a
+ * parameter named `file_url`. `undefined`: things that have no type, such as `function` in a tool of chat completions.
+ */
+const freeFormInside: ReadonlyMap<string, ReadonlySet<JsonValue | undefined>> = new Map<string, ReadonlySet<JsonValue | undefined>>([
+  ['parameters', new Set([undefined, 'function', 'tool_search'])],
+  ['input_schema', new Set([undefined])],
+  ['output_schema', new Set(['function'])],
+  ['schema', new Set([undefined, 'json_schema'])],
+  ['arguments', new Set([undefined, 'function_call', 'tool_search_call', 'mcp_call', 'mcp_approval_request'])],
+  ['headers', new Set(['mcp'])],
+  ['env', new Set(['exec'])],
+]);
 
 /** Enough of a type to tell that it is `item_reference`, however it is written. */
 const maxReferenceTypeLength = 64;
@@ -187,18 +195,14 @@ export class FieldJudge {
     if (place === 'items' && !this.#rules.storedState && isReference(object)) {
       return objection('stored_state', 'an item that is a reference to a stored one');
     }
-    const typed = this.#judgeType(object.get('type'));
+    const typed = this.#judgeType(object.get('type')) ?? (place === 'items' ? this.#tools.judgeItemType(object.get('type')) : undefined);
     if (typed !== undefined) return within('type', typed);
     for (const [name, value] of object) {
-      if (value === null || (place !== 'granted' && this.#isFreeForm(name, object))) continue;
+      if (value === null || (place !== 'granted' && freeFormInside.get(name)?.has(object.get('type')) === true)) continue;
       const found = this.#judgeInnerMember(name, value, object, place);
       if (found !== undefined) return within(name, found);
     }
     return undefined;
-  }
-
-  #isFreeForm(name: string, object: JsonObject): boolean {
-    return freeFormInside.has(name) && (name !== 'parameters' || parameterized.has(object.get('type')));
   }
 
   #judgeInnerMember(name: string, value: JsonValue, object: JsonObject, place: Place): Objection | undefined {

@@ -40,6 +40,11 @@ export class ToolJudge {
     return this.#judgeToolType('mcp') ?? (isList ? undefined : objection(rule, 'a tool with a type in a list of an MCP server'));
   }
 
+  /** An approval makes OpenAI call an MCP server, if it has the request for it. */
+  judgeItemType(type: JsonValue | undefined): Objection | undefined {
+    return type === 'mcp_approval_response' ? this.#judgeToolType('mcp') : undefined;
+  }
+
   /** Judges what a request says of tools beside the lists of them. */
   judgeToolChoice(body: JsonObject): Objection | undefined {
     const rule = this.typeRule;
