@@ -195,7 +195,7 @@ describe('a policy about fields, where requests go to another API than the one t
 describe('at another endpoint, such as /v1/embeddings', () => {
   const embeddings = { ...responses, name: '/v1/embeddings', path: '/v1/embeddings', args: () => ['--endpoint', '/v1/embeddings'] };
 
-  test.for([{ models: ['*'] }, { max_output_tokens: 1 }])('%j is refused at start, for nobody would apply it', async (rule) => {
+  test.for([{ models: ['*'] }, { max_output_tokens: 1 }])('%j is refused at start, because nothing would apply it', async (rule) => {
     const exit = await runToExit({ args: [...embeddings.args(), '--policy', policyFile({ limits: { concurrent: 1 }, ...rule })] });
     expect(refusalOf(exit, 1)).toMatch(`/${Object.keys(rule)[0]} does not apply to /v1/embeddings`);
   });
@@ -298,7 +298,7 @@ describe('limits', () => {
     expect(both.upstream.requests.length).toBeLessThanOrEqual(3 + 1);
   });
 
-  test('a chat stream that nobody asked for its usage is charged an estimate', async () => {
+  test('a chat stream without include_usage is charged an estimate', async () => {
     const both = await startAt(chatCompletions, { limits: { tokens_per_day: 1 } });
     both.upstream.answerWith(Buffer.concat([Buffer.from(streamHead()), chunked('data: {"choices":[]}\n\n', 'data: [DONE]\n\n')]));
     expect((await post(both, '{}')).status).toBe(200);

@@ -148,7 +148,7 @@ describe('/v1/responses', () => {
       [policy, input({ type: 'computer_call_output', output: { type: 'computer_screenshot', image_url: 'https://x' } }), '/input/0/output/image_url'],
       [policy, input([[{ image_url: 'https://x' }]]), '/input/0/0/0/image_url'],
       [policy, { prompt: { id: 'p', variables: { parameters: { type: 'input_image', image_url: 'https://x' } } } }, '/prompt'],
-      [policy, { prompt: { id: 'p' } }, '/prompt'], // a prompt that somebody stored can search the web, or call an MCP server
+      [policy, { prompt: { id: 'p' } }, '/prompt'], // a stored prompt can search the web, or call an MCP server
       [policy, { prompt: null }, undefined],
       [policy, { future: { source_url: 'https://x' } }, '/future/source_url'],
       // Tools.

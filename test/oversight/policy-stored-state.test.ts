@@ -10,7 +10,7 @@ function refusedAt(endpoint: string, fields: object): string | undefined {
 }
 
 describe.each(['/v1/responses', '/v1/chat/completions'])('stored_state: false at %s', (endpoint) => {
-  test('wants "store": false, whatever the account does by itself', () => {
+  test('wants "store": false, even if the account does not store by default', () => {
     expect(refusedAt(endpoint, {})).toBeUndefined();
     for (const store of [undefined, null, true, 0, '', 'false', []]) expect(refusedAt(endpoint, { store })).toBe('/store');
   });

@@ -1,8 +1,8 @@
 import type { EndpointKind, FieldRule } from './field-rules.ts';
 
 /**
- * What the rules say of one top-level field. A rule that is not named here lets the field pass. Whatever is inside it, the
- * walk in `request-fields.ts` still judges the models, tools, addresses and ids it finds there.
+ * What the rules say of one top-level field. A rule that is not named here lets the field pass. The walk in
+ * `request-fields.ts` still judges the models, tools, addresses and ids inside it.
  */
 interface FieldVerdict {
   /** Rules that refuse the field whenever it is given, and what completes "The policy does not allow ...". */

@@ -14,15 +14,15 @@ export const defaultMaxBodyBytes = 16 * 1024 * 1024;
 /** Most that `max_body_bytes` may be: bodies are held in memory, several at a time. */
 const mostBodyBytes = 128 * 1024 * 1024;
 
-/** What the key may be used for. */
+/** What the key may be used for, as read from a policy file. */
 export interface Policy {
   /** `shadow`: what would be refused is admitted, and recorded as such. */
   readonly mode: 'enforce' | 'shadow';
-  /** The body must be in hand, whole, before a byte of it goes upstream. */
+  /** The whole body must be received before a byte of it goes upstream. */
   readonly readsBody: boolean;
   /** Largest body where `readsBody`. */
   readonly maxBodyBytes: number;
-  /** Judges what the body says; undefined where no rule asks. */
+  /** Judges the body's fields; undefined if no rule looks at them. */
   readonly fields: FieldJudge | undefined;
   readonly limits: LimitSettings | undefined;
 }
@@ -41,7 +41,7 @@ const ruleNames = [
 ] as const;
 const limitNames = ['concurrent', 'requests_per_minute', 'tokens_per_day'] as const;
 
-/** The ranges of `limits`. Policy files are written by hand: what lies beyond is a slip. */
+/** The ranges of `limits`. Policy files are written by hand: a larger number is a slip. */
 const mostConcurrent = 100_000;
 const mostRequestsPerMinute = 100_000;
 
@@ -49,11 +49,11 @@ const mostRequestsPerMinute = 100_000;
  * Reads the file of `--policy`, see `parsePolicy`.
  *
  * @param upstreamTarget path and query that requests go to
- * @throws {Failure} also when it cannot be read, or would read requests as those of another API than they go to
+ * @throws {Failure} also if the file cannot be read, or if requests go to another API than the policy reads them as
  */
 export function readPolicy(file: string, endpoint: string, upstreamTarget: string): Policy {
   const policy = parsePolicy(readTrustedFile('--policy', file), endpoint, `--policy ${file}`);
-  // What a gateway calls its endpoints is its own affair, unless it is the name of another API.
+  // A gateway may name its endpoints freely, but not after the other API.
   const [path = ''] = upstreamTarget.split('?', 1);
   const answering = kindOf(path);
   if (policy.fields !== undefined && answering !== 'other' && answering !== kindOf(endpoint)) {
@@ -67,8 +67,8 @@ export function readPolicy(file: string, endpoint: string, upstreamTarget: strin
  * Reads a policy. What it may say is in `policy.schema.json`, in the same words.
  *
  * @param text of the file
- * @param endpoint the one that is served: other than /responses and /chat/completions, requests have fields that we do not
- *   know, and rules about fields are refused
+ * @param endpoint the one that is served: rules about fields are refused for all but /responses and /chat/completions, whose
+ *   fields we know
  * @param source what messages call the policy
  * @throws {Failure} with a message that names the place in the file, as a JSON pointer (RFC 6901)
  */
@@ -207,7 +207,7 @@ class PolicyReader {
     }
   }
 
-  /** Tools that another rule refuses whatever `tools` says. */
+  /** A tool type that `tools` grants and another rule refuses. */
   #noContradiction({ tools, remoteUrls, storedState }: FieldRules): void {
     const barred = [!remoteUrls && (['mcp', 'remote_urls'] as const), !storedState && (['file_search', 'stored_state'] as const)];
     for (const pair of barred) {
@@ -222,7 +222,7 @@ function isFieldName(text: string): boolean {
   return /^[!-~]{1,64}$/.test(text);
 }
 
-/** By the path's end: gateways and Azure put their own before it. */
+/** By the end of the path: gateways and Azure put a prefix before it. */
 function kindOf(endpoint: string): EndpointKind {
   if (endpoint.endsWith('/responses')) return 'responses';
   return endpoint.endsWith('/chat/completions') ? 'chat' : 'other';

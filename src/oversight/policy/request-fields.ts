@@ -67,7 +67,7 @@ export class FieldJudge {
     this.#topNames = this.#topNamesRead();
   }
 
-  /** Fields that no request can have under these rules, whatever else grants them. */
+  /** Fields that these rules refuse even if `fields` grants them, each with its rule. */
   refusedFields(): ReadonlyMap<string, FieldRule> {
     return new Map(this.#refusedFields.map(([field, rule]) => [field, rule]));
   }

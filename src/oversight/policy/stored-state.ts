@@ -46,7 +46,7 @@ export function judgeStoredMember(name: string, value: JsonValue): Objection | u
       return isObject(value) && isGiven(value.get('id')) ? objection('stored_state', 'a stored audio answer') : undefined;
     case 'voice':
       // Custom voices are objects with an id, such as voice_1234; all that OpenAI has for everyone are plain words.
-      return typeof value === 'string' && /^[a-z]+$/.test(value) ? undefined : objection('stored_state', 'a voice that somebody stored');
+      return typeof value === 'string' && /^[a-z]+$/.test(value) ? undefined : objection('stored_state', 'a custom voice');
     case 'ttl':
       return value === defaultCacheLifetime ? undefined : objection('stored_state', `a prompt cache of more than ${defaultCacheLifetime}`);
     default:
