@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { peerLookup, peerLookupIfAny } from './gate/peer.ts';
+import { isWeakToken } from './gate/token-strength.ts';
 import { injectionOf } from './key/injection.ts';
 import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { lockMemory } from './key/locked-memory.ts';
@@ -71,6 +72,9 @@ async function main(): Promise<void> {
   const observer = await openOversight(options, runAs, native);
   const { memory, custody, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
+  if (options.token.kind === 'given' && isWeakToken(options.token.token)) {
+    log.say('--client-token-file holds a token of less than 128 bits, which can be guessed; make one with: openssl rand -hex 32');
+  }
   cleanups.unshift(() => memory.wipe()); // before whatever could fail or take its time
   checkUnobserved();
   const key = LockedKey.read(stdin, memory.buffer);

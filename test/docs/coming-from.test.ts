@@ -36,7 +36,7 @@ interface Served {
   ask(request?: object, headers?: Readonly<Record<string, string>>): Promise<Answer>;
 }
 
-const chat = { model: 'gpt-4o', messages: [{ role: 'user', content: 'Say hello' }], max_completion_tokens: 100 };
+const chat = { model: 'gpt-4o', messages: [{ role: 'user', content: 'Say hello' }], max_completion_tokens: 100, store: false };
 const streamedChat = { ...chat, stream: true, stream_options: { include_usage: true } };
 const response = { model: 'gpt-5', input: 'Say hello', store: false, max_output_tokens: 100 };
 const hello = 'Hello from the stand-in upstream.';
@@ -98,8 +98,8 @@ const promises: ReadonlyArray<readonly [string, (lines: readonly string[]) => Pr
     expect((await ask(chat)).status).toBe(401);
     const image = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'https://example.com/a.png' } }] }];
     for (const denied of [
-      { ...chat, model: 'o1' }, { ...chat, tools: [{ type: 'custom', custom: { name: 'c' } }] }, { ...chat, messages: image }, { ...chat, store: true },
-      { ...chat, max_completion_tokens: 4097 }, { model: chat.model, messages: chat.messages },
+      { ...chat, model: 'o1' }, { ...chat, tools: [{ type: 'custom', custom: { name: 'c' } }] }, { ...chat, messages: image }, { ...chat, store: true }, { ...chat, store: undefined },
+      { ...chat, max_completion_tokens: 4097 }, { ...chat, max_completion_tokens: undefined },
     ]) expect(await ask(denied, virtualKey)).toMatchObject({ status: 403, text: expect.stringContaining('policy_denied') });
     expect(machine.standIn.requests).toHaveLength(served);
   }],

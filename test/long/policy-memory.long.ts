@@ -13,7 +13,7 @@ test('what clients call things does not keep their bodies in memory', { timeout:
   const both = await startBoth({ upstream: { keepBytes: 0 }, args: ['--policy', policy] });
   both.upstream.answerWith(answer(200, '{}'));
   const post = async (round: number): Promise<void> => {
-    const body = `{"model":"a-model-with-a-long-name-${round}","a_unique_name_that_is_long_${round}":[{"another_one_${round}":1}],"input":"${'x'.repeat(8 * mebibyte)}"}`;
+    const body = `{"model":"a-model-with-a-long-name-${round}","text":{"a_unique_name_that_is_long_${round}":[{"another_one_${round}":1}]},"input":"${'x'.repeat(8 * mebibyte)}"}`;
     expect((await ask(both.daemon.port, { headers: [['Content-Type', 'application/json']], body })).status).toBe(200);
   };
   for (let round = 0; round < 5; round++) await post(round);

@@ -40,7 +40,7 @@ test('nothing of a request or an answer is in the audit log or on stderr beside 
   const [file, tokenFile] = [join(folder, 'audit.log'), join(folder, 'token')];
   writeFileSync(tokenFile, token, { mode: 0o600 });
   const key = randomKey();
-  const { daemon, upstream } = await startBoth({ args: ['--audit-log', file, '--client-token-file', tokenFile, ...policyArgs({ background: false, max_body_bytes: 10_000 })], daemon: { key } });
+  const { daemon, upstream } = await startBoth({ args: ['--audit-log', file, '--client-token-file', tokenFile, ...policyArgs({ background: false, max_body_bytes: 10_000, fields: ['x', canary] })], daemon: { key } });
   const { port } = daemon;
   const bearer = `Authorization: Bearer ${token}`;
   const host = `Host: 127.0.0.1:${port}`;

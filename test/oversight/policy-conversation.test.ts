@@ -72,9 +72,16 @@ describe('each turn of a conversation is judged like the first', () => {
     expect(rule(turn([{ a: 1 }], ',"tools":[{"type":"mcp"}]'))).toBe('tools');
   });
 
-  test('an item that passed for the sake of what came behind it is judged again without that', () => {
+  test('an item that passed in one field is judged again in another', () => {
+    const item = { type: 'web_search_call', action: { type: 'open_page', url: 'https://x' } };
+    const turnIn = (field: string): Buffer => Buffer.from(`{"${field}":${JSON.stringify([item])},"user":"${padding}"}`);
+    expect(rule(turnIn('input'))).toBe(undefined);
+    expect(rule(turnIn('extra'))).toBe('remote_urls');
+    expect(rule(turnIn('input'))).toBe(undefined);
+  });
+
+  test('and no item passes for the sake of what comes behind it', () => {
     const turnWithSources = (...more: string[]): Buffer => Buffer.from(`{"sources":${JSON.stringify([{ content: padding }, { url: 'https://x' }])}${more.join('')}}`);
-    expect(rule(turnWithSources(',"type":"url_citation"'))).toBe(undefined);
-    expect(rule(turnWithSources())).toBe('remote_urls');
+    for (const more of [',"type":"url_citation"', ',"type":"web_search_call"', '']) expect(rule(turnWithSources(more))).toBe('remote_urls');
   });
 });

@@ -32,7 +32,7 @@ const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
 
 describe.for(endpoints)('a policy that reads the body, at $name:', (endpoint) => {
   const policy = { models: ['gpt-*'], max_body_bytes: 100_000 };
-  const granted = `{"model":"gpt-5","input":"${'x'.repeat(99_900)}","a":1e2, "b" :"\\u00e9\xc3\xa9"}`; // latin1
+  const granted = `{"model":"gpt-5","user":"${'x'.repeat(99_880)}","top_p":1e2, "safety_identifier" :"\\u00e9\xc3\xa9"}`; // latin1
 
   test('exactly the bytes that it judged go up', async () => {
     const both = await startAt(endpoint, policy);
@@ -140,7 +140,7 @@ const fields: ReadonlyArray<{ endpoint: Endpoint; granted: object; denied: Reado
   {
     endpoint: chatCompletions,
     granted: {
-      max_completion_tokens: 100, tools: [{ type: 'function', function: { name: 'f' } }],
+      store: false, max_completion_tokens: 100, tools: [{ type: 'function', function: { name: 'f' } }],
       messages: [{ role: 'user', content: [{ type: 'text', text: 'Say hello' }, { type: 'image_url', image_url: { url: 'data:image/png;base64,AA==', detail: 'low' } }] }],
     },
     denied: [
@@ -149,6 +149,7 @@ const fields: ReadonlyArray<{ endpoint: Endpoint; granted: object; denied: Reado
       ['tools', '/web_search_options', { web_search_options: {} }],
       ['remote_urls', '/messages/0/content/0/image_url/url', { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'https://x' } }] }] }],
       ['stored_state', '/store', { store: true }],
+      ['stored_state', '/store', { store: undefined }],
       ['stored_state', '/messages/0/content/0/file/file_id', { messages: [{ role: 'user', content: [{ type: 'file', file: { file_id: 'file-1' } }] }] }],
       ['max_output_tokens', '/max_completion_tokens', { max_completion_tokens: 101 }],
       ['max_output_tokens', '/max_tokens', { max_tokens: 101 }],
@@ -194,7 +195,7 @@ describe('a policy about fields, where requests go to another API than the one t
 describe('at another endpoint, such as /v1/embeddings', () => {
   const embeddings = { ...responses, name: '/v1/embeddings', path: '/v1/embeddings', args: () => ['--endpoint', '/v1/embeddings'] };
 
-  test.for([{ models: ['*'] }, { max_output_tokens: 1 }])('%j is refused at start, for nobody would apply it', async (rule) => {
+  test.for([{ models: ['*'] }, { max_output_tokens: 1 }])('%j is refused at start, because nothing would apply it', async (rule) => {
     const exit = await runToExit({ args: [...embeddings.args(), '--policy', policyFile({ limits: { concurrent: 1 }, ...rule })] });
     expect(refusalOf(exit, 1)).toMatch(`/${Object.keys(rule)[0]} does not apply to /v1/embeddings`);
   });
@@ -297,7 +298,7 @@ describe('limits', () => {
     expect(both.upstream.requests.length).toBeLessThanOrEqual(3 + 1);
   });
 
-  test('a chat stream that nobody asked for its usage is charged an estimate', async () => {
+  test('a chat stream without include_usage is charged an estimate', async () => {
     const both = await startAt(chatCompletions, { limits: { tokens_per_day: 1 } });
     both.upstream.answerWith(Buffer.concat([Buffer.from(streamHead()), chunked('data: {"choices":[]}\n\n', 'data: [DONE]\n\n')]));
     expect((await post(both, '{}')).status).toBe(200);

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { defaultMaxBodyBytes, parsePolicy } from '../../src/oversight/policy/policy.ts';
+import { knownToolTypes } from '../../src/oversight/policy/tool-types.ts';
 import { exitCodes } from '../../src/run/exit-codes.ts';
 import { Failure } from '../../src/run/failure.ts';
 import { checkout } from '../support/daemon-paths.ts';
@@ -18,6 +19,8 @@ function conforms(value: unknown, { $schema, title, description, default: _, ...
     switch (keyword) {
       case 'type':
         return { object: isObject, array: Array.isArray(value), integer: Number.isInteger(value), string: typeof value === 'string', boolean: typeof value === 'boolean' }[wanted as 'object'];
+      case 'anyOf':
+        return (wanted as Schema[]).some((inner) => conforms(value, inner));
       case 'enum':
         return (wanted as unknown[]).includes(value);
       case 'properties':
@@ -59,7 +62,9 @@ describe('a policy that is right', () => {
     '{"models":["gpt-5*"]}',
     '{"models":["*","a*b*c","ft:gpt-4o:org::id"]}',
     '{"tools":[]}',
-    '{"tools":["function","a_tool_type_of_tomorrow"]}',
+    '{"tools":["function","custom","custom:a_tool_type_of_tomorrow"]}',
+    '{"fields":[]}',
+    '{"fields":["client_metadata","extra-body","model"],"tools":[]}',
     '{"tools":["mcp","file_search"],"remote_urls":true,"stored_state":true,"background":false}',
     '{"remote_urls":false}',
     '{"stored_state":false}',
@@ -118,6 +123,11 @@ describe('a policy that is wrong: the message names the place', () => {
     ['{"tools":[null]}', '/tools/0 must be a tool type'],
     ['{"tools":["Function"]}', '/tools/0 must be a tool type'],
     ['{"tools":["web_*"]}', '/tools/0 must be a tool type'],
+    ['{"tools":["custom:Function"]}', '/tools/0 must be a tool type'],
+    ['{"tools":["function","functon"]}', '/tools/1 names an unknown tool type, "functon"'],
+    ['{"fields":"x"}', '/fields must be a list'],
+    ['{"fields":["two words"]}', '/fields/0 must be the name of a field'],
+    ['{"fields":["x","x"]}', '/fields/1 stands there twice'],
     ['{"remote_urls":"false"}', '/remote_urls must be true or false'],
     ['{"stored_state":0}', '/stored_state must be true or false'],
     ['{"background":null}', '/background must be true or false'],
@@ -154,9 +164,35 @@ describe('a policy that is wrong: the message names the place', () => {
     ['{}', 'the policy restricts nothing'],
     ['{"mode":"shadow","remote_urls":true,"stream_only":false}', 'the policy restricts nothing'],
     ['{"tools":["mcp"],"remote_urls":false}', '/tools allows mcp, which "remote_urls": false refuses'],
+    ['{"tools":["function","custom:function"]}', '/tools/1 stands there twice'],
+    ['{"fields":["data_sources"],"remote_urls":false}', '/fields/0 allows data_sources, which "remote_urls" refuses'],
+    ['{"fields":["x","prompt"],"tools":[]}', '/fields/1 allows prompt, which "tools" refuses'],
     ['{"tools":["function","file_search"],"stored_state":false}', '/tools allows file_search, which "stored_state": false refuses'],
   ])('%s: %s', (text, message) => {
     expect(failureOf(text).message).toContain(`--policy: ${message}`);
+  });
+
+  test.each([
+    ['functon', 'function'],
+    ['functions', 'function'],
+    ['fucntion', 'function'],
+    ['websearch', 'web_search'],
+    ['image_gen', 'image_generation'],
+    ['codeinterpreter', 'code_interpreter'],
+    ['localshell', 'local_shell'],
+    ['customs', 'custom'],
+    ['mpc', 'mcp'],
+  ])('a slip in a tool type, %s, is told with the nearest one', (slip, nearest) => {
+    const { message, hint } = failureOf(JSON.stringify({ tools: ['custom', slip] }));
+    expect(message).toContain('/tools/1 names an unknown tool type');
+    expect(hint).toContain(`did you mean ${nearest}?`);
+    expect(hint).toContain(`custom:${slip}`);
+    parsePolicy(JSON.stringify({ tools: ['custom', `custom:${slip}`] }), '/v1/responses');
+  });
+
+  test('the schema lists the tool types that the daemon knows', () => {
+    const items = schema.properties['tools']?.['items'] as { anyOf: [{ enum: string[] }, Schema] };
+    expect(new Set(items.anyOf[0].enum)).toEqual(knownToolTypes);
   });
 
   test('control characters of the file do not reach the terminal', () => {
@@ -169,8 +205,8 @@ describe('a policy that is wrong: the message names the place', () => {
 });
 
 describe('rules that do not apply to the endpoint are refused', () => {
-  test.each(['models', 'tools', 'remote_urls', 'stored_state', 'background', 'max_output_tokens', 'stream_only'])('%s for /v1/embeddings', (rule) => {
-    const value = { models: '["m"]', tools: '[]', max_output_tokens: '1', stream_only: 'true' }[rule] ?? 'false';
+  test.each(['models', 'tools', 'remote_urls', 'stored_state', 'background', 'max_output_tokens', 'stream_only', 'fields'])('%s for /v1/embeddings', (rule) => {
+    const value = { models: '["m"]', tools: '[]', fields: '[]', max_output_tokens: '1', stream_only: 'true' }[rule] ?? 'false';
     expect(failureOf(`{"${rule}":${value}}`, '/v1/embeddings').message).toBe(`--policy: /${rule} does not apply to /v1/embeddings`);
   });
 

@@ -27,7 +27,7 @@ interface Question {
 const bodies: ReadonlyArray<readonly [status: number, body: (random: Random) => Buffer | string]> = [
   [200, () => codexRequest],
   [200, (random) => `{"model":"gpt-${random.text(random.whole(1, 50), 'abc*')}","input":"${'é'.repeat(random.whole(0, 20_000))}"}`],
-  [200, () => ' \r\n{ "mod\\u0065l" : "gpt-5", "a":[[[]]], "n": 1e999 }\n\t'],
+  [200, () => ' \r\n{ "mod\\u0065l" : "gpt-5", "metadata":[[[]]], "top_p": 1e999 }\n\t'],
   [403, (random) => `{"model":"o1","input":"${'x'.repeat(random.whole(0, 90_000))}"}`],
   [403, () => '{"Model":"gpt-5","model":"gpt-5"}'],
   [400, () => '{"model":"gpt-5","mod\\u0065l":"gpt-5"}'],

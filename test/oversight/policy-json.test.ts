@@ -178,7 +178,7 @@ describe('of a long text, the beginning is read and all of it is checked', () =>
     for (const offset of [0, 1, 2, 3, 4, 5, 6]) {
       const text = `"${'.'.repeat(offset)}${unit.repeat(maxTextBytes + 1)}"`;
       const beginning = beginningOf(text);
-      // An escaped surrogate pair can be cut in two; whoever compares it with a name does not mind.
+      // An escaped surrogate pair can be cut in two; that does not matter to a comparison with a name.
       expect((JSON.parse(text) as string).startsWith(beginning)).toBe(true);
       expect(beginning.length).toBeGreaterThan(8);
     }

@@ -56,7 +56,7 @@ describe('/v1/responses', () => {
       [models, { model: 'o3', tools: [{ type: 'image_generation', model: 'gpt-image-1' }] }, '/tools/0/model'],
       [models, { model: 'o3', tools: [{ type: 'image_generation', model: 'gpt-5-image' }] }, undefined],
       [models, { model: 'o3', models: ['o3', 'gpt-4'] }, '/models'],
-      [models, { model: 'o3', models: ['o3', 'gpt-5'] }, undefined],
+      [{ ...models, fields: ['models'] }, { model: 'o3', models: ['o3', 'gpt-5'] }, undefined],
       [models, { model: 'o3', metadata: { model: 'gpt-4' } }, undefined],
     ]);
   });
@@ -148,7 +148,7 @@ describe('/v1/responses', () => {
       [policy, input({ type: 'computer_call_output', output: { type: 'computer_screenshot', image_url: 'https://x' } }), '/input/0/output/image_url'],
       [policy, input([[{ image_url: 'https://x' }]]), '/input/0/0/0/image_url'],
       [policy, { prompt: { id: 'p', variables: { parameters: { type: 'input_image', image_url: 'https://x' } } } }, '/prompt'],
-      [policy, { prompt: { id: 'p' } }, '/prompt'], // a prompt that somebody stored can search the web, or call an MCP server
+      [policy, { prompt: { id: 'p' } }, '/prompt'], // a stored prompt can search the web, or call an MCP server
       [policy, { prompt: null }, undefined],
       [policy, { future: { source_url: 'https://x' } }, '/future/source_url'],
       // Tools.
@@ -171,7 +171,7 @@ describe('/v1/responses', () => {
       [policy, tools({ type: 'web_search_preview', external_web_access: false }), '/tools/0/type'], // it does not ask
       [policy, tools({ type: 'web_search_preview_2025_03_11', external_web_access: false }), '/tools/0/type'],
       [{ ...policy, tools: ['web_search'] }, tools({ type: 'web_search' }), undefined],
-      [{ ...policy, tools: ['tomorrow'] }, tools({ type: 'tomorrow' }), undefined],
+      [{ ...policy, tools: ['custom:tomorrow'] }, tools({ type: 'tomorrow' }), undefined],
       // What was cited before, and what a client made up.
       [policy, input({ type: 'message', role: 'assistant', content: [{ type: 'output_text', text: '', annotations: [{ type: 'url_citation', url: 'https://x' }] }] }), undefined],
       [policy, input({ type: 'web_search_call', action: { type: 'open_page', url: 'https://x', sources: [{ type: 'url', url: 'https://y' }] } }), undefined],
@@ -216,7 +216,8 @@ describe('/v1/responses', () => {
       [policy, { ...off, ...input({ type: null, id: 'msg_1' }) }, '/input/0'],
       [policy, { ...off, ...input({ type: 'message', role: 'user', id: 'msg_1', content: null }) }, '/input/0'],
       [policy, { ...off, ...input({ type: 'Item_Reference', id: 'x', more: 1 }) }, '/input/0/type'],
-      [policy, { ...off, ...input([{ type: 'item_reference', id: 'x' }]) }, '/input/0/0/type'],
+      [policy, { ...off, ...input([{ type: 'item_reference', id: 'x' }]) }, '/input/0/0'],
+      [policy, { ...off, ...input([[{ id: 'x' }]]) }, '/input/0/0/0'],
       [policy, { ...off, ...input({ type: 'reasoning', id: 'rs_1', summary: [{ type: 'summary_text', text: 'x' }] }) }, '/input/0'],
       [policy, { ...off, ...input({ type: 'reasoning', id: 'rs_1', summary: [], encrypted_content: '', content: [] }) }, '/input/0'],
       [policy, { ...off, ...input({ type: 'reasoning', id: 'rs_1', summary: [], encrypted_content: 'gAAA' }) }, undefined],
@@ -288,7 +289,7 @@ describe('/v1/chat/completions', () => {
       [{ tools: ['function'], models: ['gpt-*'] }, { model }, '/model'],
       [{ remote_urls: false }, { model }, '/model'],
       [{ tools: ['web_search'], remote_urls: false }, { model }, undefined],
-      [{ stored_state: false }, { model }, undefined],
+      [{ stored_state: false }, { model, store: false }, undefined],
     ]),
     [{ remote_urls: false }, { model: 'gpt-5-research' }, undefined],
     [{ remote_urls: false }, user({ type: 'image_url', image_url: { url: 'data:image/png;base64,AA==', detail: 'low' } }), undefined],
@@ -302,14 +303,14 @@ describe('/v1/chat/completions', () => {
     [{ remote_urls: false }, { messages: [{ role: 'user', type: 'web_search_call', content: [{ type: 'image_url', image_url: { url: 'https://x' } }] }] }, '/messages/0/content/0/image_url/url'],
     [{ remote_urls: false }, user({ type: 'url_citation', image_url: { url: 'https://x' } }), '/messages/0/content/0/image_url/url'],
     [{ remote_urls: false }, user({ type: 'url_citation', url_citation: { image_url: { url: 'https://x' } } }), '/messages/0/content/0/url_citation/image_url/url'],
-    [{ stored_state: false }, {}, undefined],
-    [{ stored_state: false }, { store: null }, undefined],
+    [{ stored_state: false }, {}, '/store'],
+    [{ stored_state: false }, { store: null }, '/store'],
     [{ stored_state: false }, { store: false, audio: { voice: 'alloy', format: 'mp3' } }, undefined],
     [{ stored_state: false }, { store: true }, '/store'],
     [{ stored_state: false }, { store: 'no' }, '/store'],
-    [{ stored_state: false }, { previous_response_id: 'x' }, '/previous_response_id'],
-    [{ stored_state: false }, user({ type: 'file', file: { file_id: 'file-1' } }), '/messages/0/content/0/file/file_id'],
-    [{ stored_state: false }, { messages: [{ role: 'assistant', audio: { id: 'audio_1' } }] }, '/messages/0/audio'],
+    [{ stored_state: false }, { store: false, previous_response_id: 'x' }, '/previous_response_id'],
+    [{ stored_state: false }, { store: false, ...user({ type: 'file', file: { file_id: 'file-1' } }) }, '/messages/0/content/0/file/file_id'],
+    [{ stored_state: false }, { store: false, messages: [{ role: 'assistant', audio: { id: 'audio_1' } }] }, '/messages/0/audio'],
     [{ background: false }, { background: true }, '/background'],
     [{ stream_only: true }, { stream: true }, undefined],
     [{ stream_only: true }, {}, '/stream'],
@@ -342,7 +343,7 @@ describe('a verdict on a body', () => {
   test('of more than max_body_bytes is 413, before anything is read', () => {
     const policy = parsePolicy('{"max_body_bytes":10,"tools":[]}', '/v1/responses');
     expect(judgeBody(policy, Buffer.from('not a JSON text'))).toMatchObject({ refusal: { status: 413, code: 'body_too_large', rule: 'max_body_bytes' } });
-    expect(judgeBody(policy, Buffer.from('{"a":1234}')).refusal).toBeUndefined();
+    expect(judgeBody(policy, Buffer.from('{"user":1}')).refusal).toBeUndefined();
   });
 
   test('with max_body_bytes alone looks at nothing else', () => {

@@ -1,12 +1,12 @@
 import type { JsonObject, JsonValue } from './strict-json.ts';
 
-/** What is longer is not remembered. */
+/** Longer documents are not kept. */
 const maxLastBytes = 4 * 1024 * 1024;
 
-/** How many bytes are compared at once. */
+/** Two documents are compared in blocks of this size. */
 const comparedBytes = 4096;
 
-/** Where an element of a list stood in a document, how many names and values it has, and what it said. */
+/** An element of a list: its byte range in the document, its number of names and values, and its value. */
 export interface Item {
   readonly start: number;
   readonly end: number;
@@ -15,11 +15,10 @@ export interface Item {
 }
 
 /**
- * The last document that was read, for the next one: conversations grow at their end.
+ * The document that was read last. Conversations grow at their end, so the next one mostly begins with the same bytes.
  *
- * What it said is taken over as the very same objects, and only where all bytes before it, and its own, are the same. So
- * whoever judges the values (`FieldJudge`) may pass over an object that passed before: it stands in the same list, and
- * so does all that came before it.
+ * The reader reuses its elements, as the same objects, only where their own bytes and all bytes before them are unchanged.
+ * `FieldJudge` may therefore skip an object that has passed: it is still in the same list of the same field.
  */
 export class LastDocument {
   #bytes: Buffer = Buffer.alloc(0);
@@ -31,7 +30,7 @@ export class LastDocument {
     return this.#bytes;
   }
 
-  /** What it said; undefined before the first. */
+  /** Its value; undefined before the first document. */
   get object(): JsonObject | undefined {
     return this.#object;
   }
@@ -53,7 +52,7 @@ export class LastDocument {
   }
 }
 
-/** How many bytes two texts have in common at their beginning, or a little less. */
+/** Length of the common beginning of two texts in bytes, rounded down to a whole block. */
 export function commonLength(one: Buffer, other: Buffer): number {
   const most = Math.min(one.length, other.length);
   for (let at = 0; at < most; at += comparedBytes) {

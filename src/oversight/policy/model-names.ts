@@ -1,12 +1,12 @@
-/** OpenAI's longest, those of fine-tuned models, stay below 100 characters. */
+/** OpenAI's longest names, those of fine-tuned models, have fewer than 100 characters. */
 const maxModelNameLength = 256;
 
-/** Printable ASCII without spaces: a NUL or a space at the end could mean another model to someone who cuts it off. */
+/** Printable ASCII without spaces: an upstream that cuts a name at a NUL or a space would read another model. */
 export function isModelName(text: string): boolean {
   return text.length <= maxModelNameLength && /^[\x21-\x7e]+$/.test(text);
 }
 
-/** Whether a name fits a pattern, in which `*` stands for any characters, or none. */
+/** Whether a name matches a pattern. `*` stands for any number of characters. */
 export function matchesModel(name: string, pattern: string): boolean {
   const [first = '', ...rest] = pattern.split('*');
   const last = rest.pop();

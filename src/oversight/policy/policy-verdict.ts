@@ -1,9 +1,9 @@
+import type { FieldRule, Objection } from './field-rules.ts';
 import { isModelName } from './model-names.ts';
 import type { Policy } from './policy.ts';
-import { type FieldRule, type Objection } from './request-fields.ts';
 import { readJsonObject, shortPlace } from './strict-json.ts';
 
-/** The rule that a refusal names. `body` and `encoding` stand for what must hold before any rule can be applied. */
+/** The rule that a refusal names. `body` and `encoding` are preconditions of all rules that read the body. */
 export type PolicyRule = FieldRule | 'max_body_bytes' | 'body' | 'encoding';
 
 export type PolicyRefusalCode = 'policy_denied' | 'invalid_body' | 'body_too_large' | 'unsupported_encoding';
@@ -19,11 +19,11 @@ export interface PolicyRefusal {
   message: string;
 }
 
-/** What a body says of itself, for the record. */
+/** Facts from a body, for the audit log. */
 export interface BodyFacts {
-  /** Printable ASCII; undefined where none is named, or what is named is no name. */
+  /** Printable ASCII; undefined if the request names no model, or something that is no model name. */
   readonly model: string | undefined;
-  /** Undefined where nobody has looked. */
+  /** Undefined if the body was not parsed. */
   readonly stream: boolean | undefined;
 }
 
@@ -51,7 +51,7 @@ export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): Pol
         if (Number(value) > policy.maxBodyBytes) return tooLarge(policy);
         break;
       case 'content-encoding':
-        if (policy.fields !== undefined && !isIdentity(value)) return unsupported('A body must come as it is, without a Content-Encoding.');
+        if (policy.fields !== undefined && !isIdentity(value)) return unsupported('The body must be uncompressed, without a Content-Encoding.');
         break;
       case 'content-type':
         if (policy.fields !== undefined && (++types > 1 || !isJson(value))) {
@@ -69,7 +69,7 @@ export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
   if (policy.fields === undefined) return { refusal: undefined, facts: noFacts };
   const reading = readJsonObject(body, policy.fields.last);
   if (reading.kind === 'invalid') {
-    const message = `The policy wants a body that can be understood in one way only: this one ${reading.why}.`;
+    const message = `The policy needs an unambiguous JSON body: this one ${reading.why}.`;
     return { refusal: { status: 400, code: 'invalid_body', rule: 'body', message }, facts: noFacts };
   }
   const [model, stream] = [reading.object.get('model'), reading.object.get('stream')];
@@ -78,7 +78,7 @@ export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
   return { refusal: objection && denied(objection), facts };
 }
 
-/** A body that turned out larger than the policy allows, while it was being read. */
+/** The refusal of a body that grew beyond the policy's limit while it was read. */
 export function tooLarge({ maxBodyBytes }: Policy): PolicyRefusal {
   const message = `A body may have at most ${maxBodyBytes} bytes (policy: max_body_bytes).`;
   return { status: 413, code: 'body_too_large', rule: 'max_body_bytes', message };
@@ -96,7 +96,7 @@ function isIdentity(contentEncoding: string): boolean {
   return contentEncoding.split(',').every((coding) => ['', 'identity'].includes(coding.trim().toLowerCase()));
 }
 
-/** Of another type or charset, the same bytes could say something else to the upstream. */
+/** In another type or charset, the upstream could read the same bytes differently. */
 function isJson(contentType: string): boolean {
   return /^\s*application\/json\s*(;\s*(charset=("?)utf-8\3\s*)?)?$/i.test(contentType);
 }

@@ -1,10 +1,12 @@
 import { Failure } from '../../run/failure.ts';
 import { foreign } from '../../run/log.ts';
 import { readTrustedFile } from '../../run/trusted-file.ts';
+import { type EndpointKind, type FieldRules, rulesInForce } from './field-rules.ts';
 import type { LimitSettings } from './limits.ts';
 import { isModelName } from './model-names.ts';
-import { type EndpointKind, FieldJudge, type FieldRules } from './request-fields.ts';
+import { FieldJudge } from './request-fields.ts';
 import { type JsonObject, type JsonValue, isArray, isObject, pointerStep, readJsonObject } from './strict-json.ts';
+import { isSpelledToolType, readToolType } from './tool-types.ts';
 
 /** Largest body that is read whole where the policy does not say. Codex's requests have about 55 KB, images some MB. */
 export const defaultMaxBodyBytes = 16 * 1024 * 1024;
@@ -12,15 +14,15 @@ export const defaultMaxBodyBytes = 16 * 1024 * 1024;
 /** Most that `max_body_bytes` may be: bodies are held in memory, several at a time. */
 const mostBodyBytes = 128 * 1024 * 1024;
 
-/** What the key may be used for. */
+/** What the key may be used for, as read from a policy file. */
 export interface Policy {
   /** `shadow`: what would be refused is admitted, and recorded as such. */
   readonly mode: 'enforce' | 'shadow';
-  /** The body must be in hand, whole, before a byte of it goes upstream. */
+  /** The whole body must be received before a byte of it goes upstream. */
   readonly readsBody: boolean;
   /** Largest body where `readsBody`. */
   readonly maxBodyBytes: number;
-  /** Judges what the body says; undefined where no rule asks. */
+  /** Judges the body's fields; undefined if no rule looks at them. */
   readonly fields: FieldJudge | undefined;
   readonly limits: LimitSettings | undefined;
 }
@@ -34,11 +36,12 @@ const ruleNames = [
   'max_output_tokens',
   'max_body_bytes',
   'stream_only',
+  'fields',
   'limits',
 ] as const;
 const limitNames = ['concurrent', 'requests_per_minute', 'tokens_per_day'] as const;
 
-/** The ranges of `limits`. Policy files are written by hand: what lies beyond is a slip. */
+/** The ranges of `limits`. Policy files are written by hand: a larger number is a slip. */
 const mostConcurrent = 100_000;
 const mostRequestsPerMinute = 100_000;
 
@@ -46,11 +49,11 @@ const mostRequestsPerMinute = 100_000;
  * Reads the file of `--policy`, see `parsePolicy`.
  *
  * @param upstreamTarget path and query that requests go to
- * @throws {Failure} also when it cannot be read, or would read requests as those of another API than they go to
+ * @throws {Failure} also if the file cannot be read, or if requests go to another API than the policy reads them as
  */
 export function readPolicy(file: string, endpoint: string, upstreamTarget: string): Policy {
   const policy = parsePolicy(readTrustedFile('--policy', file), endpoint, `--policy ${file}`);
-  // What a gateway calls its endpoints is its own affair, unless it is the name of another API.
+  // A gateway may name its endpoints freely, but not after the other API.
   const [path = ''] = upstreamTarget.split('?', 1);
   const answering = kindOf(path);
   if (policy.fields !== undefined && answering !== 'other' && answering !== kindOf(endpoint)) {
@@ -64,8 +67,8 @@ export function readPolicy(file: string, endpoint: string, upstreamTarget: strin
  * Reads a policy. What it may say is in `policy.schema.json`, in the same words.
  *
  * @param text of the file
- * @param endpoint the one that is served: other than /responses and /chat/completions, requests have fields that we do not
- *   know, and rules about fields are refused
+ * @param endpoint the one that is served: rules about fields are refused for all but /responses and /chat/completions, whose
+ *   fields we know
  * @param source what messages call the policy
  * @throws {Failure} with a message that names the place in the file, as a JSON pointer (RFC 6901)
  */
@@ -92,21 +95,22 @@ class PolicyReader {
 
     const models = this.#list(file, 'models', 'a model name, in which * stands for any characters', isModelName);
     if (models?.length === 0) throw this.#wrong('/models', 'must name a model', 'without "models", all of them are allowed');
-    const tools = this.#list(file, 'tools', 'a tool type', (type) => /^[a-z0-9_]{1,64}$/.test(type));
+    const tools = this.#tools(file);
+    const grantedFields = this.#list(file, 'fields', 'the name of a field', isFieldName);
     const rules: FieldRules = {
       models,
-      tools: tools && new Set(tools),
+      tools,
       remoteUrls: this.#flag(file, 'remote_urls') ?? true,
       storedState: this.#flag(file, 'stored_state') ?? true,
       background: this.#flag(file, 'background') ?? true,
       maxOutputTokens: this.#number(file, '', 'max_output_tokens', Number.MAX_SAFE_INTEGER),
       streamOnly: this.#flag(file, 'stream_only') ?? false,
+      fields: grantedFields,
     };
     const maxBodyBytes = this.#number(file, '', 'max_body_bytes', mostBodyBytes);
     const limits = this.#limits(file.get('limits'));
 
-    const asked = fieldRulesIn(rules);
-    const [first] = asked;
+    const [first] = rulesInForce(rules);
     if (first === undefined && maxBodyBytes === undefined && limits === undefined) {
       throw this.failure('restricts nothing', `it takes at least one of ${ruleNames.join(', ')}`);
     }
@@ -116,11 +120,13 @@ class PolicyReader {
       throw this.#wrong(pointerStep(first), `does not apply to ${endpoint}`, hint);
     }
     this.#noContradiction(rules);
+    const fields = first === undefined ? undefined : new FieldJudge(rules, kind);
+    this.#noRefusedField(grantedFields ?? [], fields);
     return Object.freeze({
       mode,
       readsBody: first !== undefined || maxBodyBytes !== undefined,
       maxBodyBytes: maxBodyBytes ?? defaultMaxBodyBytes,
-      fields: first === undefined ? undefined : new FieldJudge(rules, kind),
+      fields,
       limits,
     });
   }
@@ -176,7 +182,32 @@ class PolicyReader {
     });
   }
 
-  /** Tools that another rule refuses whatever `tools` says. */
+  #tools(file: JsonObject): ReadonlySet<string> | undefined {
+    const spelled = this.#list(file, 'tools', 'a tool type', isSpelledToolType);
+    if (spelled === undefined) return undefined;
+    const types = new Set<string>();
+    for (const [index, text] of spelled.entries()) {
+      const place = `/tools/${index}`;
+      const reading = readToolType(text);
+      if (reading.kind === 'unknown') {
+        const hint = `did you mean ${reading.nearest}? Write custom:${text} for a type that the daemon does not know`;
+        throw this.#wrong(place, `names an unknown tool type, ${foreign(text)}`, hint);
+      }
+      if (types.has(reading.type)) throw this.#wrong(place, 'stands there twice');
+      types.add(reading.type);
+    }
+    return types;
+  }
+
+  #noRefusedField(granted: readonly string[], judge: FieldJudge | undefined): void {
+    const refused = judge?.refusedFields();
+    for (const [index, field] of granted.entries()) {
+      const rule = refused?.get(field);
+      if (rule !== undefined) throw this.#wrong(`/fields/${index}`, `allows ${field}, which "${rule}" refuses`, 'leave out the one or the other');
+    }
+  }
+
+  /** A tool type that `tools` grants and another rule refuses. */
   #noContradiction({ tools, remoteUrls, storedState }: FieldRules): void {
     const barred = [!remoteUrls && (['mcp', 'remote_urls'] as const), !storedState && (['file_search', 'stored_state'] as const)];
     for (const pair of barred) {
@@ -186,19 +217,12 @@ class PolicyReader {
   }
 }
 
-function fieldRulesIn(rules: FieldRules): string[] {
-  return [
-    ...(rules.models === undefined ? [] : ['models']),
-    ...(rules.tools === undefined ? [] : ['tools']),
-    ...(rules.remoteUrls ? [] : ['remote_urls']),
-    ...(rules.storedState ? [] : ['stored_state']),
-    ...(rules.background ? [] : ['background']),
-    ...(rules.maxOutputTokens === undefined ? [] : ['max_output_tokens']),
-    ...(rules.streamOnly ? ['stream_only'] : []),
-  ];
+/** Printable ASCII without spaces, as in a model name. Whether the API has such a field is the operator's to know. */
+function isFieldName(text: string): boolean {
+  return /^[!-~]{1,64}$/.test(text);
 }
 
-/** By the path's end: gateways and Azure put their own before it. */
+/** By the end of the path: gateways and Azure put a prefix before it. */
 function kindOf(endpoint: string): EndpointKind {
   if (endpoint.endsWith('/responses')) return 'responses';
   return endpoint.endsWith('/chat/completions') ? 'chat' : 'other';

@@ -3,7 +3,7 @@ import { type Item, LastDocument, commonLength } from './last-document.ts';
 
 export type JsonValue = null | boolean | number | string | JsonArray | JsonObject;
 export type JsonArray = readonly JsonValue[];
-/** A Map, because names such as `__proto__` mean nothing to it. */
+/** A Map: names such as `__proto__` have no special meaning in it. */
 export type JsonObject = ReadonlyMap<string, JsonValue>;
 
 /** Deepest nesting that is read; the outermost object is level 1. */
@@ -33,7 +33,7 @@ const slicedLength = 13;
 /** No name that the API knows ends like this. */
 export const cutMark = '\u2026';
 
-/** What the bytes say; or why they say nothing, to follow "The body" or "it". */
+/** The object; or why there is none, to follow "The body" or "it". */
 export type JsonReading = { kind: 'object'; object: JsonObject } | { kind: 'invalid'; why: string };
 
 const [quote, comma, minus, colon, openBracket, backslash, closeBracket, openBrace, closeBrace] = [0x22, 0x2c, 0x2d, 0x3a, 0x5b, 0x5c, 0x5d, 0x7b, 0x7d];
@@ -52,18 +52,17 @@ const simpleEscapes = new Uint8Array(256);
 for (const byte of Buffer.from('"\\/bfnrt')) simpleEscapes[byte] = 1;
 
 /**
- * Reads one JSON object (RFC 8259) from UTF-8 bytes. Refused is what another reader could understand differently: a name
- * that is given twice in one object, at any depth and however it is written (JSON.parse keeps the last without a word,
- * others the first); bytes that are not UTF-8; a byte order mark; anything before or after the object. Also refused is
- * what would be expensive to read, see `maxDepth` and `maxMembers`.
+ * Reads one JSON object (RFC 8259) from UTF-8 bytes. It refuses what another reader could understand differently: a
+ * repeated name in one object, at any depth and however it is escaped (JSON.parse keeps the last, others the first); bytes that are not UTF-8; a byte order mark; anything before or after the object. It also refuses
+ * what is expensive to read, see `maxDepth` and `maxMembers`.
  *
- * Long texts are not decoded, and so this is faster than JSON.parse: most of a request is text that nobody here reads.
+ * Long texts are not decoded, and so this is faster than JSON.parse: most of a request is text that no rule looks at.
  *
- * @param last the document that the same caller read before. Where this one begins with the same bytes, as each turn of a
- *   conversation does, what they say is taken over. Once it was read, this one is the last.
+ * @param last the document that the same caller read before; values are reused where this one begins with the same bytes.
+ *   Afterwards it holds this one.
  */
 export function readJsonObject(bytes: Buffer, last: LastDocument = new LastDocument()): JsonReading {
-  // A client that tries again sends the very same.
+  // A retry has the same bytes.
   if (last.object !== undefined && last.bytes.equals(bytes)) return { kind: 'object', object: last.object };
   if (!isUtf8(bytes)) return { kind: 'invalid', why: 'is not UTF-8' };
   try {
@@ -316,7 +315,8 @@ class Reader {
   #decode(start: number, end: number): string {
     const plain = this.#plain(start, end);
     if (!/[\\\x80-\xff]/.test(plain)) return plain;
-    return JSON.parse(`"${this.#bytes.toString('utf8', start, end)}"`) as string;
+    const text = this.#bytes.toString('utf8', start, end);
+    return text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text;
   }
 }
 
