@@ -1,7 +1,7 @@
 /**
  * Where node begins. What has to be settled before anything else is loaded comes first; then the daemon, whose run reads
- * from top to bottom in `daemon.ts`. An import that is not awaited here would be loaded before either.
+ * from top to bottom in `daemon.ts`. A static import of that would be loaded before the first one acts.
  */
-import './run/preload.ts';
+import { isNodeSupported } from './run/preload.ts';
 
-await import('./daemon.ts');
+if (isNodeSupported) await import('./daemon.ts');

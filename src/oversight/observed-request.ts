@@ -1,20 +1,55 @@
 import type { IncomingMessage } from 'node:http';
-import { contentLength, hasField } from '../gate/raw-headers.ts';
+import { type RawHeaders, contentLength, hasField } from '../gate/raw-headers.ts';
 import { type Denial, DeniedError } from '../proxy/problem.ts';
 import { statusOf } from '../proxy/upstream-error.ts';
 import { type Body, ClientUpload, type Upload, wholeUpload } from '../proxy/upload.ts';
 import type { ResponseHead, Sink, Upstream, UpstreamRequest } from '../proxy/upstream.ts';
-import type { RequestOversight } from './request-oversight.ts';
+import type { Ending } from './audit/audit-record.ts';
 import { gather } from './whole-body.ts';
 
 const nothing = Buffer.alloc(0);
+
+/** What decides on a request and is told what becomes of it. */
+export interface Overseer {
+  /** All of the body must be here and be judged before a byte of it goes up. */
+  readonly needsWholeBody: boolean;
+  /** The upload is read for the record, preferably while the upstream is at work. */
+  readonly readsUpload: boolean;
+  /**
+   * Takes memory for a body that is being gathered.
+   *
+   * @param bytes how many of the body there will be
+   * @param memory how many bytes of memory that takes
+   * @returns why there must not be as many
+   */
+  hold(bytes: number, memory: number): Denial | undefined;
+  /** The rest of the body did not come. */
+  denyLateBody(): Denial | undefined;
+  /** Judges the whole body. What is granted is granted to exactly these bytes. */
+  judgeBody(body: Buffer): Denial | undefined;
+  /** Takes the place that the limits have for the request. To be called right before it is sent: nothing may come in between. */
+  admit(): Denial | undefined;
+  refuse(status: number, rule: string): void;
+  /** Bytes of the body went up; to be called after they did. */
+  sent(bytes: Buffer): void;
+  /** The upstream's answer begins; to be called after its head went down. */
+  head(status: number, rawHeaders: RawHeaders): void;
+  /** Bytes of the answer's body went down; to be called after they did. */
+  received(bytes: Buffer): void;
+  /**
+   * The exchange is over; calls after the first change nothing. To be called before the client can know.
+   *
+   * @param status where the daemon answered by itself
+   */
+  end(ended: Ending, status?: number): void;
+}
 
 /**
  * A request to the upstream with oversight between it and the exchange: a sink of the upstream's and a request of the
  * exchange's. It holds a body that has to be judged, takes the limits' place, and tells what passes.
  */
 export class ObservedRequest implements Sink, UpstreamRequest {
-  readonly #oversight: RequestOversight;
+  readonly #oversight: Overseer;
   readonly #req: IncomingMessage;
   readonly #sink: Sink;
   readonly #request: UpstreamRequest;
@@ -27,7 +62,7 @@ export class ObservedRequest implements Sink, UpstreamRequest {
   #toCome = Number.NaN;
   #lastPiece: Buffer = nothing;
 
-  constructor(oversight: RequestOversight, upstream: Upstream, req: IncomingMessage, sink: Sink) {
+  constructor(oversight: Overseer, upstream: Upstream, req: IncomingMessage, sink: Sink) {
     this.#oversight = oversight;
     this.#req = req;
     this.#sink = sink;

@@ -5,7 +5,7 @@ import type { Denial } from '../proxy/problem.ts';
 import type { Upstream } from '../proxy/upstream.ts';
 import type { AuditEntry } from './audit/audit-entry.ts';
 import type { AuditRecord, Ending } from './audit/audit-record.ts';
-import { ObservedRequest } from './observed-request.ts';
+import { ObservedRequest, type Overseer } from './observed-request.ts';
 import { type Exchanged, type Lease, type Limits, estimateTokens } from './policy/limits.ts';
 import type { Policy } from './policy/policy.ts';
 import { judgeBody, judgeHeaders, tooLarge } from './policy/policy-verdict.ts';
@@ -51,7 +51,7 @@ export interface SharedRules {
  * Oversight of one request: judged by the policy, counted by the limits, recorded in the audit log. In shadow mode
  * everything is granted, and the record says what would not have been.
  */
-export class RequestOversight implements RequestObserver {
+export class RequestOversight implements RequestObserver, Overseer {
   readonly answerFields: RawHeaders;
   readonly #entry: AuditEntry;
   readonly #rules: SharedRules;
@@ -68,12 +68,10 @@ export class RequestOversight implements RequestObserver {
     this.answerFields = rules.isRecorded ? ['x-audit-id', entry.id] : [];
   }
 
-  /** The upload is read for the record, preferably while the upstream is at work. */
   get readsUpload(): boolean {
     return this.#readsUpload;
   }
 
-  /** All of the body must be here and be judged before a byte of it goes up. */
   get needsWholeBody(): boolean {
     return this.#needsBody;
   }
@@ -95,13 +93,6 @@ export class RequestOversight implements RequestObserver {
     return (sink) => new ObservedRequest(this, upstream, req, sink);
   }
 
-  /**
-   * Takes memory for a body that is being gathered.
-   *
-   * @param bytes how many of the body there will be
-   * @param memory how many bytes of memory that takes
-   * @returns why there must not be as many
-   */
   hold(bytes: number, memory: number): Denial | undefined {
     const { policy, held } = this.#rules;
     if (policy !== undefined && bytes > policy.maxBodyBytes) return this.#enforce(tooLarge(policy));
@@ -110,12 +101,10 @@ export class RequestOversight implements RequestObserver {
     return held.take(more) ? undefined : this.#enforce(noRoom);
   }
 
-  /** The rest of the body did not come. */
   denyLateBody(): Denial | undefined {
     return this.#enforce(lateBody);
   }
 
-  /** Judges the whole body. What is granted is granted to exactly these bytes. */
   judgeBody(body: Buffer): Denial | undefined {
     const { policy } = this.#rules;
     this.#needsBody = false;
@@ -125,7 +114,6 @@ export class RequestOversight implements RequestObserver {
     return refusal && this.#enforce(refusal);
   }
 
-  /** Takes the place that the limits have for the request. To be called right before it is sent: nothing may come in between. */
   admit(): Denial | undefined {
     const { limits, canRecord } = this.#rules;
     if (!canRecord()) return unrecorded;
@@ -149,26 +137,18 @@ export class RequestOversight implements RequestObserver {
     this.end('complete', status);
   }
 
-  /** Bytes of the body went up; to be called after they did. */
   sent(bytes: Buffer): void {
     this.#entry.sent(bytes);
   }
 
-  /** The upstream's answer begins; to be called after its head went down. */
   head(status: number, rawHeaders: RawHeaders): void {
     this.#entry.head(status, rawHeaders, this.#rules.readsAnswer);
   }
 
-  /** Bytes of the answer's body went down; to be called after they did. */
   received(bytes: Buffer): void {
     this.#entry.received(bytes);
   }
 
-  /**
-   * The exchange is over; calls after the first change nothing. To be called before the client can know.
-   *
-   * @param status where the daemon answered by itself
-   */
   end(ended: Ending, status?: number): void {
     this.#settle(this.#entry.end(ended, status));
   }

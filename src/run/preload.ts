@@ -31,7 +31,11 @@ function ownStderr(): number {
 }
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
-if (major < oldestNode[0] || (major === oldestNode[0] && minor < oldestNode[1])) {
+
+/** Whether node is new enough. Where it is not, that has been said, and the process ends by itself with nothing to do. */
+export const isNodeSupported = major > oldestNode[0] || (major === oldestNode[0] && minor >= oldestNode[1]);
+
+if (!isNodeSupported) {
   writeSync(2, `responses-api-proxy: needs Node ${oldestNode.join('.')} or later, not ${process.versions.node}\nhint: put a newer node first on PATH\n`);
-  process.exit(exitCodes.failed);
+  process.exitCode = exitCodes.failed;
 }

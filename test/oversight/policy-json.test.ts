@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { type JsonObject, type JsonValue, cutMark, isArray, isObject, maxDepth, maxMembers, maxTextBytes, readJsonObject } from '../../src/oversight/policy/strict-json.ts';
+import { type JsonObject, type JsonValue, isArray, isObject } from '../../src/oversight/policy/json-value.ts';
+import { cutMark, maxDepth, maxMembers, maxTextBytes, readJsonObject } from '../../src/oversight/policy/strict-json.ts';
 import { Random, seed } from '../support/random.ts';
 
 function plain(value: JsonValue): unknown {

@@ -1,4 +1,4 @@
-import { type JsonValue, pointerStep } from './strict-json.ts';
+import { type JsonValue, pointerStep } from './json-value.ts';
 
 /** The two kinds of request whose fields we know; `other` is any other JSON endpoint. */
 export type EndpointKind = 'responses' | 'chat' | 'other';

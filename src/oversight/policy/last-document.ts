@@ -1,4 +1,4 @@
-import type { JsonObject, JsonValue } from './strict-json.ts';
+import type { JsonObject, JsonValue } from './json-value.ts';
 
 /** Longer documents are not kept. */
 const maxLastBytes = 4 * 1024 * 1024;

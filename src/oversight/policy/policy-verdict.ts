@@ -1,7 +1,8 @@
 import type { FieldRule, Objection } from './field-rules.ts';
 import { isModelName } from './model-names.ts';
 import type { Policy } from './policy.ts';
-import { readJsonObject, shortPlace } from './strict-json.ts';
+import { shortPlace } from './json-value.ts';
+import { readJsonObject } from './strict-json.ts';
 
 /** The rule that a refusal names. `body` and `encoding` are preconditions of all rules that read the body. */
 export type PolicyRule = FieldRule | 'max_body_bytes' | 'body' | 'encoding';

@@ -5,7 +5,8 @@ import { type EndpointKind, type FieldRules, rulesInForce } from './field-rules.
 import type { LimitSettings } from './limits.ts';
 import { isModelName } from './model-names.ts';
 import { FieldJudge } from './request-fields.ts';
-import { type JsonObject, type JsonValue, isArray, isObject, pointerStep, readJsonObject } from './strict-json.ts';
+import { type JsonObject, type JsonValue, isArray, isObject, pointerStep } from './json-value.ts';
+import { readJsonObject } from './strict-json.ts';
 import { isSpelledToolType, readToolType } from './tool-types.ts';
 
 /** Largest body that is read whole where the policy does not say. Codex's requests have about 55 KB, images some MB. */

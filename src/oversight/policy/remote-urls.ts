@@ -1,5 +1,5 @@
 import { type Objection, objection } from './field-rules.ts';
-import { type JsonObject, type JsonValue, isArray, isObject } from './strict-json.ts';
+import { type JsonObject, type JsonValue, isArray, isObject } from './json-value.ts';
 
 /** Ways out of OpenAI's servers, beside the URLs. */
 export const waysOut: ReadonlySet<string> = new Set(['connector_id', 'tunnel_id', 'network_policy']);

@@ -5,7 +5,7 @@ import { isModelName, matchesModel } from './model-names.ts';
 import { type NamesRead, NameFolder, addNamesRead, maxFoldedNames } from './names-read.ts';
 import { type Place, judgeAddress, judgeGrantedText, placeOf, waysOut } from './remote-urls.ts';
 import { isReference, judgeStorage, judgeStoredMember, storedIds, storedNames } from './stored-state.ts';
-import { type JsonObject, type JsonValue, isArray, isObject, pointerStep } from './strict-json.ts';
+import { type JsonObject, type JsonValue, isArray, isObject, pointerStep } from './json-value.ts';
 import { ToolJudge, quoted } from './tool-judge.ts';
 
 /** Top-level members that hold what a client made up: the API reads no tool, file or address in them. */

@@ -1,5 +1,5 @@
 import { type Objection, isGiven, objection } from './field-rules.ts';
-import { type JsonObject, type JsonValue, isArray, isObject } from './strict-json.ts';
+import { type JsonObject, type JsonValue, isArray, isObject } from './json-value.ts';
 
 /** What the API finds among its own stored objects, wherever it stands in a request. */
 export const storedIds: ReadonlySet<string> = new Set(['file_id', 'file_ids', 'container_id', 'skill_id', 'vector_store_ids', 'comparison_response_id']);

@@ -1,10 +1,6 @@
 import { isUtf8 } from 'node:buffer';
+import { type JsonArray, type JsonObject, type JsonValue, isObject, pointerStep, shortPlace } from './json-value.ts';
 import { type Item, LastDocument, commonLength } from './last-document.ts';
-
-export type JsonValue = null | boolean | number | string | JsonArray | JsonObject;
-export type JsonArray = readonly JsonValue[];
-/** A Map: names such as `__proto__` have no special meaning in it. */
-export type JsonObject = ReadonlyMap<string, JsonValue>;
 
 /** Deepest nesting that is read; the outermost object is level 1. */
 export const maxDepth = 64;
@@ -39,8 +35,6 @@ export type JsonReading = { kind: 'object'; object: JsonObject } | { kind: 'inva
 const [quote, comma, minus, colon, openBracket, backslash, closeBracket, openBrace, closeBrace] = [0x22, 0x2c, 0x2d, 0x3a, 0x5b, 0x5c, 0x5d, 0x7b, 0x7d];
 const [letterF, letterN, letterT, letterU] = [0x66, 0x6e, 0x74, 0x75];
 
-const maxPlaceLength = 200;
-
 /** Most texts are names: their end is looked for here before the runtime is asked to search. */
 const shortTextBytes = 32;
 
@@ -71,24 +65,6 @@ export function readJsonObject(bytes: Buffer, last: LastDocument = new LastDocum
     if (error instanceof Unreadable) return { kind: 'invalid', why: error.message };
     throw error;
   }
-}
-
-export function isObject(value: JsonValue | undefined): value is JsonObject {
-  return value instanceof Map;
-}
-
-export function isArray(value: JsonValue | undefined): value is JsonArray {
-  return Array.isArray(value);
-}
-
-/** One step of a JSON pointer (RFC 6901). */
-export function pointerStep(name: string | number): string {
-  return `/${String(name).replaceAll('~', '~0').replaceAll('/', '~1')}`;
-}
-
-/** A JSON pointer, cut to what is fit for a message. */
-export function shortPlace(pointer: string): string {
-  return pointer.length > maxPlaceLength ? `${pointer.slice(0, maxPlaceLength)}...` : pointer;
 }
 
 class Unreadable extends Error {}

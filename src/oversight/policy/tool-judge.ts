@@ -1,5 +1,5 @@
 import { type FieldRule, type FieldRules, type Objection, isGiven, objection, within } from './field-rules.ts';
-import { type JsonObject, type JsonValue, isArray, isObject, pointerStep } from './strict-json.ts';
+import { type JsonObject, type JsonValue, isArray, isObject, pointerStep } from './json-value.ts';
 import { knownToolTypes } from './tool-types.ts';
 
 /** The search tools that can do with what OpenAI has found before. The older ones do not ask. */
