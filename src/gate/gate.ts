@@ -7,7 +7,7 @@ export const maxHeadBytes = 64 * 1024;
 /** Most header lines in a request. Codex sends about 20; the limit keeps a head's cost in bounds. */
 export const maxHeaderLines = 256;
 
-/** What the gate lets through. */
+/** What the gate admits. */
 export interface Rules {
   /** The one request target that is served, as text. */
   endpoint: string;
@@ -19,7 +19,7 @@ export interface Rules {
   health: boolean;
   /** A WebSocket handshake on the endpoint is answered 426, so that clients which try it first fall back to POST. */
   websocketFallback: boolean;
-  /** The users whose connections are served; undefined for all. */
+  /** The users who are served; undefined for all. */
   allowedUids: ReadonlySet<number> | undefined;
   /** The token a request must carry; undefined for none. */
   token: Buffer | undefined;
@@ -33,7 +33,7 @@ export interface RequestFacts {
   target: string;
   /** As received. */
   rawHeaders: RawHeaders;
-  /** The user at the other end; undefined when nobody asked, or the kernel does not know. */
+  /** The user at the other end; undefined where nothing asked for it, or the kernel does not know. */
   peerUid: number | undefined;
 }
 
@@ -43,7 +43,7 @@ export interface Refusal {
   /** For programs; one of a closed set. */
   code: RefusalCode;
   message: string;
-  /** The connection cannot be trusted any more: nothing that follows on it is read. */
+  /** Nothing that follows on the connection can be trusted: it is closed. */
   closes?: boolean;
 }
 
@@ -57,12 +57,12 @@ export type RefusalCode =
   | 'expectation_failed'
   | 'invalid_token';
 
-/** What an admitted request asks for. */
+/** What is done with an admitted request. */
 export type Action = 'forward' | 'shutdown' | 'health' | 'refuse websocket';
 
 export type Verdict = { action: Action } | { action: 'refuse'; refusal: Refusal };
 
-/** The few headers that decide, gathered in one pass. Counts, because a second copy is how two parsers come to disagree. */
+/** The headers that decide, gathered in one pass. All values are kept: two parsers disagree over which of two counts. */
 interface DecidingHeaders {
   hosts: string[];
   authorizations: string[];
@@ -74,23 +74,23 @@ interface DecidingHeaders {
 }
 
 /**
- * Decides on a request before a byte of it goes upstream. The order is part of the contract: framing, then Host, Origin
- * and user, then method and target, then token.
+ * Judges a request before a byte of it goes upstream. The order is part of the contract: framing, then Host, Origin and
+ * user, then method and target, then token.
  */
 export function judge(facts: RequestFacts, rules: Rules): Verdict {
   const verdict = decide(facts, rules);
-  // After another version's head nobody knows where the next request begins.
+  // After a head of another version, it is unknown where the next request begins.
   return verdict.action === 'refuse' && !isSpokenVersion(facts) ? refuse({ ...verdict.refusal, closes: true }) : verdict;
 }
 
 function decide(facts: RequestFacts, rules: Rules): Verdict {
   const headers = decidingHeaders(facts.rawHeaders);
-  const stranger = checkFraming(facts, headers) ?? checkPeer(facts, headers, rules);
-  if (stranger !== undefined) return refuse(stranger);
-  const asked = route(facts, headers, rules);
-  if (asked.action === 'refuse') return asked;
-  const tokenless = checkToken(headers, rules);
-  return tokenless === undefined ? asked : refuse(tokenless);
+  const refusal = checkFraming(facts, headers) ?? checkPeer(facts, headers, rules);
+  if (refusal !== undefined) return refuse(refusal);
+  const verdict = route(facts, headers, rules);
+  if (verdict.action === 'refuse') return verdict;
+  const tokenRefusal = checkToken(headers, rules);
+  return tokenRefusal === undefined ? verdict : refuse(tokenRefusal);
 }
 
 function refuse(refusal: Refusal): Verdict {
@@ -139,8 +139,8 @@ function decidingHeaders(rawHeaders: RawHeaders): DecidingHeaders {
 }
 
 /**
- * What node:http parses and RFC 9112 section 6 does not allow, or allows and no client of ours sends. Content-Length
- * beside Transfer-Encoding, unequal lengths, bare LF and the like never come this far: node:http answers 400 itself.
+ * Refuses framing that node:http accepts and RFC 9112 section 6 does not allow, or allows and no real client sends.
+ * Content-Length beside Transfer-Encoding, unequal lengths and bare LF never get here: node:http answers 400 itself.
  */
 function checkFraming(facts: RequestFacts, headers: DecidingHeaders): Refusal | undefined {
   if (facts.rawHeaders.length / 2 > maxHeaderLines || headBytes(facts) > maxHeadBytes) return headTooLarge;
@@ -172,7 +172,7 @@ function badRequest(message: string): Refusal {
   return { status: 400, code: 'bad_request', message, closes: true };
 }
 
-/** Who asks: not a browser (by DNS rebinding, or by a page of another origin), and none but the users allowed. */
+/** Refuses browsers (DNS rebinding, pages of other origins) and users who are not allowed. */
 function checkPeer(facts: RequestFacts, headers: DecidingHeaders, rules: Rules): Refusal | undefined {
   const port = rules.port === 80 ? '' : `:${rules.port}`;
   const [host] = headers.hosts;
@@ -188,7 +188,7 @@ function checkPeer(facts: RequestFacts, headers: DecidingHeaders, rules: Rules):
   return undefined;
 }
 
-/** The target is compared as text; nothing is normalised. */
+/** Compares the target as text; nothing is normalised. */
 function route(facts: RequestFacts, headers: DecidingHeaders, rules: Rules): Verdict {
   const action = servedAction(facts, headers, rules);
   if (action === undefined || !isSpokenVersion(facts)) {

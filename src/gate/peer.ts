@@ -5,9 +5,9 @@ import { exitCodes } from '../run/exit-codes.ts';
 import { Failure, reason } from '../run/failure.ts';
 
 /**
- * Makes the question that `--allow-user` asks of each connection: which user is at its other end?
+ * Makes the lookup for `--allow-user`: which user is at the other end of a connection?
  *
- * @throws {Failure} where the kernel cannot tell: no sock_diag, or a user namespace, in which all strangers look alike
+ * @throws {Failure} where the kernel cannot tell: no sock_diag, or a user namespace, in which all other users look alike
  */
 export function peerLookup(native: Native | undefined): (socket: Socket) => number | undefined {
   if (native === undefined) throw cannotTell('its native part is missing', 'install a C compiler, then: npm rebuild --global responses-api-proxy (in a checkout: npm ci)');
@@ -29,7 +29,7 @@ export function peerLookup(native: Native | undefined): (socket: Socket) => numb
   };
 }
 
-/** The same question where it is nice to know, for the record: undefined where the kernel cannot tell. */
+/** The same lookup for the record, where knowing is optional: undefined where the kernel cannot tell. */
 export function peerLookupIfAny(native: Native | undefined): ReturnType<typeof peerLookup> | undefined {
   try {
     return peerLookup(native);

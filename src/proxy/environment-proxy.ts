@@ -4,7 +4,7 @@ const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');
 loopback.addAddress('::1', 'ipv6');
 
-/** Whether a URL's hostname can only mean this machine: what goes there in the clear does not leave it. */
+/** Whether a URL's hostname can only mean this machine, so that cleartext to it does not leave the machine. */
 export function isLoopback(hostname: string): boolean {
   const address = hostname.replace(/^\[(.*)\]$/, '$1');
   const family = isIP(address);
@@ -24,7 +24,7 @@ export function environmentProxy(upstream: URL, environment: NodeJS.ProcessEnv):
   return proxy.includes('://') ? proxy : `http://${proxy}`;
 }
 
-/** NO_PROXY: names, of which each stands for its subdomains too, addresses, `host:port`, or `*`. */
+/** NO_PROXY lists names, which include their subdomains, addresses, `host:port`, or `*`. */
 function isExempt({ hostname, port }: URL, list: string): boolean {
   return list
     .toLowerCase()
