@@ -33,6 +33,9 @@ const questions = [
 
 let folder: string;
 
+/** For the registry, and for a busy machine. */
+const downloadMs = 120_000;
+
 /** The newest version that there is, whatever Node it is for: an older one would hide what is new. */
 beforeAll(async () => {
   folder = scratchFolder();
@@ -41,7 +44,7 @@ beforeAll(async () => {
   expect(packed.code, packed.stderr).toBe(0);
   const archive = readdirSync(folder).find((name) => name.endsWith('.tgz')) ?? '';
   expect((await runTool('tar', ['-xzf', join(folder, archive), '-C', folder])).code).toBe(0);
-});
+}, downloadMs);
 
 /** What the compiler answers: the names of a union that our list does not have, or the other way round. */
 async function difference(type: string, known: readonly string[], side: 'new' | 'gone'): Promise<string[]> {
