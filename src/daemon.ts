@@ -3,7 +3,7 @@
  * Only this file ends the process.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { peerLookup, peerLookupIfAny } from './gate/peer.ts';
 import { isWeakToken } from './gate/token-strength.ts';
 import { injectionOf } from './key/injection.ts';
@@ -19,7 +19,7 @@ import { explain } from './proxy/upstream-error.ts';
 import { connectUpstream } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
 import { RefusalLog } from './run/refusal-log.ts';
-import { findAccount, findUid } from './run/users.ts';
+import { checkMayGiveTo, findAccount, findRunAs, findUid } from './run/users.ts';
 import { exitCodes } from './run/exit-codes.ts';
 import { Failure } from './run/failure.ts';
 import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hardening.ts';
@@ -51,15 +51,16 @@ async function main(): Promise<void> {
     const { auditCommand } = await import('./oversight/audit/audit-command.ts');
     process.exit(await auditCommand(process.argv.slice(3), { stdout: process.stdout, say: (message) => log.say(message) }));
   }
-  const command = await parseCommandLine(process.argv.slice(2), process.env);
+  const command = await parseCommandLine(process.argv.slice(2), process.env, process.stdout.columns);
   if (command.kind === 'print') {
     process.stdout.write(`${command.text}\n`, () => process.exit(exitCodes.stopped));
     return;
   }
   const { options } = command;
-  const account = (flag: string, user: string) => findAccount(flag, user, native);
-  const runAs = options.runAs === undefined ? undefined : account('--run-as', options.runAs);
-  const serverInfoOwner = options.serverInfoOwner === undefined ? undefined : account('--server-info-owner', options.serverInfoOwner);
+  const runAs = options.runAs === undefined ? undefined : findRunAs(options.runAs, native);
+  const serverInfoOwner = options.serverInfoOwner === undefined ? undefined : findAccount('--server-info-owner', options.serverInfoOwner, native);
+  // A file that exists is written in place and keeps its owner.
+  if (serverInfoOwner !== undefined && options.serverInfo !== undefined && !existsSync(options.serverInfo)) checkMayGiveTo(serverInfoOwner);
   const allowedUids = options.allowUsers.map((user) => findUid('--allow-user', user, native));
 
   const { logFile } = options;

@@ -1,91 +1,138 @@
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
-import type YargsParser from 'yargs-parser';
+import { parseArgs } from 'node:util';
 import { exitCodes } from './exit-codes.ts';
 import { Failure } from './failure.ts';
 
-/** A flag, in the words of yargs, which draws the help from the same object. */
+/** A flag. Without `takes` it is a switch, which is given or not. */
 export interface Flag {
-  readonly string?: true;
-  readonly boolean?: true;
+  /** What its value is, as help shows it: `port`, `seconds`, `file`. */
+  readonly takes?: string;
+  /** The value where the flag is not given. */
   readonly default?: string;
   /** It can be given more than once. */
-  readonly array?: true;
+  readonly repeats?: true;
+  /** One letter that means the same, after a single dash. */
+  readonly short?: string;
+  /** The heading in help that it is listed under. */
+  readonly group?: string;
+  readonly describe: string;
 }
 
-/** What was given: a text or texts for a `string`, true for a `boolean`. */
-export type Values<Name extends string> = Partial<Record<Name, string | string[] | boolean>>;
+/** The value of a flag: true or false for a switch, a list if it repeats; undefined if it was not given and has no default. */
+export type ValueOf<F extends Flag> = F extends { takes: string }
+  ? F extends { repeats: true }
+    ? readonly string[]
+    : F extends { default: string }
+      ? string
+      : string | undefined
+  : boolean;
 
-/** No flag has a longer name; what is longer may be a key that got among the arguments, and is not repeated. */
+export type Values<Flags extends Readonly<Record<string, Flag>>> = { readonly [Name in keyof Flags]: ValueOf<Flags[Name]> };
+
+/** No flag has a longer name. Anything longer may be a key that slipped in among the arguments; it is not repeated. */
 const maxFlagNameLength = 24;
 
+const usageHint = 'see responses-api-proxy --help';
+
+/** Width of the help where stdout is no terminal, in columns. */
+const defaultColumns = 80;
+
+/** Narrower than this, the help's two columns leave no room for words. */
+const minColumns = 40;
+
 /**
- * Reads the arguments of a command. Refused is what yargs lets pass, or tells by its value: unknown flags, flags given
- * twice, missing or superfluous values.
+ * Reads the arguments of a command. Unknown flags, flags given twice, and missing or superfluous values are refused.
  *
- * yargs' own parser is taken alone: what yargs draws its help with takes 45 ms and 8 MB to load, at every start.
+ * Node splits the arguments. yargs' parser would too, but `yargs/helpers`, the only declared way to it, also loads what
+ * yargs draws its help with: 40 ms at each start, a third of what all else takes. The help is drawn by yargs, from the
+ * same table.
  *
- * @param hint for its user, where something is wrong
- * @returns the flags' values, and the plain words between them
- * @throws {Failure} with exit code 2. The message never holds an argument that is not a flag's name: it could be a key.
+ * @param hint what to do about a mistake
+ * @returns the flags' values, and the words between them
+ * @throws {Failure} with exit code 2. The message names flags only and never repeats an argument: it could be a key.
  */
-export async function readArguments<Name extends string>(
+export function readArguments<const Flags extends Readonly<Record<string, Flag>>>(
   argv: readonly string[],
-  flags: Readonly<Record<Name, Flag>>,
-  hint: string,
-): Promise<{ values: Values<Name>; words: readonly string[] }> {
-  checkShape(argv, flags, hint);
-  const file = createRequire(import.meta.resolve('yargs')).resolve('yargs-parser');
-  const { default: parser } = (await import(pathToFileURL(file).href)) as { default: typeof YargsParser };
-  const all = Object.entries<Flag>(flags);
-  const { _: words, ...values } = parser([...argv], {
-    boolean: all.flatMap(([name, flag]) => (flag.boolean === true ? [name] : [])),
-    string: ['_', ...all.flatMap(([name, flag]) => (flag.string === true ? [name] : []))],
-    default: Object.fromEntries(all.flatMap(([name, flag]) => (flag.default === undefined ? [] : [[name, flag.default]]))),
-    configuration: {
-      'camel-case-expansion': false,
-      'dot-notation': false,
-      'boolean-negation': false,
-      'parse-numbers': false,
-      'parse-positional-numbers': false,
-    },
+  flags: Flags,
+  hint = usageHint,
+): { values: Values<Flags>; words: readonly string[] } {
+  const values = new Map<string, string | string[] | boolean | undefined>();
+  for (const [name, flag] of Object.entries(flags)) values.set(name, unsetValue(flag));
+  const words: string[] = [];
+  const seen = new Set<string>();
+  for (const token of tokensOf(argv, flags)) {
+    if (token.kind === 'option-terminator') throw misuse('unexpected argument', hint);
+    if (token.kind === 'positional') {
+      words.push(token.value);
+      continue;
+    }
+    const { name, value } = token;
+    const flag = Object.hasOwn(flags, name) ? flags[name] : undefined;
+    if (flag === undefined) throw unknownFlag(token.rawName, hint);
+    if (seen.has(name) && flag.repeats !== true) throw misuse(`--${name} was given twice`, hint);
+    seen.add(name);
+    if (flag.takes === undefined) {
+      if (value !== undefined) throw misuse(`--${name} takes no value`, hint);
+      values.set(name, true);
+      continue;
+    }
+    const isNextFlag = !token.inlineValue && value?.startsWith('-') === true;
+    if (value === undefined || value === '' || isNextFlag) throw misuse(`--${name} needs a value`, hint);
+    values.set(name, flag.repeats === true ? [values.get(name) ?? [], value].flat().map(String) : value);
+  }
+  return { values: Object.fromEntries(values) as Values<Flags>, words };
+}
+
+/** The arguments one by one, whether they are right or wrong. */
+function tokensOf(argv: readonly string[], flags: Readonly<Record<string, Flag>>): ReturnType<typeof parseArgs<{ strict: false; tokens: true }>>['tokens'] {
+  const options = Object.entries(flags).map(([name, { takes, short }]) => {
+    const type = takes === undefined ? ('boolean' as const) : ('string' as const);
+    return [name, short === undefined ? { type } : { type, short }] as const;
   });
-  return { values: values as Values<Name>, words: words.map(String) };
+  return parseArgs({ args: [...argv], options: Object.fromEntries(options), strict: false, tokens: true }).tokens;
+}
+
+function unsetValue(flag: Flag): string | string[] | boolean | undefined {
+  if (flag.takes === undefined) return false;
+  return flag.repeats === true ? [] : flag.default;
+}
+
+function unknownFlag(given: string, hint: string): Failure {
+  const isName = /^--[a-z-]+$/.test(given) && given.length <= maxFlagNameLength + '--'.length;
+  return misuse(isName ? `unknown flag ${given}` : 'unknown flag', hint);
 }
 
 /**
- * The text of `--help`.
+ * The text of `--help`, drawn by yargs, as wide as the terminal.
  *
- * @param usage the line that a command is given by, with `$0` for the program
- * @param examples commands, each with the theme that it is an example of
+ * @param usage the command itself, with `$0` for the program
+ * @param examples whole commands, with `$0` too
+ * @param columns of the terminal; undefined where there is none
  */
-export async function helpText(usage: string, flags: Readonly<Record<string, Flag>>, examples: ReadonlyArray<[command: string, theme: string]> = []): Promise<string> {
+export async function helpText(
+  usage: string,
+  flags: Readonly<Record<string, Flag>>,
+  examples: readonly string[],
+  columns: number | undefined,
+): Promise<string> {
   const { default: yargs } = await import('yargs'); // not above: see `readArguments`
-  const help = yargs([]).scriptName('responses-api-proxy').locale('en').help(false).version(false).usage(usage).options({ ...flags }).wrap(110);
-  for (const example of examples) help.example(...example);
-  return help.getHelp();
-}
-
-/** Wrong arguments. */
-export function misuse(message: string, hint: string): Failure {
-  return new Failure(message, { hint, exitCode: exitCodes.usage });
-}
-
-function checkShape(argv: readonly string[], flags: Readonly<Record<string, Flag>>, hint: string): void {
-  const seen = new Set<string>();
-  const rest = [...argv];
-  for (let argument = rest.shift(); argument !== undefined; argument = rest.shift()) {
-    if (!argument.startsWith('-')) continue;
-    const [, name = '', value] = /^--([a-z-]+)(=.*)?$/s.exec(argument) ?? [];
-    const flag = Object.hasOwn(flags, name) ? flags[name] : undefined;
-    if (flag === undefined) throw misuse(name === '' || name.length > maxFlagNameLength ? 'unknown flag' : `unknown flag --${name}`, hint);
-    if (seen.has(name) && flag.array !== true) throw misuse(`--${name} was given twice`, hint);
-    seen.add(name);
-    if (flag.boolean === true) {
-      if (value !== undefined) throw misuse(`--${name} takes no value`, hint);
-    } else if (value === undefined || value === '=') {
-      const next = value === '=' ? undefined : rest.shift();
-      if (next === undefined || next === '' || next.startsWith('-')) throw misuse(`--${name} needs a value`, hint);
-    }
+  const help = yargs([]).scriptName('responses-api-proxy').locale('en').help(false).version(false).usage(usage);
+  // yargs can say `[string]` and `[number]`. It has one note of free text for each flag, `[deprecated: why]`: there we say
+  // what the value is.
+  help.updateStrings({ 'deprecated: %s': '%s' });
+  for (const [name, { takes, group, describe, default: value }] of Object.entries(flags)) {
+    help.option(name, {
+      describe,
+      ...(group === undefined ? {} : { group }),
+      ...(takes === undefined ? {} : { deprecated: takes }),
+      ...(value === undefined ? {} : { default: value, defaultDescription: value }),
+    });
   }
+  for (const command of examples) help.example(command, '');
+  // A terminal that does not know its size says 0.
+  return help.wrap(Math.max(minColumns, columns || defaultColumns)).getHelp();
+}
+
+/** Wrong arguments: a failure with exit code 2. */
+export function misuse(message: string, hint = usageHint): Failure {
+  return new Failure(message, { hint, exitCode: exitCodes.usage });
 }

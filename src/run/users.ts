@@ -1,12 +1,22 @@
+import { readFileSync } from 'node:fs';
 import type { Account, Native } from '../native/native.ts';
 import { exitCodes } from './exit-codes.ts';
 import { Failure } from './failure.ts';
 import { foreign } from './log.ts';
 
+/** Longest name of a user, in characters (useradd(8)). What is longer may be a key in the wrong place; it is not repeated. */
+const maxUserNameLength = 32;
+
+/** 2^32 - 1 is no uid: chown(2) and setuid(2) take it for "leave it as it is". */
+const noUid = 0xffff_ffff;
+
+/** The capability to give files away: its bit, see capabilities(7). */
+const capChown = 0n;
+
 /**
  * Finds the account that a flag names.
  *
- * @param flag for the message, with its dashes
+ * @param flag with its dashes, for the message
  * @throws {Failure} when there is no such account, or no addon to ask with
  */
 export function findAccount(flag: string, nameOrUid: string, native: Native | undefined): Account {
@@ -15,15 +25,45 @@ export function findAccount(flag: string, nameOrUid: string, native: Native | un
   }
   const account = native.account(nameOrUid);
   if (account !== undefined) return account;
-  throw new Failure(`${flag}: there is no user ${foreign(nameOrUid)}`, { hint: 'getent passwd lists the users', exitCode: exitCodes.usage });
+  const name = nameOrUid.length > maxUserNameLength ? 'of that name' : foreign(nameOrUid);
+  throw new Failure(`${flag}: there is no user ${name}`, { hint: 'getent passwd lists the users', exitCode: exitCodes.usage });
 }
 
-/** 2^32 - 1 is no uid: chown(2) and setuid(2) take it for "leave it as it is". */
-const noUid = 0xffff_ffff;
-
-/** The same where the uid is enough: it need not have an account, as in many containers. */
+/** The uid that a flag names. It need not have an account, as in many containers. */
 export function findUid(flag: string, nameOrUid: string, native: Native | undefined): number {
   const account = native?.account(nameOrUid);
   if (account === undefined && /^\d{1,10}$/.test(nameOrUid) && Number(nameOrUid) < noUid) return Number(nameOrUid);
   return account?.uid ?? findAccount(flag, nameOrUid, native).uid;
+}
+
+/**
+ * The account of `--run-as`.
+ *
+ * @throws {Failure} when there is none, it is root's, or we are not root
+ */
+export function findRunAs(nameOrUid: string, native: Native | undefined): Account {
+  const account = findAccount('--run-as', nameOrUid, native);
+  const name = foreign(account.name);
+  if (account.uid === 0) throw new Failure(`--run-as ${name} is still root`, { hint: 'name a user who owns nothing, for example nobody', exitCode: exitCodes.usage });
+  if (account.gid === 0) throw new Failure(`--run-as ${name} is still in the group of root`, { hint: 'name a user of another group, for example nobody', exitCode: exitCodes.usage });
+  if (process.geteuid?.() !== 0) throw new Failure('--run-as needs root, to give it up', { hint: `start the daemon as root, or as ${name} without --run-as`, exitCode: exitCodes.usage });
+  return account;
+}
+
+/**
+ * Checks that a new `--server-info` file can be given to its owner. That needs root, unless the owner is ourselves.
+ *
+ * @throws {Failure} when we may not
+ */
+export function checkMayGiveTo({ uid, name }: Account): void {
+  if (uid === process.geteuid?.() || mayChown()) return;
+  throw new Failure(`--server-info-owner ${foreign(name)} needs root: only root can give a file to another user`, {
+    hint: `start the daemon as root (with CAP_CHOWN), or create the file as ${foreign(name)} first`,
+    exitCode: exitCodes.usage,
+  });
+}
+
+function mayChown(): boolean {
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
+  return ((BigInt(`0x${effective}`) >> capChown) & 1n) === 1n;
 }

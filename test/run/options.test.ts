@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { checkout } from '../support/daemon-paths.ts';
+import { checkout, launcher } from '../support/daemon-paths.ts';
 import { randomKey, runToExit, shell } from '../support/daemon.ts';
 import { expectNoPieceOf, expectNoStack, refusalOf } from '../support/messages.ts';
 import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
 
 describe('--help', () => {
   test('shows every flag and the default upstream, reads no key, exits 0', async () => {
@@ -18,10 +19,62 @@ describe('--help', () => {
     expect(exit.stdout).toContain('responses-api-proxy');
   });
 
-  test('fits a terminal of 120 columns', async () => {
-    const exit = await runToExit({ args: ['--help'] });
-    expect(exit.stdout.split('\n').filter((line) => line.length > 120)).toEqual([]);
+  test('has 80 columns where stdout is no terminal', async () => {
+    const widths = widthsOf((await runToExit({ args: ['--help'] })).stdout);
+    expect(Math.max(...widths)).toBe(80);
   });
+
+  test.for([60, 80, 100, 157])('has the width of a terminal of %i columns', async (columns, context) => {
+    needs(context, 'command script', 'command stty');
+    const { stdout } = await runToExit({ args: ['-qec', `stty cols ${columns}; exec '${launcher}' --help`, '/dev/null'], launcher: 'script', stdin: 'ignore' });
+    expect(Math.max(...widthsOf(stdout))).toBe(columns);
+  });
+
+  test.for([0, 1])('can be read on a terminal that says it has %i columns', async (columns, context) => {
+    needs(context, 'command script', 'command stty');
+    const { stdout } = await runToExit({ args: ['-qec', `stty cols ${columns}; exec '${launcher}' --help`, '/dev/null'], launcher: 'script', stdin: 'ignore' });
+    expect(stdout).toMatch(/^ {2}--port {2,}\S/m);
+  });
+
+  test('says what each value is', async () => {
+    const { stdout } = await runToExit({ args: ['--help'] });
+    const takes: Readonly<Record<string, string>> = {
+      port: '[port]', 'max-connections': '[number] [default: 512]', 'connect-timeout': '[seconds] [default: 10]', 'shutdown-timeout': '[seconds] [default: 10]',
+      'server-info': '[file]', 'run-as': '[user]', 'upstream-url': '[url]', 'upstream-header': '[header]',
+    };
+    for (const [flag, value] of Object.entries(takes)) {
+      const [entry = ''] = new RegExp(`^ {2}--${flag} [^]*?(?=^ {2}--|^$)`, 'm').exec(stdout) ?? [];
+      expect(entry.replace(/\s+/g, ' ')).toContain(` ${value}`);
+    }
+    expect(stdout).not.toMatch(/\[(string|array|boolean)\]/);
+    expect(stdout).not.toMatch(/\w\[/); // yargs puts no space between columns that just fit
+  });
+
+  test.for<readonly string[]>([
+    ['-h'],
+    ['help'],
+    ['help', 'policy'],
+    ['serve', '--help'],
+    ['--port', '8080', 'serve', '-h'],
+    ['--port', 'x', '--help'],
+    ['--help', '--version'],
+  ])('is shown for %j', async (args) => {
+    const { stdout } = await runToExit({ args: ['--help'] });
+    expect(await runToExit({ args, stdin: () => {} })).toMatchObject({ code: 0, stdout, stderr: '' });
+  });
+
+  test.for<readonly string[]>([['--help', '--nope'], ['-h', '-x'], ['--help=yes'], ['-hh'], ['--', '--help'], ['--port', '--help']])('is not shown for %j', async (args) => {
+    refusalOf(await runToExit({ args, stdin: () => {} }), 2);
+  });
+});
+
+function widthsOf(text: string): number[] {
+  return text.split(/\r?\n/).map((line) => line.length);
+}
+
+test.for<readonly string[]>([['-V'], ['version'], ['serve', '--version']])('%j prints what --version prints', async (args) => {
+  const { stdout } = await runToExit({ args: ['--version'] });
+  expect(await runToExit({ args, stdin: () => {} })).toMatchObject({ code: 0, stdout, stderr: '' });
 });
 
 test('--version prints the version of the package, reads no key, exits 0', async () => {
@@ -52,6 +105,13 @@ describe('wrong arguments exit 2 without reading a key', () => {
     [[''], ''],
     [['serve'], 'unexpected argument'],
     [['--http-shutdown', 'yes'], 'unexpected argument'],
+    // A parser that takes booleans by their words would swallow these.
+    [['--http-shutdown', 'true'], 'unexpected argument'],
+    [['--http-health', 'false'], 'unexpected argument'],
+    [['--issue-token', 'false', '--server-info', 'info.json'], 'unexpected argument'],
+    [['true'], 'unexpected argument'],
+    [['--http-shutdown=true'], '--http-shutdown'],
+    [['--issue-token=false'], '--issue-token'],
     [['--http-shutdown', '--', 'x'], ''],
     // Repeated.
     [['--port', '8080', '--port', '8081'], '--port'],
@@ -89,6 +149,18 @@ describe('wrong arguments exit 2 without reading a key', () => {
     ['as the value of a flag that we do not have, with =', (key) => [`--key=${key}`]],
     ['as the value of a flag that takes none', (key) => [`--http-shutdown=${key}`]],
     ['behind --', (key) => ['--', key]],
+    ['as a port', (key) => ['--port', key]],
+    ['as a number', (key) => ['--max-connections', key]],
+    ['as a number, with =', (key) => [`--connect-timeout=${key}`]],
+    ['as a path', (key) => ['--endpoint', key]],
+    ['as a URL', (key) => ['--upstream-url', key]],
+    ['in a URL', (key) => ['--upstream-url', `https://${key}@gateway.example/`]],
+    ['as a proxy', (key) => ['--upstream-proxy', key]],
+    ['as a header', (key) => ['--upstream-header', key]],
+    ['as the header that carries the key', (key) => ['--auth-header', `Bearer ${key}`]],
+    ['as the word before the key', (key) => ['--auth-scheme', `Bearer ${key}`]],
+    ['as a user', (key) => ['--allow-user', key]],
+    ['as the user to become', (key) => ['--run-as', key]],
   ])('a key that is given %s is not repeated', async ([, args]) => {
     const key = randomKey();
     for (const secret of [key, key.toLowerCase().replace(/[^a-z-]/g, '')]) {

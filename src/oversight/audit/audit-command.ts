@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream';
-import { helpText, misuse as misuseOf, readArguments } from '../../run/command-line.ts';
+import { type Flag, helpText, misuse as misuseOf, readArguments } from '../../run/command-line.ts';
 import { type ExitCode, exitCodes } from '../../run/exit-codes.ts';
 import { Failure } from '../../run/failure.ts';
 import { foreign } from '../../run/log.ts';
@@ -21,12 +21,12 @@ const commands = ['list', 'summary', 'verify'] as const;
 type CommandName = (typeof commands)[number];
 
 const flags = {
-  limit: { string: true, of: ['list'], describe: `show so many (default: ${defaultLimit}, or all with --since)` },
-  since: { string: true, of: ['list', 'summary'], describe: 'none before this: 2026-01-31, 2026-01-31T12:00Z, or 90m, 24h, 7d ago' },
-  contains: { string: true, of: ['verify'], describe: 'a record must have this hash, known from earlier' },
-  json: { boolean: true, of: commands, describe: 'JSON lines' },
-  help: { boolean: true, of: commands, describe: 'show this' },
-} as const satisfies Record<string, { of: readonly CommandName[]; describe: string; string?: true; boolean?: true }>;
+  limit: { takes: 'number', of: ['list'], describe: `show so many (default: ${defaultLimit}, or all with --since)` },
+  since: { takes: 'time', of: ['list', 'summary'], describe: 'none before this: 2026-01-31, 2026-01-31T12:00Z, or 90m, 24h, 7d ago' },
+  contains: { takes: 'hash', of: ['verify'], describe: 'a record must have this hash, known from earlier' },
+  json: { of: commands, describe: 'JSON lines' },
+  help: { short: 'h', of: commands, describe: 'show this (also -h)' },
+} as const satisfies Record<string, Flag & { of: readonly CommandName[] }>;
 
 interface AuditOptions {
   readonly command: CommandName;
@@ -39,7 +39,7 @@ interface AuditOptions {
 
 /** What the command needs of the program around it. */
 export interface AuditCommandContext {
-  readonly stdout: Writable;
+  readonly stdout: Writable & { readonly columns?: number };
   /** Tells the user something beside the output. */
   readonly say: (message: string) => void;
 }
@@ -52,7 +52,7 @@ export interface AuditCommandContext {
  * @throws {Failure} with exit code 2 for wrong arguments, 1 when the file cannot be read
  */
 export async function auditCommand(argv: readonly string[], { stdout, say }: AuditCommandContext): Promise<ExitCode> {
-  const parsed = await parse(argv);
+  const parsed = await parse(argv, stdout.columns);
   const output = new Output(stdout);
   if (typeof parsed === 'string') {
     await output.print(parsed);
@@ -105,23 +105,24 @@ function praise(file: string, { records, continues, lastHash, tornLines, tornEnd
 }
 
 /** @returns the options, or the text that was asked for instead */
-async function parse(argv: readonly string[]): Promise<AuditOptions | string> {
+async function parse(argv: readonly string[], columns: number | undefined): Promise<AuditOptions | string> {
   const [first, ...rest] = argv;
   const command = commands.find((name) => name === first);
-  if (command === undefined && first !== '--help') throw misuse(`audit takes one of ${commands.join(', ')}`);
-  const own = Object.fromEntries(Object.entries(flags).filter(([name, { of }]) => (command === undefined ? name === 'help' : of.some((one) => one === command))));
-  const { values, words } = await readArguments(command === undefined ? argv : rest, own, usageHint);
-  if (command === undefined || values.help === true) return helpText(`$0 audit ${command ?? commands.join('|')} FILE [flags]`, own);
+  const isHelp = first !== undefined && ['--help', '-h', 'help'].includes(first);
+  if (command === undefined && !isHelp) throw misuse(`audit takes one of ${commands.join(', ')}`);
+  const own = Object.fromEntries(Object.entries<Flag & { of: readonly CommandName[] }>(flags).filter(([name, { of }]) => (command === undefined ? name === 'help' : of.includes(command))));
+  const { values, words } = readArguments(command === undefined ? argv : rest, own, usageHint);
+  if (command === undefined || values['help'] === true) return helpText(`$0 audit ${command ?? commands.join('|')} FILE [flags]`, own, [], columns);
   const [file] = words;
   if (words.length !== 1 || file === undefined || file === '') throw misuse(`audit ${command} takes one file`);
-  const since = values.since === undefined ? undefined : timeOf(String(values.since), Date.now());
+  const since = values['since'] === undefined ? undefined : timeOf(String(values['since']), Date.now());
   return {
     command,
     file,
-    limit: values.limit === undefined ? (since === undefined ? defaultLimit : Infinity) : limitOf(String(values.limit)),
+    limit: values['limit'] === undefined ? (since === undefined ? defaultLimit : Infinity) : limitOf(String(values['limit'])),
     since,
-    contains: values.contains === undefined ? undefined : hashOf(String(values.contains)),
-    json: values.json === true,
+    contains: values['contains'] === undefined ? undefined : hashOf(String(values['contains'])),
+    json: values['json'] === true,
   };
 }
 

@@ -1,0 +1,73 @@
+import { maxBytesBeforeKey } from '../key/locked-key.ts';
+import { misuse } from '../run/command-line.ts';
+import type { Failure } from '../run/failure.ts';
+import { environmentProxy, isLoopback } from './environment-proxy.ts';
+import type { UpstreamOptions } from './upstream.ts';
+
+/**
+ * The upstream that `--upstream-url` names. Path and query stay as they were written: URL would normalise them.
+ *
+ * @throws {Failure} with exit code 2; the message does not repeat the URL, whose query may hold a secret
+ */
+export function parseUpstreamUrl(given: string): Pick<UpstreamOptions, 'origin' | 'target'> {
+  // Before URL sees it: URL drops tabs and line ends, and takes a backslash for a slash.
+  if (!/^[\x21-\x7e]+$/.test(given) || given.includes('\\')) throw refuse('has characters that no URL has');
+  const [, scheme, authority = '', rest = ''] = /^([a-z]+):\/\/([^/?#]*)(.*)$/i.exec(given) ?? [];
+  if (!/^https?$/i.test(scheme ?? '')) throw refuse('must begin with https:// (or http:// on loopback)');
+  if (authority.includes('@')) throw refuse('must not hold a user or a password: the key comes on stdin');
+  if (rest.includes('#')) throw refuse('must not have a fragment');
+  const origin = tryUrl(`${scheme}://${authority}`);
+  if (origin === undefined) throw refuse('is not a URL');
+  if (given.length > maxBytesBeforeKey / 2) throw refuse(`is longer than ${maxBytesBeforeKey / 2} bytes`);
+  if (isCleartext(origin) && !isLoopback(origin.hostname)) throw refuse('must begin with https://: unencrypted, the key goes to loopback only');
+  return { origin, target: rest.startsWith('/') ? rest : `/${rest}` };
+}
+
+/**
+ * The proxy to tunnel through, and where it was named.
+ *
+ * @param given the value of `--upstream-proxy`; undefined to ask the environment
+ * @param environment for HTTPS_PROXY and NO_PROXY
+ * @throws {Failure} with exit code 2; the message does not repeat the URL, which may hold a password
+ */
+export function parseProxy(given: string | undefined, origin: URL, environment: NodeJS.ProcessEnv): URL | undefined {
+  if (given === 'none') return undefined;
+  if (given !== undefined && isCleartext(origin)) throw misuse('--upstream-proxy needs an https upstream: it would read the key');
+  const text = given ?? environmentProxy(origin, environment);
+  if (text === undefined) return undefined;
+  const url = tryUrl(text);
+  if (url !== undefined && isBareHttp(url)) return url;
+  const source = given === undefined ? 'HTTPS_PROXY' : '--upstream-proxy';
+  throw misuse(`${source} must be http://[user:password@]host:port`, 'pass --upstream-proxy none to go without');
+}
+
+function refuse(why: string): Failure {
+  return misuse(`--upstream-url ${why}`);
+}
+
+function isCleartext(origin: URL): boolean {
+  return origin.protocol === 'http:';
+}
+
+/** Nothing but scheme, host, port and credentials. */
+function isBareHttp(url: URL): boolean {
+  const isHttp = url.protocol === 'http:' || url.protocol === 'https:';
+  return isHttp && url.hostname !== '' && url.pathname === '/' && url.search === '' && url.hash === '' && isDecodable(url.username + url.password);
+}
+
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function tryUrl(text: string): URL | undefined {
+  try {
+    return new URL(text);
+  } catch {
+    return undefined;
+  }
+}
