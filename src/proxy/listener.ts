@@ -74,7 +74,7 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
 function bind(server: Server, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      const hint = error.code === 'EACCES' ? 'choose a --port above 1023, or none' : 'choose another --port, or none';
+      const hint = error.code === 'EACCES' ? 'a port below 1024 needs root; choose a higher --port, or none' : 'choose another --port, or none';
       reject(new Failure(`cannot bind ${address}:${port}: ${reason(error)}`, { hint }));
     });
     server.listen({ host: address, port, backlog }, () => {

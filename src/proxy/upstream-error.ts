@@ -51,6 +51,17 @@ export function isNetworkError(error: Error): boolean {
 }
 
 /**
+ * Whether the upstream broke off TLS after the handshake. With TLS 1.3 a client's handshake is over before the server has
+ * looked at its certificate, so that a demand for one comes as such an alert (RFC 8446 section 4.4.2.4).
+ */
+export function isTlsAlert(error: Error): boolean {
+  return codeOf(error).startsWith('ERR_SSL_');
+}
+
+/** The alert of a server that demands a client certificate: RFC 8446 section 6.2, in OpenSSL's words. */
+const certificateRequired = 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED';
+
+/**
  * Puts an error of undici, node or OpenSSL into words.
  *
  * @param host the upstream's host and port, for the detail
@@ -75,11 +86,18 @@ function problemOf(code: string): Problem {
   if (code === 'UPSTREAM_TLS') {
     return { status: 502, code: 'upstream_tls', message: 'The upstream could not prove who it is, so nothing was sent to it.' };
   }
+  if (code === certificateRequired) {
+    return { status: 502, code: 'upstream_tls', message: 'The upstream demands a client certificate, which the daemon does not have.' };
+  }
+  if (code.startsWith('ERR_SSL_')) {
+    return { status: 502, code: 'upstream_tls', message: 'The upstream broke off the TLS connection.' };
+  }
   return { status: 502, code: 'upstream_protocol', message: 'The upstream answered with something that is not HTTP.' };
 }
 
 /** undici says `other side closed` with its own code; a refused connection is an AggregateError without a message. */
 function causeOf(error: Error, code: string): string {
+  if (code === certificateRequired) return `it demands a client certificate (${code})`;
   const cause = error.cause instanceof Error ? codeOf(error.cause) : code;
   const text = error.message.split('\n', 1)[0] ?? '';
   return text === '' || text.includes(cause) ? text || cause : `${text} (${cause})`;

@@ -12,6 +12,7 @@
 import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { requestBegins } from '../key/injection.ts';
+import { isTlsAlert } from './upstream-error.ts';
 
 /** How long we keep reading from an upstream that no longer takes our bytes: its answer may be on the way. */
 const earlyResponseTimeoutMs = 500;
@@ -48,6 +49,8 @@ export function applySocketWorkarounds(socket: Socket): void {
 function nameResets(socket: Socket): void {
   socket.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'ECONNRESET') error.code = 'UND_ERR_SOCKET';
+    // After a TLS alert node goes on to 'end', and undici would report "other side closed" in place of the alert.
+    else if (isTlsAlert(error)) socket.destroy();
   });
 }
 

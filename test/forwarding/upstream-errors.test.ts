@@ -1,5 +1,9 @@
+import { readFileSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import tls from 'node:tls';
 import { describe, expect, test } from 'vitest';
-import { caFile, otherCaFile } from '../support/certificates.ts';
+import { caFile, identity, otherCaFile } from '../support/certificates.ts';
+import { cleanUp } from '../support/cleanup.ts';
 import { startDaemon, type Daemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { expectNoPieceOf, expectNoStack } from '../support/messages.ts';
@@ -85,6 +89,18 @@ describe('upstream_tls', () => {
     const response = await asked;
     expect(response.status).toBe(502);
     expect(envelopeOf(response).code).toBe('upstream_tls');
+  });
+
+  test.for(['TLSv1.2', 'TLSv1.3'] as const)('an upstream that demands a client certificate, %s', async (version) => {
+    const { cert, key } = identity('good');
+    const server = tls.createServer({ cert: readFileSync(cert), key: readFileSync(key), minVersion: version, maxVersion: version, requestCert: true, rejectUnauthorized: true });
+    server.on('tlsClientError', () => {});
+    await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve));
+    cleanUp(() => server.close());
+    const host = `localhost:${(server.address() as AddressInfo).port}`;
+    const daemon = await startDaemon({ args: ['--upstream-url', `https://${host}/v1/responses`, '--upstream-ca', caFile()] });
+    const cause = version === 'TLSv1.3' ? /demands a client certificate/ : /handshake/i;
+    for (let count = 0; count < 3; count++) await expectProblem(daemon, 502, 'upstream_tls', host, cause);
   });
 
   test('an upstream that knows only TLS 1.1', async () => {

@@ -3,7 +3,7 @@ import { type Stats, closeSync, constants, fstatSync, fsyncSync, readSync, statS
 import { resolve } from 'node:path';
 import type { Account } from '../../native/native.ts';
 import { openToAppend } from '../../run/append-only-file.ts';
-import { Failure, reason } from '../../run/failure.ts';
+import { Failure, reason, writeHint } from '../../run/failure.ts';
 import { isTornEnd, lineOf, maxLineBytes, noHash, seal, tornMark } from './audit-chain.ts';
 import { type AuditNote, type AuditRecord, noteText, recordText } from './audit-record.ts';
 
@@ -18,6 +18,8 @@ const maxTornBytes = 64 * 1024;
 
 /** What every line begins with. */
 const beginning = '{"kind":"';
+
+const fileHint = 'choose another file, or move what is there away';
 
 export interface AuditLogOptions {
   readonly file: string;
@@ -280,8 +282,8 @@ export class AuditLog {
     this.#end.hash = hash;
   }
 
-  #failure(why: string): Failure {
-    return new Failure(`cannot open --audit-log ${this.#options.file}: ${why}`, { hint: 'choose another file, or move what is there away' });
+  #failure(why: string, hint = fileHint): Failure {
+    return new Failure(`cannot open --audit-log ${this.#options.file}: ${why}`, { hint });
   }
 
   #open(): number {
@@ -290,7 +292,7 @@ export class AuditLog {
       fd = openToAppend(this.#file, constants.O_RDWR, this.#options.owner);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      throw this.#failure(code === 'ELOOP' ? 'it is a symbolic link' : reason(error));
+      throw this.#failure(code === 'ELOOP' ? 'it is a symbolic link' : reason(error), writeHint(error, fileHint));
     }
     if (fd === undefined) throw this.#failure('it is not a regular file');
     const problem = this.#unfit(fd);

@@ -29,8 +29,8 @@ const slicedLength = 13;
 /** No name that the API knows ends like this. */
 export const cutMark = '\u2026';
 
-/** The object; or why there is none, to follow "The body" or "it". */
-export type JsonReading = { kind: 'object'; object: JsonObject } | { kind: 'invalid'; why: string };
+/** The object; or why there is none, to follow "The body" or "it", and for a syntax error the offset of it, in bytes. */
+export type JsonReading = { kind: 'object'; object: JsonObject } | { kind: 'invalid'; why: string; at?: number };
 
 const [quote, comma, minus, colon, openBracket, backslash, closeBracket, openBrace, closeBrace] = [0x22, 0x2c, 0x2d, 0x3a, 0x5b, 0x5c, 0x5d, 0x7b, 0x7d];
 const [letterF, letterN, letterT, letterU] = [0x66, 0x6e, 0x74, 0x75];
@@ -59,15 +59,19 @@ export function readJsonObject(bytes: Buffer, last: LastDocument = new LastDocum
   // A retry has the same bytes.
   if (last.object !== undefined && last.bytes.equals(bytes)) return { kind: 'object', object: last.object };
   if (!isUtf8(bytes)) return { kind: 'invalid', why: 'is not UTF-8' };
+  const reader = new Reader(bytes, last);
   try {
-    return { kind: 'object', object: new Reader(bytes, last).document() };
+    return { kind: 'object', object: reader.document() };
   } catch (error) {
+    if (error instanceof NotJson) return { kind: 'invalid', why: error.message, at: reader.at };
     if (error instanceof Unreadable) return { kind: 'invalid', why: error.message };
     throw error;
   }
 }
 
 class Unreadable extends Error {}
+
+class NotJson extends Unreadable {}
 
 /** One pass over the bytes of one document. */
 class Reader {
@@ -96,6 +100,11 @@ class Reader {
     this.#text = bytes.toString('latin1');
     this.#hasControls = (this.#same > 0 && last.hasControls) || hasControls(bytes.subarray(this.#same));
     this.#nextControl = this.#hasControls ? -1 : Infinity;
+  }
+
+  /** How far it was read, in bytes. */
+  get at(): number {
+    return this.#at;
   }
 
   document(): JsonObject {
@@ -336,8 +345,8 @@ function isControl(byte: number): boolean {
   return byte < 0x20;
 }
 
-function notJson(): Unreadable {
-  return new Unreadable('is not JSON');
+function notJson(): NotJson {
+  return new NotJson('is not JSON');
 }
 
 function indexOf(text: string, sought: string, from: number): number {
