@@ -25,6 +25,7 @@ import { Failure } from './run/failure.ts';
 import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hardening.ts';
 import { keepIgnoring, listenForStop } from './run/signals.ts';
 import { Log } from './run/log.ts';
+import { fitConnections } from './run/open-files.ts';
 import { stderrDescriptor } from './run/preload.ts';
 import { ServerInfoFile } from './run/server-info.ts';
 import { installationExposure } from './run/trusted-file.ts';
@@ -94,9 +95,11 @@ async function main(): Promise<void> {
     failures.say(`no connection to the upstream yet: ${problem.code}: ${detail}`);
   });
   const token = tokenOf(options);
+  const { maxConnections, lowered } = fitConnections(options.maxConnections);
+  if (lowered !== undefined) log.advise(lowered);
   const server = await listen({
     port: options.port,
-    maxConnections: options.maxConnections,
+    maxConnections,
     rules: {
       endpoint: options.endpoint,
       shutdown: options.httpShutdown,

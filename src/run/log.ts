@@ -35,6 +35,12 @@ export class Log {
     this.line(`responses-api-proxy: ${message}`);
   }
 
+  /** A message, and a hint on a line of its own. */
+  advise({ message, hint }: { readonly message: string; readonly hint: string }): void {
+    this.say(message);
+    this.line(`hint: ${hint}`);
+  }
+
   /** The message of a failure, and its hint on a line of its own. On stderr too, if that was not let go of. */
   failure({ message, hint }: Failure): void {
     for (const fd of new Set([this.#fd, this.#stderr])) {

@@ -1,0 +1,34 @@
+import { readFileSync, readdirSync } from 'node:fs';
+import { Failure } from './failure.ts';
+
+/** An exchange holds its client's socket and the upstream's. */
+const filesPerConnection = 2;
+
+/** Files that are open for a moment, besides connections: looking a name up, rotating a log, a connection about to be refused. */
+const reservedFiles = 16;
+
+/** How many connections there is room for. */
+export interface ConnectionLimit {
+  readonly maxConnections: number;
+  /** Why there are fewer than asked for, and what to do about it; undefined where there are not. */
+  readonly lowered: { readonly message: string; readonly hint: string } | undefined;
+}
+
+/**
+ * Fits the number of connections into the number of files that may be open (RLIMIT_NOFILE). Node has raised the soft limit
+ * to the hard one when it started. Beyond it the kernel refuses sockets: clients would be reset, or lose their upstream.
+ *
+ * To be called once everything is open that stays open.
+ *
+ * @param wanted connections at once
+ * @throws {Failure} when there is not even room for one
+ */
+export function fitConnections(wanted: number): ConnectionLimit {
+  const limit = Number(/^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1] ?? Infinity);
+  const open = readdirSync('/proc/self/fd').length;
+  const fitting = Math.floor((limit - open - reservedFiles) / filesPerConnection);
+  if (fitting >= wanted) return { maxConnections: wanted, lowered: undefined };
+  const hint = `raise the limit to ${open + reservedFiles + wanted * filesPerConnection} (ulimit -n; in a systemd unit LimitNOFILE=), or lower --max-connections`;
+  if (fitting < 1) throw new Failure(`no room for a connection: at most ${limit} files can be open (RLIMIT_NOFILE)`, { hint });
+  return { maxConnections: fitting, lowered: { message: `--max-connections is lowered from ${wanted} to ${fitting}: only ${limit} files can be open (RLIMIT_NOFILE)`, hint } };
+}
