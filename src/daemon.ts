@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { closeSync, existsSync, openSync } from 'node:fs';
+import type { Intention, Users } from './check.ts';
 import { peerLookup, peerLookupIfAny } from './gate/peer.ts';
 import { isWeakToken } from './gate/token-strength.ts';
 import { injectionOf } from './key/injection.ts';
@@ -58,11 +59,14 @@ async function main(): Promise<void> {
     return;
   }
   const { options } = command;
-  const runAs = options.runAs === undefined ? undefined : findRunAs(options.runAs, native);
-  const serverInfoOwner = options.serverInfoOwner === undefined ? undefined : findAccount('--server-info-owner', options.serverInfoOwner, native);
-  // A file that exists is written in place and keeps its owner.
-  if (serverInfoOwner !== undefined && options.serverInfo !== undefined && !existsSync(options.serverInfo)) checkMayGiveTo(serverInfoOwner);
-  const allowedUids = options.allowUsers.map((user) => findUid('--allow-user', user, native));
+  const users = findUsers(options, native);
+  if (options.check !== 'nothing') {
+    const { check } = await import('./check.ts');
+    const report = await check(options, users, native, () => checkOversight(options, users.runAs, native));
+    process.stdout.write(report, () => process.exit(exitCodes.stopped));
+    return;
+  }
+  const { runAs, serverInfoOwner, allowedUids } = users;
 
   const { logFile } = options;
   if (logFile !== undefined) {
@@ -153,24 +157,46 @@ async function main(): Promise<void> {
   process.exit(exitCodes.stopped);
 }
 
-/** Loads the optional room where a flag asks for it, and nowhere else. */
-async function openOversight(
-  { auditLog, isAuditRequired, policyFile, endpoint, upstream }: Options,
-  owner: Account | undefined,
-  native: Native | undefined,
-): Promise<Observer> {
-  if (auditLog === undefined && policyFile === undefined) return noObserver;
-  const { Oversight } = await import('./oversight/oversight.ts');
+/** Who the flags name. */
+function findUsers(options: Options, native: Native | undefined): Users {
+  const { serverInfo } = options;
+  const runAs = options.runAs === undefined ? undefined : findRunAs(options.runAs, native);
+  const serverInfoOwner = options.serverInfoOwner === undefined ? undefined : findAccount('--server-info-owner', options.serverInfoOwner, native);
+  // A file that exists is written in place and keeps its owner.
+  if (serverInfoOwner !== undefined && serverInfo !== undefined && !existsSync(serverInfo)) checkMayGiveTo(serverInfoOwner);
+  return { runAs, serverInfoOwner, allowedUids: options.allowUsers.map((user) => findUid('--allow-user', user, native)) };
+}
+
+function loadOversight() {
+  return import('./oversight/oversight.ts');
+}
+
+function needsOversight({ auditLog, policyFile }: Options): boolean {
+  return (auditLog ?? policyFile) !== undefined;
+}
+
+function oversightOptions({ auditLog, isAuditRequired, policyFile, endpoint, upstream }: Options, owner: Account | undefined, native: Native | undefined) {
   const reports = new BoundedLog(log);
   const report = (message: string): void => reports.say(message);
-  if (auditLog !== undefined && native === undefined) report('without its native part, two daemons could write to one --audit-log');
-  const oversight = new Oversight({
+  return {
     auditLog: auditLog === undefined ? undefined : { file: auditLog, endpoint, owner, lock: native?.lockFile, report },
     isAuditRequired,
     policyFile,
     endpoint,
     upstreamTarget: upstream.target,
-  });
+  };
+}
+
+async function checkOversight(options: Options, owner: Account | undefined, native: Native | undefined): Promise<readonly Intention[]> {
+  return needsOversight(options) ? (await loadOversight()).checkOversight(oversightOptions(options, owner, native)) : [];
+}
+
+/** Loads the optional room where a flag asks for it, and nowhere else. */
+async function openOversight(options: Options, owner: Account | undefined, native: Native | undefined): Promise<Observer> {
+  if (!needsOversight(options)) return noObserver;
+  const { Oversight } = await loadOversight();
+  if (options.auditLog !== undefined && native === undefined) log.say('without its native part, two daemons could write to one --audit-log');
+  const oversight = new Oversight(oversightOptions(options, owner, native));
   cleanups.push(() => {
     oversight.stop();
     oversight.close();

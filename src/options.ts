@@ -37,6 +37,8 @@ export interface Options {
   readonly allowUsers: readonly string[];
   readonly token: { readonly kind: 'none' } | { readonly kind: 'issued' } | { readonly kind: 'given'; readonly token: string };
   readonly unsafeUnlockedMemory: boolean;
+  /** What is only to be checked, in place of a run: nothing, a start, or that and a connection to the upstream. */
+  readonly check: 'nothing' | 'start' | 'upstream';
 }
 
 /** What a command line asks for: a run, or to print a text. */
@@ -92,6 +94,8 @@ const flags = {
   'run-as': { takes: 'user', group: 'Custody:', describe: 'give up root for this user, once started' },
   'unsafe-unlocked-memory': { group: 'Custody:', describe: 'run even where the key cannot be locked in memory' },
 
+  check: { group: 'Others:', describe: 'check all but the key, say what would be done, and exit' },
+  'check-upstream': { group: 'Others:', describe: 'the same, and connect to the upstream to verify its TLS; nothing is sent' },
   help: { short: 'h', group: 'Others:', describe: 'show this (also -h)' },
   version: { short: 'V', group: 'Others:', describe: 'show the version (also -V)' },
 } as const satisfies Readonly<Record<string, Flag>>;
@@ -172,6 +176,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     allowUsers: values['allow-user'],
     token: parseToken(values['issue-token'], values['client-token-file'], serverInfo),
     unsafeUnlockedMemory: values['unsafe-unlocked-memory'],
+    check: values['check-upstream'] ? 'upstream' : values.check ? 'start' : 'nothing',
   };
 }
 

@@ -90,6 +90,21 @@ export class Oversight implements Observer {
   }
 }
 
+/**
+ * Checks what `Oversight` is made of, and leaves no trace.
+ *
+ * @returns what would be done, for `--check`: labels and texts
+ * @throws {Failure} as the constructor does
+ */
+export function checkOversight({ auditLog, isAuditRequired, policyFile, endpoint, upstreamTarget }: OversightOptions): Array<readonly [label: string, text: string]> {
+  const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstreamTarget);
+  if (auditLog !== undefined) AuditLog.check(auditLog);
+  return [
+    ...(auditLog === undefined ? [] : [['records in', `${auditLog.file}${isAuditRequired ? '; what cannot be recorded is refused' : ''}`] as const]),
+    ...(policy === undefined ? [] : [['policy', `${policyFile}, ${policy.mode === 'shadow' ? 'in shadow mode: nothing is enforced' : 'enforced'}`] as const]),
+  ];
+}
+
 /** What limits have to know of earlier runs: this UTC day's tokens, and the last minute's requests. */
 function* pastExchanges(file: string, endpoint: string): Generator<{ startedAtMs: number; endedAtMs: number; tokens: number }> {
   const now = Date.now();

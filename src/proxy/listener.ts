@@ -71,6 +71,18 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   return { port, cut: () => cutAll(connections), stop: (graceMs) => stop(server, connections, handler, options, graceMs) };
 }
 
+/**
+ * Checks that a port could be bound, and gives it up again.
+ *
+ * @param port 0 for one of the system's choice
+ * @throws {Failure} as `listen` does
+ */
+export async function checkPort(port: number): Promise<void> {
+  const server = createServer();
+  await bind(server, port);
+  server.close();
+}
+
 function bind(server: Server, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {

@@ -1,5 +1,8 @@
 import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync } from 'node:fs';
+import { checkCanCreate } from './trial.ts';
 import type { Account } from '../native/native.ts';
+
+const appending = constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
 /**
  * Opens a file to append to it, or makes it, 0600 whatever the umask. A link is not followed, a FIFO not waited for.
@@ -10,8 +13,26 @@ import type { Account } from '../native/native.ts';
  * @throws the system's error; ELOOP for a link
  */
 export function openToAppend(file: string, access: number, owner: Account | undefined): number | undefined {
-  const flags = access | constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
-  const fd = openExistingOrNew(file, flags, owner);
+  return ifRegular(openExistingOrNew(file, access | appending, owner));
+}
+
+/**
+ * Opens a file as `openToAppend` does, but makes none.
+ *
+ * @returns its descriptor; 'new' where `openToAppend` would make it; undefined where it is no regular file
+ * @throws what `openToAppend` would throw
+ */
+export function tryToAppend(file: string, access: number): number | 'new' | undefined {
+  try {
+    return ifRegular(openSync(file, access | appending));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  checkCanCreate(file);
+  return 'new';
+}
+
+function ifRegular(fd: number): number | undefined {
   if (fstatSync(fd).isFile()) return fd;
   closeSync(fd);
   return undefined;

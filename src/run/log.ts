@@ -1,6 +1,6 @@
 import { closeSync, constants, writeSync } from 'node:fs';
 import type { Account } from '../native/native.ts';
-import { openToAppend } from './append-only-file.ts';
+import { openToAppend, tryToAppend } from './append-only-file.ts';
 import { Failure, reason } from './failure.ts';
 
 const highestStandardStream = 2;
@@ -86,10 +86,24 @@ function write(fd: number, text: string): void {
   }
 }
 
+/**
+ * Checks that a log could go on in a file, and makes none.
+ *
+ * @throws {Failure} as `moveTo` does
+ */
+export function checkLogFile(file: string): void {
+  const fd = regular(file, () => tryToAppend(file, constants.O_WRONLY));
+  if (fd !== 'new') closeSync(fd);
+}
+
 function openLogFile(file: string, owner: Account | undefined): number {
-  let fd: number | undefined;
+  return regular(file, () => openToAppend(file, constants.O_WRONLY, owner));
+}
+
+function regular<T>(file: string, open: () => T | undefined): T {
+  let fd: T | undefined;
   try {
-    fd = openToAppend(file, constants.O_WRONLY, owner);
+    fd = open();
   } catch (error) {
     throw new Failure(`cannot open --log-file ${file}: ${reason(error)}`, { hint: fileHint });
   }

@@ -1,6 +1,7 @@
 import { type Stats, closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { isOurs, isSticky, isWritableByOthers } from './file-trust.ts';
+import { checkCanMake } from './trial.ts';
 
 /** open(2): a descriptor that names a place and grants nothing. Node has no constant for it; Linux has one number on x64 and arm64. */
 const openPath = 0x20_0000;
@@ -25,13 +26,16 @@ export function pathOf({ folder, name }: Pick<Place, 'folder' | 'name'>): string
 }
 
 export interface WalkOptions {
-  /** Missing folders are made, 0755 less the umask. */
-  readonly makesFolders?: boolean;
+  /** Missing folders are made, 0755 less the umask. On trial, the first that could be made ends the walk by `WouldMake`. */
+  readonly makesFolders?: boolean | 'trial';
   /** The file itself may be a link too. */
   readonly followsLast?: boolean;
   /** Called for each folder, also those that hold a link, before anything is looked up in it. */
   readonly onFolder?: (folder: Stats, path: string) => void;
 }
+
+/** A walk on trial has come to a folder that is missing, and could be made. */
+export class WouldMake extends Error {}
 
 /** A link on the way that another user could have made, or could change. */
 export class UntrustedLink extends Error {
@@ -45,7 +49,7 @@ export class UntrustedLink extends Error {
  * replacing a part of the path. A link is followed only if it and the folder that it is in belong to root or to the
  * daemon's user, and nobody else can replace it there.
  *
- * @throws {UntrustedLink} or another Error, of the system's or in words
+ * @throws {UntrustedLink} or, on trial, {WouldMake}, or another Error, of the system's or in words
  */
 export function walkTo(file: string, options: WalkOptions = {}): Place {
   if (isFolderName(file.split('/').at(-1))) throw new Error('it names a folder');
@@ -55,7 +59,7 @@ export function walkTo(file: string, options: WalkOptions = {}): Place {
     for (;;) {
       const { place, isLast } = walk.next();
       if (isLast && options.followsLast !== true) return place;
-      const folder = isLast ? undefined : openFolder(place, options.makesFolders === true);
+      const folder = isLast ? undefined : openFolder(place, options.makesFolders ?? false);
       if (folder !== undefined) {
         walk.enter(folder, place.path);
         continue;
@@ -121,13 +125,17 @@ function isFolderName(name: string | undefined): boolean {
 }
 
 /** Opens a folder; undefined where something else is there. Not without O_DIRECTORY: that is what makes autofs mount it. */
-function openFolder(place: Place, isMadeIfMissing: boolean): number | undefined {
+function openFolder(place: Place, makesFolders: boolean | 'trial'): number | undefined {
   try {
     return openSync(pathOf(place), folderFlags);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOTDIR' || code === 'ELOOP') return undefined;
-    if (code !== 'ENOENT' || !isMadeIfMissing) throw error;
+    if (code !== 'ENOENT' || makesFolders === false) throw error;
+  }
+  if (makesFolders === 'trial') {
+    checkCanMake(`/proc/self/fd/${place.folder}`, () => mkdirSync(pathOf(place)));
+    throw new WouldMake();
   }
   try {
     mkdirSync(pathOf(place), 0o755);

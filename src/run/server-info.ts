@@ -2,7 +2,8 @@ import { type Stats, closeSync, constants, fchmodSync, fchownSync, fstatSync, ft
 import type { Account, Native } from '../native/native.ts';
 import { Failure, reason } from './failure.ts';
 import { isOurs } from './file-trust.ts';
-import { type Place, UntrustedLink, pathOf, walkTo } from './path-walk.ts';
+import { type Place, UntrustedLink, WouldMake, pathOf, walkTo } from './path-walk.ts';
+import { checkCanCreate } from './trial.ts';
 
 /** What a client needs to find the daemon, written once it is listening. */
 export interface ServerInfo {
@@ -29,13 +30,36 @@ export class ServerInfoFile {
   readonly #native: Native | undefined;
 
   /** @throws {Failure} */
-  constructor(file: string, native: Native | undefined) {
+  constructor(file: string, native: Native | undefined, makesFolders: true | 'trial' = true) {
     this.#file = file;
     this.#native = native;
     try {
-      this.#place = walkTo(file, { makesFolders: true });
+      this.#place = walkTo(file, { makesFolders });
     } catch (error) {
+      if (error instanceof WouldMake) throw error;
       throw this.#failure(reason(error), error instanceof UntrustedLink ? 'name the folder that it leads to' : undefined);
+    }
+  }
+
+  /**
+   * Checks that the file could be written, and neither makes nor changes anything.
+   *
+   * @param hasToken a token would be in it
+   * @returns the daemon of ours that it names
+   * @throws {Failure} as the constructor and `write` do
+   */
+  static check(path: string, native: Native | undefined, hasToken: boolean, owner: Account | undefined): ServerInfo | undefined {
+    try {
+      const file = new ServerInfoFile(path, native, 'trial');
+      file.#inWords(() => {
+        const fd = file.#openExisting({ port: 0, pid: 0, ...(hasToken ? { token: '' } : {}) }, owner);
+        if (fd === undefined) checkCanCreate(pathOf(file.#place));
+        else closeSync(fd);
+      });
+      return file.liveDaemon();
+    } catch (error) {
+      if (error instanceof WouldMake) return undefined;
+      throw error;
     }
   }
 
@@ -64,17 +88,15 @@ export class ServerInfoFile {
    * @throws {Failure}
    */
   write(info: ServerInfo, owner: Account | undefined): void {
-    try {
+    this.#inWords(() => {
       const fd = this.#openExisting(info, owner) ?? this.#create(info, owner);
       try {
+        ftruncateSync(fd);
         writeSync(fd, `${JSON.stringify(info)}\n`);
       } finally {
         closeSync(fd);
       }
-    } catch (error) {
-      if (error instanceof Failure) throw error;
-      throw this.#failure(openProblem(error));
-    }
+    });
   }
 
   /** Removes the file if it is still ours. That it may be gone, replaced or out of reach by now is no error. */
@@ -112,8 +134,16 @@ export class ServerInfoFile {
       closeSync(fd);
       throw this.#failure(refusal);
     }
-    ftruncateSync(fd);
     return fd;
+  }
+
+  #inWords(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      if (error instanceof Failure) throw error;
+      throw this.#failure(openProblem(error));
+    }
   }
 
   #create(info: ServerInfo, owner: Account | undefined): number {

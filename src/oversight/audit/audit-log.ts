@@ -2,7 +2,7 @@ import { hash as digest } from 'node:crypto';
 import { type Stats, closeSync, constants, fstatSync, fsyncSync, readSync, statSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Account } from '../../native/native.ts';
-import { openToAppend } from '../../run/append-only-file.ts';
+import { openToAppend, tryToAppend } from '../../run/append-only-file.ts';
 import { Failure, reason, writeHint } from '../../run/failure.ts';
 import { isTornEnd, lineOf, maxLineBytes, noHash, seal, tornMark } from './audit-chain.ts';
 import { type AuditNote, type AuditRecord, noteText, recordText } from './audit-record.ts';
@@ -76,18 +76,28 @@ export class AuditLog {
    * @throws {Failure} when that is impossible: not a regular file, another user's, or not an audit log; or when the
    *                   first line cannot be written
    */
-  constructor(options: AuditLogOptions) {
+  constructor(options: AuditLogOptions, mode: 'write' | 'check' = 'write') {
     this.#options = options;
     this.#file = resolve(options.file); // whatever the working directory will be
-    this.#fd = this.#open();
+    this.#fd = this.#open(mode);
     try {
-      this.#id = fstatSync(this.#fd);
-      this.#end = this.#findEnd(this.#fd);
-      this.#begin();
+      this.#id = this.#fd === -1 ? { dev: 0, ino: 0 } : fstatSync(this.#fd);
+      this.#end = this.#fd === -1 ? { size: 0, hash: noHash, torn: Buffer.alloc(0) } : this.#findEnd(this.#fd);
+      if (mode === 'write') this.#begin();
     } catch (error) {
       closeSync(this.#fd);
       throw error instanceof Failure ? error : this.#failure(reason(error));
     }
+  }
+
+  /**
+   * Checks that a log could be opened, and neither makes nor changes the file.
+   *
+   * @throws {Failure} as the constructor does
+   */
+  static check(options: AuditLogOptions): void {
+    const log = new AuditLog(options, 'check');
+    if (log.#fd !== -1) closeSync(log.#fd);
   }
 
   /** The last record's hash. Kept elsewhere, it proves later that nothing before it was changed (`audit verify --contains`). */
@@ -286,15 +296,17 @@ export class AuditLog {
     return new Failure(`cannot open --audit-log ${this.#options.file}: ${why}`, { hint });
   }
 
-  #open(): number {
-    let fd: number | undefined;
+  /** @returns its descriptor; to check, -1 where the file would be made */
+  #open(mode: 'write' | 'check' = 'write'): number {
+    let fd: number | 'new' | undefined;
     try {
-      fd = openToAppend(this.#file, constants.O_RDWR, this.#options.owner);
+      fd = mode === 'write' ? openToAppend(this.#file, constants.O_RDWR, this.#options.owner) : tryToAppend(this.#file, constants.O_RDWR);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       throw this.#failure(code === 'ELOOP' ? 'it is a symbolic link' : reason(error), writeHint(error, fileHint));
     }
     if (fd === undefined) throw this.#failure('it is not a regular file');
+    if (fd === 'new') return -1;
     const problem = this.#unfit(fd);
     if (problem === undefined) return fd;
     closeSync(fd);

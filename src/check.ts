@@ -1,0 +1,115 @@
+/**
+ * A start that stops short of the key (`--check`): everything is looked at in the order of a start, so that what is wrong
+ * is told with the same message and exit code, and nothing is left behind. Loaded only for that.
+ */
+import { peerLookup } from './gate/peer.ts';
+import { lockedBytes } from './key/locked-key.ts';
+import { lockMemory } from './key/locked-memory.ts';
+import type { Account, Native } from './native/native.ts';
+import type { Options } from './options.ts';
+import { checkPort } from './proxy/listener.ts';
+import { tryUpstream } from './proxy/upstream-trial.ts';
+import { checkUnobserved, giveUpRoot } from './run/hardening.ts';
+import { checkLogFile } from './run/log.ts';
+import { fitConnections } from './run/open-files.ts';
+import { ServerInfoFile } from './run/server-info.ts';
+import { installationExposure } from './run/trusted-file.ts';
+
+/** What the daemon would do, for one line: a label, and the rest. */
+export type Intention = readonly [label: string, text: string];
+
+/** Who the flags name, as far as the system knows them. */
+export interface Users {
+  readonly runAs: Account | undefined;
+  readonly serverInfoOwner: Account | undefined;
+  readonly allowedUids: readonly number[];
+}
+
+/**
+ * Checks all that a start needs except for the key.
+ *
+ * @param oversight checks the optional room, and tells what that would do
+ * @returns what the daemon would do, a line each
+ * @throws {Failure} the one that a start would end with
+ */
+export async function check(options: Options, users: Users, native: Native | undefined, oversight: () => Promise<readonly Intention[]>): Promise<string> {
+  const { logFile, serverInfo, upstream } = options;
+  const { runAs, serverInfoOwner, allowedUids } = users;
+  if (logFile !== undefined) checkLogFile(logFile);
+  const exposure = installationExposure();
+  const watched = await oversight();
+  const { custody, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
+  checkUnobserved();
+  const { maxConnections, lowered } = fitConnections(options.maxConnections);
+  if (allowedUids.length > 0) peerLookup(native);
+  await checkPort(options.port);
+  const other = serverInfo === undefined ? undefined : ServerInfoFile.check(serverInfo, native, options.token.kind === 'issued', serverInfoOwner);
+  if (runAs !== undefined && native !== undefined) giveUpRoot(runAs, native);
+  const verified = options.check === 'upstream' ? await tryUpstream(upstream) : undefined;
+
+  return table([
+    ['listens on', `127.0.0.1, ${options.port === 0 ? 'a free port' : `port ${options.port}`}; at most ${maxConnections} connections at once`],
+    ...notes(lowered === undefined ? [] : [lowered.message]),
+    ['serves', servedTargets(options).join(', ')],
+    ['to', allowedUids.length === 0 ? 'every user of this machine' : `uid ${allowedUids.join(', ')} only`],
+    ['token', tokenSource(options)],
+    ['forwards to', `${upstream.origin.origin}${withoutQuery(upstream.target)}`],
+    ['the key in', `${options.authHeader}${options.authScheme === undefined ? '' : `: ${options.authScheme}`}`],
+    ...options.upstreamHeaders.map(({ name }): Intention => ['sets', name]),
+    ['trusts', trustedCas(options)],
+    // Not its URL: that may hold a password.
+    ['proxy', upstream.proxy === undefined ? 'none' : `${upstream.proxy.protocol}//${upstream.proxy.host}`],
+    ['timeouts', `${timeout(upstream.connectTimeoutMs)} to connect, ${timeout(upstream.responseTimeoutMs)} until an answer begins, ${timeout(upstream.idleTimeoutMs)} between its bytes`],
+    ...(verified === undefined ? [] : [['connected', `to ${upstream.origin.host}; ${verified}; nothing was sent`] as const]),
+    ...watched,
+    ['logs to', logFile ?? 'stderr'],
+    ...(serverInfo === undefined ? [] : [['writes', `${serverInfo}${serverInfoOwner === undefined ? '' : `, for ${serverInfoOwner.name}`}`] as const]),
+    ...notes(other === undefined ? [] : [`${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); it would be overwritten`]),
+    ['keeps the key in', custody],
+    ...notes(waived.map((loss) => `--unsafe-unlocked-memory: ${loss}`)),
+    ['runs as', runAs === undefined ? `uid ${process.geteuid?.()}` : `${runAs.name} (uid ${runAs.uid}), once started as root`],
+    ...notes(runAs === undefined && process.geteuid?.() === 0 ? ['running as root; --run-as USER gives root up once started'] : []),
+    ...notes(exposure === undefined ? [] : [`${exposure}, who could then read the key`]),
+    ['stops', `after ${timeout(options.shutdownTimeoutMs)} for running answers`],
+  ]);
+}
+
+function servedTargets({ endpoint, httpHealth, httpShutdown }: Options): string[] {
+  return [`POST ${endpoint}`, ...(httpHealth ? ['GET /health'] : []), ...(httpShutdown ? ['GET /shutdown'] : [])];
+}
+
+function tokenSource({ token }: Options): string {
+  switch (token.kind) {
+    case 'none':
+      return 'none';
+    case 'issued':
+      return 'issued at start, in the --server-info file';
+    case 'given':
+      return 'the one in --client-token-file';
+  }
+}
+
+function trustedCas({ upstream: { origin, ca } }: Options): string {
+  if (origin.protocol === 'http:') return 'no TLS, on loopback only';
+  if (ca === undefined) return "node's own CAs";
+  return `${ca.split('-----BEGIN').length - 1} CA certificates of --upstream-ca`;
+}
+
+/** A query may hold a secret. */
+function withoutQuery(target: string): string {
+  return target.replace(/\?.*$/s, '?...');
+}
+
+function timeout(ms: number): string {
+  return ms === 0 ? 'no limit' : `${ms / 1000} s`;
+}
+
+function notes(texts: readonly string[]): Intention[] {
+  return texts.map((text) => ['note', text]);
+}
+
+/** Control characters in the name of a file would be the terminal's to obey. */
+function table(lines: readonly Intention[]): string {
+  const width = Math.max(...lines.map(([label]) => label.length));
+  return lines.map(([label, text]) => `${label.padEnd(width)}  ${text.replace(/[\x00-\x1f\x7f-\x9f]/g, '?')}\n`).join('');
+}

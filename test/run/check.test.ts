@@ -1,0 +1,255 @@
+import { chmodSync, closeSync, linkSync, lstatSync, mkdirSync, openSync, readFileSync, readSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import tls from 'node:tls';
+import { describe, expect, test } from 'vitest';
+import { caFile, identity, otherCaFile } from '../support/certificates.ts';
+import { cleanUp } from '../support/cleanup.ts';
+import { checkout } from '../support/daemon-paths.ts';
+import { nobody, randomKey, runToExit, shell, startDaemon, type DaemonOptions, type Exit } from '../support/daemon.ts';
+import { expectNoPieceOf, refusalOf } from '../support/messages.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
+import { freePort, startUpstream } from '../support/upstream.ts';
+
+const policyFile = join(checkout, 'scripts', 'policies', 'codex.json');
+
+/** Stdin stays open and says nothing: a check that read it would never end. */
+function check(args: readonly string[], options: DaemonOptions = {}): Promise<Exit> {
+  return runToExit({ ...options, args: ['--check', ...args], stdin: () => {} });
+}
+
+/** All that a folder holds, with what would show that it was touched. */
+function stateOf(folder: string): unknown {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort().map((name) => {
+    const { mode, uid, gid, mtimeMs, ctimeMs, size } = lstatSync(join(folder, name));
+    return { name, mode, uid, gid, mtimeMs, ctimeMs, size };
+  });
+}
+
+/** What was said of one thing. */
+function said(exit: Exit, label: string): string[] {
+  expect(exit, exit.stderr).toMatchObject({ code: 0, stderr: '' });
+  return exit.stdout.split('\n').filter((line) => line.startsWith(`${label}  `)).map((line) => line.slice(label.length).trim());
+}
+
+describe('says what the daemon would do', () => {
+  test('without flags', async () => {
+    const exit = await check([]);
+    expect(said(exit, 'listens on')).toEqual(['127.0.0.1, a free port; at most 512 connections at once']);
+    expect(said(exit, 'serves')).toEqual(['POST /v1/responses']);
+    expect(said(exit, 'to')).toEqual(['every user of this machine']);
+    expect(said(exit, 'forwards to')).toEqual(['https://api.openai.com/v1/responses']);
+    expect(said(exit, 'the key in')).toEqual(['Authorization: Bearer']);
+    expect(said(exit, 'proxy')).toEqual(['none']);
+    expect(said(exit, 'keeps the key in')).toEqual([expect.stringMatching(/memfd_secret|memory/)]);
+  });
+
+  test('with many', async () => {
+    const folder = scratchFolder();
+    const [info, log, audit] = ['info.json', 'daemon.log', 'audit.jsonl'].map((name) => join(folder, name));
+    const port = await freePort();
+    const exit = await check([
+      '--port', String(port), '--http-health', '--http-shutdown', '--max-connections', '7', '--allow-user', '12345', '--issue-token',
+      ...['--server-info', info, '--log-file', log, '--audit-log', audit, '--audit-required', '--policy', policyFile].map(String),
+      '--upstream-url', 'https://gateway.example/x/v1/responses?api-key=hidden', '--upstream-header', 'X-Team: hidden', '--auth-header', 'api-key', '--auth-scheme', 'none',
+      '--upstream-ca', caFile(), '--upstream-proxy', 'http://me:hidden@proxy.example:3128',
+    ]);
+    expect(said(exit, 'listens on')).toEqual([`127.0.0.1, port ${port}; at most 7 connections at once`]);
+    expect(said(exit, 'serves')).toEqual(['POST /v1/responses, GET /health, GET /shutdown']);
+    expect(said(exit, 'to')).toEqual(['uid 12345 only']);
+    expect(said(exit, 'token')).toEqual(['issued at start, in the --server-info file']);
+    expect(said(exit, 'forwards to')).toEqual(['https://gateway.example/x/v1/responses?...']);
+    expect(said(exit, 'the key in')).toEqual(['api-key']);
+    expect(said(exit, 'sets')).toEqual(['X-Team']);
+    expect(said(exit, 'trusts')).toEqual(['1 CA certificates of --upstream-ca']);
+    expect(said(exit, 'proxy')).toEqual(['http://proxy.example:3128']);
+    expect(said(exit, 'records in')).toEqual([`${audit}; what cannot be recorded is refused`]);
+    expect(said(exit, 'policy')).toEqual([`${policyFile}, enforced`]);
+    expect(said(exit, 'logs to')).toEqual([log]);
+    expect(said(exit, 'writes')).toEqual([info]);
+    expect(exit.stdout).not.toContain('hidden');
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test('as which user', async (context) => {
+    needs(context, 'root');
+    expect(said(await check(['--run-as', 'nobody']), 'runs as')).toEqual([`nobody (uid ${nobody.uid}), once started as root`]);
+    expect(said(await check([]), 'note')).toEqual([expect.stringContaining('--run-as')]);
+  });
+
+  test('through which proxy of the environment', async () => {
+    const exit = await check([], { env: { HTTPS_PROXY: 'http://me:hidden@proxy.example:3128' } });
+    expect(said(exit, 'proxy')).toEqual(['http://proxy.example:3128']);
+    expect(exit.stdout).not.toContain('hidden');
+  });
+
+  test('about files with control characters in their names', async () => {
+    expect((await check(['--log-file', join(scratchFolder(), 'a\x1b[2J\nlistening')])).stdout).not.toMatch(/\x1b|^listening/m);
+  });
+});
+
+test('a key on stdin is not read', async () => {
+  const file = join(scratchFolder(), 'key');
+  writeFileSync(file, `${randomKey()}\n`);
+  const fd = openSync(file, 'r');
+  cleanUp(() => closeSync(fd));
+  expect((await runToExit({ args: ['--check'], stdin: fd })).code).toBe(0);
+  const rest = Buffer.alloc(1024);
+  expect(rest.toString('latin1', 0, readSync(fd, rest, 0, rest.length, null))).toBe(readFileSync(file, 'latin1'));
+});
+
+test('files that exist are left as they are', async () => {
+  const folder = scratchFolder();
+  const [info, log, audit] = ['info.json', 'daemon.log', 'audit.jsonl'].map((name) => join(folder, name)) as [string, string, string];
+  const args = ['--server-info', info, '--audit-log', audit, '--policy', policyFile];
+  await (await startDaemon({ args })).stop();
+  writeFileSync(info, '{"port":1,"pid":1}\n');
+  writeFileSync(log, 'a line\n');
+  const before = stateOf(folder);
+  expect((await check([...args, '--log-file', log])).code).toBe(0);
+  expect(stateOf(folder)).toEqual(before);
+});
+
+describe('ends as the start would', () => {
+  /** In a folder that has: a folder, a text file, a link to nowhere, a file with two names, and one that all may write. */
+  test.for<readonly string[]>([
+    ['--nope'],
+    ['--port', '0'],
+    ['--upstream-ca', 'text'],
+    ['--upstream-ca', 'none'],
+    ['--client-token-file', 'folder'],
+    ['--allow-user', 'no-such-user'],
+    ['--policy', 'text'],
+    ['--policy', '/dev/null'],
+    ['--log-file', 'none/daemon.log'],
+    ['--log-file', 'folder'],
+    ['--log-file', 'dangling'],
+    ['--log-file', 'text/daemon.log'],
+    ['--log-file', 'none/'],
+    ['--log-file', `${'x'.repeat(300)}.log`],
+    ['--log-file', '/dev/null'],
+    ['--audit-log', 'none/audit.jsonl'],
+    ['--audit-log', 'folder'],
+    ['--audit-log', 'dangling'],
+    ['--audit-log', 'text'],
+    ['--audit-log', 'twice'],
+    ['--audit-log', 'open'],
+    ['--server-info', 'folder'],
+    ['--server-info', 'folder/'],
+    ['--server-info', 'dangling'],
+    ['--server-info', 'twice'],
+    ['--server-info', 'text/info.json'],
+    ['--server-info', '/proc/none/such'],
+    ['--server-info', 'open', '--issue-token'],
+    ['--log-file', 'none/daemon.log', '--audit-log', 'none/audit.jsonl', '--server-info', 'folder'],
+  ])('%j', async (args) => {
+    const cwd = scratchFolder();
+    mkdirSync(join(cwd, 'folder'));
+    writeFileSync(join(cwd, 'text'), 'text\n', { mode: 0o600 });
+    symlinkSync('nowhere', join(cwd, 'dangling'));
+    writeFileSync(join(cwd, 'once'), '');
+    linkSync(join(cwd, 'once'), join(cwd, 'twice'));
+    writeFileSync(join(cwd, 'open'), '');
+    chmodSync(join(cwd, 'open'), 0o666);
+    const before = stateOf(cwd);
+    const checked = await check(args, { cwd });
+    refusalOf(checked, [1, 2]);
+    expect(stateOf(cwd)).toEqual(before);
+    const started = await runToExit({ args, cwd });
+    expect({ ...checked, stderr: withoutAdvice(checked) }).toEqual({ ...started, stderr: withoutAdvice(started) });
+  });
+
+  test.for(['--log-file', '--audit-log', '--server-info'])('where a user may not write, %s', async (flag, context) => {
+    needs(context, 'root and a checkout that nobody can read');
+    const folder = join(scratchFolder(), 'folder');
+    mkdirSync(folder, { mode: 0o755 });
+    writeFileSync(join(folder, 'file'), '', { mode: 0o644 });
+    for (const name of ['new', 'file', 'sub/new']) {
+      const args = [flag, join(folder, name)];
+      const [checked, started] = await Promise.all([check(args, { user: nobody }), runToExit({ args, user: nobody })]);
+      refusalOf(checked, 1);
+      expect(checked, name).toEqual(started);
+    }
+  });
+
+  test('where a port is taken, and where an audit log is', async () => {
+    const audit = join(scratchFolder(), 'audit.jsonl');
+    const daemon = await startDaemon({ args: ['--audit-log', audit] });
+    for (const args of [['--port', String(daemon.port)], ['--audit-log', audit]]) {
+      const [checked, started] = [await check(args), await runToExit({ args })];
+      refusalOf(checked, 1);
+      expect(withoutAdvice(checked)).toBe(withoutAdvice(started));
+    }
+    expect((await daemon.stop()).code).toBe(0);
+  });
+
+  test('where the key could not be locked in memory', async (context) => {
+    needs(context, 'root and a checkout that nobody can read');
+    const options = { user: nobody, prefix: shell('ulimit -l 0') };
+    const [checked, started] = [await check([], options), await runToExit(options)];
+    refusalOf(checked, 3);
+    expect(checked).toEqual(started);
+  });
+
+  test('where root could be regained', async (context) => {
+    needs(context, 'root', 'command setpriv');
+    const exit = await check(['--run-as', 'nobody'], { prefix: ['setpriv', '--securebits', '+no_setuid_fixup'] });
+    expect(refusalOf(exit, 3)).toContain('root could be regained');
+  });
+});
+
+/** A start as root advises --run-as before it fails; a check says so on stdout. */
+function withoutAdvice({ stderr }: Exit): string {
+  return stderr.replace(/^responses-api-proxy: running as root.*\n/m, '');
+}
+
+describe('--check-upstream', () => {
+  const key = randomKey();
+  const connecting = (url: string, ...args: string[]): Promise<Exit> => runToExit({ args: ['--check-upstream', '--upstream-url', url, ...args], key });
+
+  test('connects, verifies, and sends nothing', async () => {
+    const upstream = await startUpstream();
+    const exit = await connecting(upstream.url, '--upstream-ca', caFile());
+    expect(said(exit, 'connected')).toEqual([`to localhost:${upstream.port}; its certificate is trusted (TLSv1.3); nothing was sent`]);
+    expect([upstream.connections.length, upstream.receivedBytes]).toEqual([1, 0]);
+  });
+
+  test.for([
+    ['a CA that is not trusted', 'good', () => otherCaFile()],
+    ['another name', 'wrongHost', () => caFile()],
+    ['expired', 'expired', () => caFile()],
+  ] as const)('a certificate that does not verify: %s', async ([, name, ca]) => {
+    const upstream = await startUpstream({ tls: name });
+    const exit = await connecting(upstream.url, '--upstream-ca', ca());
+    expect(refusalOf(exit, 1)).toMatch(new RegExp(`^upstream_tls: localhost:${upstream.port}: `));
+    expectNoPieceOf(key, exit.stderr);
+  });
+
+  test('an upstream that demands a client certificate', async () => {
+    const { cert, key: privateKey } = identity('good');
+    const server = tls.createServer({ cert: readFileSync(cert), key: readFileSync(privateKey), requestCert: true, rejectUnauthorized: true });
+    server.on('tlsClientError', () => {});
+    await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve));
+    cleanUp(() => server.close());
+    const exit = await connecting(`https://localhost:${(server.address() as AddressInfo).port}/`, '--upstream-ca', caFile());
+    expect(refusalOf(exit, 1)).toMatch(/^upstream_tls: .*demands a client certificate/);
+  });
+
+  test('nothing listens there', async () => {
+    expect(refusalOf(await connecting(`https://localhost:${await freePort()}/`), 1)).toMatch(/^upstream_unreachable: .*ECONNREFUSED/);
+  });
+
+  test('a proxy that is not there', async () => {
+    const proxy = `http://me:hidden@127.0.0.1:${await freePort()}`;
+    const exit = await connecting('https://gateway.example/', '--upstream-proxy', proxy);
+    expect(refusalOf(exit, 1)).toMatch(/^upstream_unreachable: /);
+    expect(exit.stderr).not.toContain('hidden');
+  });
+
+  test('without TLS, on loopback', async () => {
+    const upstream = await startUpstream({ tls: false });
+    expect(said(await connecting(upstream.url), 'connected')).toEqual([`to localhost:${upstream.port}; it is on loopback (no TLS); nothing was sent`]);
+    expect(upstream.receivedBytes).toBe(0);
+  });
+});
