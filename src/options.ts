@@ -59,7 +59,8 @@ const maxFieldNameLength = 256;
 /** Answered by the daemon itself, and so cannot be an endpoint. */
 const ownRoutes: ReadonlySet<string> = new Set(['/shutdown', '/health']);
 
-const flags = {
+/** Every flag. Help and man page are drawn from it. */
+export const flags = {
   port: { takes: 'port', group: 'Listening:', describe: 'port on 127.0.0.1 (default: one that is free)' },
   'max-connections': { takes: 'number', default: '512', group: 'Listening:', describe: 'connections at once' },
   'server-info': { takes: 'file', group: 'Listening:', describe: 'write {"port":N,"pid":N} to this file once listening' },
@@ -105,7 +106,7 @@ type FlagName = keyof typeof flags;
 const usage = 'printenv OPENAI_API_KEY | env -u OPENAI_API_KEY $0 [flags]';
 
 /** One for each group of flags. */
-const examples = [
+export const examples = [
   '$0 --port 8080',
   '$0 --upstream-url https://gateway.example/v1/responses',
   '$0 --allow-user ci --issue-token --server-info /run/proxy.json',

@@ -49,13 +49,13 @@ function pathWithout(...commands: readonly string[]): string {
 }
 
 describe('what is in it', () => {
-  test('the built daemon, its launcher, the unit, what the addon is compiled from, and how to use them: nothing else', () => {
+  test('the built daemon, its launcher, its man page, the unit, what the addon is compiled from, and how to use them: nothing else', () => {
     const modules = filesIn(join(checkout, 'src')).filter((file) => file.endsWith('.ts')).map((file) => `dist/${file.replace(/\.ts$/, '.js')}`);
     const c = readdirSync(join(checkout, 'src', 'native')).filter((file) => /\.[ch]$/.test(file)).map((file) => `src/native/${file}`);
     const addons = Object.entries(compilers).filter(([, compiler]) => hasCommand(compiler)).map(([architecture]) => `dist/native/${architecture}.node`);
     expect(filesIn(packed.content)).toEqual([
       'LICENSE', 'README.md', 'scripts/systemd/README.md', 'src/key/README.md', 'src/oversight/README.md', 'src/proxy/README.md', 'package.json', 'scripts/build-native.sh', 'scripts/policies/codex.json', 'scripts/systemd/responses-api-proxy.service', 'src/launcher.sh', 'src/oversight/policy/policy.schema.json',
-      ...modules, ...c, ...addons,
+      'dist/responses-api-proxy.1', ...modules, ...c, ...addons,
     ].sort());
   });
 
