@@ -60,6 +60,7 @@ test('mandoc has no complaint about it', async (context) => {
 });
 
 test('the package installs it', () => {
-  const { man, files } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { man: string; files: string[] };
-  expect([man, files.includes('dist')]).toEqual(['./dist/responses-api-proxy.1', true]);
+  const { man, files } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { man: readonly string[]; files: readonly string[] };
+  // A list: npm passes over a single name.
+  expect([man, files.includes('dist')]).toEqual([['dist/responses-api-proxy.1'], true]);
 });

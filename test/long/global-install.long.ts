@@ -57,6 +57,10 @@ describe('the command', () => {
     await expectToServe({ launcher: installation.command, cwd: '/', user: nobody });
   });
 
+  test('has a man page where man looks for it', () => {
+    expect(readFileSync(join(installation.prefix, 'share', 'man', 'man1', 'responses-api-proxy.1'), 'utf8')).toMatch(/^\.TH RESPONSES/);
+  });
+
   test('tells the version of the package', async () => {
     const { version } = JSON.parse(readFileSync(join(packed.content, 'package.json'), 'utf8')) as { version: string };
     expect(await runToExit({ launcher: installation.command, args: ['--version'], stdin: 'ignore' })).toMatchObject({ code: 0, stdout: `${version}\n` });
