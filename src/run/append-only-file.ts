@@ -5,11 +5,12 @@ import type { Account } from '../native/native.ts';
 const appending = constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
 /**
- * Opens a file to append to it, or makes it, 0600 whatever the umask. A link is not followed, a FIFO not waited for.
+ * Opens a file for appending, and creates it if it is missing: with mode 0600, whatever the umask. Follows no link, and does
+ * not wait for the reader of a FIFO.
  *
  * @param access O_WRONLY or O_RDWR
- * @param owner whom a new file is given to; undefined for the daemon's own user
- * @returns its descriptor; undefined where it is no regular file
+ * @param owner of a new file; undefined for the daemon's own user
+ * @returns its descriptor; undefined if it is not a regular file
  * @throws the system's error; ELOOP for a link
  */
 export function openToAppend(file: string, access: number, owner: Account | undefined): number | undefined {
@@ -17,9 +18,9 @@ export function openToAppend(file: string, access: number, owner: Account | unde
 }
 
 /**
- * Opens a file as `openToAppend` does, but makes none.
+ * Opens a file as `openToAppend` does, but creates none.
  *
- * @returns its descriptor; 'new' where `openToAppend` would make it; undefined where it is no regular file
+ * @returns its descriptor; 'new' if `openToAppend` would create it; undefined if it is not a regular file
  * @throws what `openToAppend` would throw
  */
 export function tryToAppend(file: string, access: number): number | 'new' | undefined {
@@ -40,7 +41,7 @@ function ifRegular(fd: number): number | undefined {
 
 function openExistingOrNew(file: string, flags: number, owner: Account | undefined): number {
   try {
-    // Without O_CREAT: in a sticky folder that refuses even root to open a stranger's file (fs.protected_regular).
+    // Without O_CREAT: in a sticky folder that refuses even root to open another user's file (fs.protected_regular).
     return openSync(file, flags);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
