@@ -60,7 +60,7 @@ export function readArguments<const Flags extends Readonly<Record<string, Flag>>
   const words: string[] = [];
   const seen = new Set<string>();
   for (const token of tokensOf(argv, flags)) {
-    if (token.kind === 'option-terminator') throw misuse('unexpected argument', hint);
+    if (token.kind === 'option-terminator') throw unknownFlag('--', hint);
     if (token.kind === 'positional') {
       words.push(token.value);
       continue;
