@@ -15,6 +15,7 @@ import { kernelSockets } from './proxy/kernel-sockets.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
 import { listen } from './proxy/listener.ts';
 import { type Observer, noObserver } from './proxy/observer.ts';
+import { warmUp } from './proxy/undici.ts';
 import { explain } from './proxy/upstream-error.ts';
 import { connectUpstream } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
@@ -70,6 +71,7 @@ async function main(): Promise<void> {
   const exposure = installationExposure();
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
+  if (runAs !== undefined) await warmUp(); // root may read files that the other user may not
   const { memory, custody, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
   if (options.token.kind === 'given' && isWeakToken(options.token.token)) {
@@ -142,6 +144,7 @@ async function main(): Promise<void> {
   for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
   connections.warm();
+  if (runAs === undefined) await warmUp(); // after that line, which others wait for
 
   await stop.made;
   await server.stop(options.shutdownTimeoutMs);

@@ -95,7 +95,7 @@ esac
 
 test('a container that shares the network namespace of the daemon\'s is served, and nobody else', { timeout: 40_000 }, async (context) => {
   needsNetworkNamespaces(context);
-  needs(context, 'root and a checkout that nobody can read', 'command setpriv', 'command mount');
+  needs(context, 'root and a build that other users can run', 'command setpriv', 'command mount');
   const machine = await newMachine();
   await installDocker(machine);
   const before = await listensHere(8787);

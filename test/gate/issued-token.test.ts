@@ -173,7 +173,7 @@ describe('--server-info-owner', () => {
   });
 
   test('that cannot be given ends the start, and leaves nothing behind', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const folder = join(scratchFolder(), 'theirs');
     mkdirSync(folder);
     chownSync(folder, nobody.uid, nobody.gid);

@@ -52,7 +52,7 @@ test('what the daemon needs is allowed', () => {
 });
 
 test('its command serves, for a user without privileges and within its limits', async (context) => {
-  needs(context, 'root and a checkout that nobody can read', 'command setpriv', 'command prlimit');
+  needs(context, 'root and a build that other users can run', 'command setpriv', 'command prlimit');
   const folder = scratchFolder();
   const [bin, credentials, run] = ['bin', 'credentials', 'run'].map((name) => join(folder, name)) as [string, string, string];
   const runtimeDirectory = join(run, valueOf('RuntimeDirectory'));

@@ -1,19 +1,23 @@
+import { spawnSync } from 'node:child_process';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { makeCertificates } from './certificates.ts';
-import { builtMain } from './daemon-paths.ts';
+import { builtMain, checkout } from './checkout.ts';
+import { copyBuild } from './copy-build.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
     /** This run's temporary folder, readable by every user, removed when the run ends. */
     runFolder: string;
+    /** The path of the launcher; see `daemon-paths.ts`. */
+    launcher: string;
   }
 }
 
-/** Once per run: a temporary folder with fresh certificates in it. */
+/** Once per run: a temporary folder with fresh certificates in it, and a build that other users can run. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   if (!existsSync(builtMain)) throw new Error(`${builtMain} is missing: run \`npm run prepare\` first, the tests run the built daemon`);
   const folder = await mkdtemp(join(tmpdir(), 'responses-api-proxy-test-'));
@@ -21,5 +25,21 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await chmod(folder, 0o755);
   await makeCertificates(folder);
   project.provide('runFolder', folder);
+  project.provide('launcher', launcherForAll(folder));
   return () => rm(folder, { recursive: true, force: true });
+}
+
+/** The checkout's launcher, or that of a copy where only root can use the checkout. */
+function launcherForAll(folder: string): string {
+  const launcher = join(checkout, 'src', 'launcher.sh');
+  if (process.getuid?.() !== 0 || canOthersRun(launcher)) return launcher;
+  const copy = join(folder, 'build');
+  copyBuild(copy);
+  spawnSync('chmod', ['-R', 'u=rwX,go=rX', copy]);
+  return join(copy, 'src', 'launcher.sh');
+}
+
+function canOthersRun(launcher: string): boolean {
+  const [uid, gid] = [65_534, 65_534]; // nobody
+  return spawnSync(launcher, ['--version'], { uid, gid, cwd: '/', stdio: 'ignore', env: { PATH: process.env['PATH'] ?? '' } }).status === 0;
 }
