@@ -1,13 +1,19 @@
+import { rmSync } from 'node:fs';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { launch, shell } from '../support/daemon.ts';
+import { copyBuild } from '../support/copy-build.ts';
+import { launch } from '../support/daemon.ts';
 import { refusalOf } from '../support/messages.ts';
+import { scratchFolder } from '../support/scratch.ts';
 import { freePort } from '../support/upstream.ts';
 
 test('a daemon that cannot forward ends, says why, and is never healthy', async () => {
   const port = await freePort();
-  // Enough for node, and too little for the memory that WebAssembly reserves.
-  const running = launch({ args: ['--http-health', '--port', String(port)], prefix: shell('ulimit -v 4000000') });
+  const folder = scratchFolder();
+  const launcher = copyBuild(folder);
+  for (const parser of ['llhttp_simd-wasm.js', 'llhttp-wasm.js']) rmSync(join(folder, 'node_modules', 'undici', 'lib', 'llhttp', parser));
+  const running = launch({ launcher, args: ['--http-health', '--port', String(port)] });
   const answers: string[] = [];
   while (running.exit === undefined) answers.push(await healthOf(port));
   expect(refusalOf(running.exit, 1)).toMatch(/HTTP client/);
