@@ -136,7 +136,7 @@ async function main(): Promise<void> {
   checkUnobserved();
   // Who started us in the background may be waiting for the end of what we were given to write to.
   if (logFile !== undefined) {
-    log.letGoOfStderr();
+    log.releaseStderr();
     redirectToDevNull(stdout, stderr);
   }
   // Before the line that others wait for: who has that one has these too.
@@ -175,7 +175,6 @@ async function openOversight(
     oversight.close();
   });
   process.on('SIGUSR2', () => oversight.reopen());
-  process.on('SIGXFSZ', () => {}); // a file at its size limit (setrlimit(2)) is an error to report, not the end
   return oversight;
 }
 
