@@ -21,12 +21,19 @@ declare module 'vitest' {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   if (!existsSync(builtMain)) throw new Error(`${builtMain} is missing: run \`npm run prepare\` first, the tests run the built daemon`);
   const folder = await mkdtemp(join(tmpdir(), 'responses-api-proxy-test-'));
-  // Some tests start the daemon as another user, who has to read the CA.
+  // Some tests start programs as another user, who has to read the CA and run what is compiled here. Tests inherit both of these.
+  process.umask(0o022);
   await chmod(folder, 0o755);
+  noProxyForLoopback(process.env);
   await makeCertificates(folder);
   project.provide('runFolder', folder);
   project.provide('launcher', launcherForAll(folder));
   return () => rm(folder, { recursive: true, force: true });
+}
+
+/** A proxy in the environment is for npm, which may need it. curl and others would ask it for what is on this machine, too. */
+function noProxyForLoopback(environment: NodeJS.ProcessEnv): void {
+  for (const name of ['no_proxy', 'NO_PROXY']) environment[name] = [environment[name], 'localhost', '127.0.0.1', '::1'].filter(Boolean).join(',');
 }
 
 /** The checkout's launcher, or that of a copy where only root can use the checkout. */
