@@ -24,7 +24,7 @@ test('the Dockerfile as it stands makes an image that serves, with a key that on
   writeFileSync(join(sources, 'Dockerfile'), dockerfile);
   const key = randomKey();
   const keyFile = join(sources, 'openai-api-key'); // where the README's commands make it
-  expect(await runTool('install', ['-m', '400', '-o', '65532', '-g', '65532', '/dev/stdin', keyFile], { input: `${key}\n` })).toMatchObject({ code: 0 });
+  expect(await runTool('sh', ['-c', 'cat | install -m 400 -o 65532 -g 65532 /dev/stdin "$1"', 'sh', keyFile], { input: `${key}\n` })).toMatchObject({ code: 0 });
 
   const podman = new SealedPodman();
   await podman.importBase('docker.io/library/node:24-slim');
