@@ -57,7 +57,7 @@ async function installDocker(machine: Machine): Promise<void> {
   chownSync(key, Number(uid), Number(gid));
   chmodSync(key, 0o400);
   const socket = await asSocket(machine.standIn.port);
-  const image = quoted(['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', '--bounding-set=-all', '--inh-caps=-all', process.execPath, relayInto, String(machine.standIn.port), socket, ...command]);
+  const image = quoted(['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', '--bounding-set=-all', '--inh-caps=-all', process.execPath, relayInto(), String(machine.standIn.port), socket, ...command]);
   machine.install('docker', `#!/bin/sh
 set -eu
 test "$1" = run

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { caFile } from '../support/certificates.ts';
@@ -7,7 +7,7 @@ import { expectNoPieceOf } from '../support/messages.ts';
 import { runTool } from '../support/native-tools.ts';
 import { copySources } from '../support/npm.ts';
 import { ask } from '../support/raw-client.ts';
-import { readmeSnippets } from '../support/readme.ts';
+import { snippetIn } from '../support/readme.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { SealedPodman } from '../support/sealed-podman.ts';
 import { skipUnless } from '../support/skip.ts';
@@ -19,12 +19,15 @@ const image = 'responses-api-proxy:0.1.0';
 test('the Dockerfile as it stands makes an image that serves, with a key that only its user can read', { timeout: testTimeoutMs }, async (context) => {
   const problem = await SealedPodman.problem();
   skipUnless(context, problem === undefined, problem ?? '');
-  const dockerfile = readmeSnippets().find(({ language }) => language === 'dockerfile')?.code ?? '';
+  const dockerfile = snippetIn('scripts/systemd/README.md', 'ENTRYPOINT').code;
   const sources = copySources(join(scratchFolder(), 'sources'));
   writeFileSync(join(sources, 'Dockerfile'), dockerfile);
   const key = randomKey();
-  const keyFile = join(sources, 'openai-api-key'); // where the README's commands make it
-  expect(await runTool('sh', ['-c', 'cat | install -m 400 -o 65532 -g 65532 /dev/stdin "$1"', 'sh', keyFile], { input: `${key}\n` })).toMatchObject({ code: 0 });
+  const keyFile = join(sources, 'openai-api-key');
+  const commands = snippetIn('scripts/systemd/README.md', 'docker build').code;
+  const script = `cd "$1"; docker() { echo "$*"; }; sudo() { "$@"; }\n${commands}`;
+  expect(await runTool('env', [`OPENAI_API_KEY=${key}`, 'sh', '-euc', script, 'sh', sources])).toEqual({ code: 0, stdout: `build --tag ${image} .\n`, stderr: '' });
+  expect(readFileSync(keyFile, 'utf8')).toBe(`${key}\n`);
 
   const podman = new SealedPodman();
   await podman.importBase('docker.io/library/node:24-slim');
