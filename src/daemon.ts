@@ -16,6 +16,7 @@ import { kernelSockets } from './proxy/kernel-sockets.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
 import { listen } from './proxy/listener.ts';
 import { type Observer, noObserver } from './proxy/observer.ts';
+import { warmUp } from './proxy/undici.ts';
 import { explain } from './proxy/upstream-error.ts';
 import { connectUpstream } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
@@ -76,6 +77,7 @@ async function main(): Promise<void> {
   const exposure = installationExposure();
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
+  if (runAs !== undefined) await warmUp(); // root may read files that the other user may not
   const { memory, custody, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
   if (options.token.kind === 'given' && isWeakToken(options.token.token)) {
@@ -142,7 +144,7 @@ async function main(): Promise<void> {
   checkUnobserved();
   // Who started us in the background may be waiting for the end of what we were given to write to.
   if (logFile !== undefined) {
-    log.letGoOfStderr();
+    log.releaseStderr();
     redirectToDevNull(stdout, stderr);
   }
   // Before the line that others wait for: who has that one has these too.
@@ -150,6 +152,7 @@ async function main(): Promise<void> {
   for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
   connections.warm();
+  if (runAs === undefined) await warmUp(); // after that line, which others wait for
 
   await stop.made;
   await server.stop(options.shutdownTimeoutMs);
@@ -202,7 +205,6 @@ async function openOversight(options: Options, owner: Account | undefined, nativ
     oversight.close();
   });
   process.on('SIGUSR2', () => oversight.reopen());
-  process.on('SIGXFSZ', () => {}); // a file at its size limit (setrlimit(2)) is an error to report, not the end
   return oversight;
 }
 

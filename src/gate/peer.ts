@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import type { Native } from '../native/native.ts';
+import { type Native, missingAddonHint } from '../native/native.ts';
 import { exitCodes } from '../run/exit-codes.ts';
 import { Failure, reason } from '../run/failure.ts';
 
@@ -10,7 +10,7 @@ import { Failure, reason } from '../run/failure.ts';
  * @throws {Failure} where the kernel cannot tell: no sock_diag, or a user namespace, in which all other users look alike
  */
 export function peerLookup(native: Native | undefined): (socket: Socket) => number | undefined {
-  if (native === undefined) throw cannotTell('its native part is missing', 'install a C compiler, then: npm rebuild --global responses-api-proxy (in a checkout: npm ci)');
+  if (native === undefined) throw cannotTell('its native part is missing', missingAddonHint);
   if (!/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'))) {
     throw cannotTell('it runs in a user namespace', 'run it outside (systemd: no PrivateUsers), or use --issue-token instead');
   }

@@ -1,7 +1,7 @@
 import { exitCodes } from '../run/exit-codes.ts';
 import { Failure } from '../run/failure.ts';
 import { hardeningSteps } from '../run/hardening.ts';
-import type { Locking, Native } from '../native/native.ts';
+import { type Locking, type Native, missingAddonHint } from '../native/native.ts';
 
 /** Memory that a secret may be written to. */
 export interface LockedMemory {
@@ -28,7 +28,7 @@ const missingAddon = 'its native part is missing or does not load';
 export function lockMemory(bytes: number, native: Native | undefined, isWaived: boolean): { memory: LockedMemory; custody: string; waived: string[] } {
   if (native === undefined) {
     if (!isWaived) {
-      throw unsafe(missingAddon, 'install a C compiler, then: npm rebuild --global responses-api-proxy (in a checkout: npm ci)');
+      throw unsafe(missingAddon, missingAddonHint);
     }
     const buffer = Buffer.alloc(bytes);
     const waived = ['locked memory', ...Object.values(hardeningSteps)].map(withoutAddon);

@@ -36,12 +36,23 @@ export interface Account {
   gid: number;
 }
 
+/**
+ * What to do where there is no addon that fits. Not `npm rebuild`: npm 12 runs no install script that was not allowed by
+ * name, and says nothing about it.
+ */
+export const missingAddonHint = `install a C compiler, then: sh ${quoted(fileURLToPath(new URL('../../scripts/build-native.sh', import.meta.url)))}`;
+
 /** Loads the addon that was built for this machine; undefined where there is none that fits. */
 export function loadNative(): Native | undefined {
   const file = fileURLToPath(new URL(`${process.arch}.node`, import.meta.url));
   try {
     return createRequire(import.meta.url)(file) as Native;
   } catch {
-    return undefined; // what follows from that is for `locked-memory.ts` to say
+    return undefined; // `locked-memory.ts` says what follows from that
   }
+}
+
+/** A word for a shell, in quotes only where it needs them. */
+function quoted(word: string): string {
+  return /^[\w./@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }

@@ -1,5 +1,10 @@
+import { lookup } from 'node:dns';
+import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
+import type { Socket } from 'node:net';
+import { duplexPair } from 'node:stream';
 import type * as Undici from 'undici';
+import { Failure, reason } from '../run/failure.ts';
 
 /**
  * The parts of undici that talk HTTP/1.1. Its index also loads fetch, WebSocket, caches and mocks: 35 ms at every start
@@ -7,8 +12,63 @@ import type * as Undici from 'undici';
  */
 const require = createRequire(import.meta.url);
 
-// undici loads its parser with the first connection. By then the daemon may be a user who cannot read its own files (--run-as).
-require('undici/lib/llhttp/llhttp_simd-wasm.js');
-
 export const Client = require('undici/lib/dispatcher/client.js') as typeof Undici.Client;
 export const buildConnector = require('undici/lib/core/connect.js') as typeof Undici.buildConnector;
+
+/**
+ * Does what the first request would otherwise have to wait for. Two requests go from undici to node:http through memory:
+ * that loads and compiles undici's parser, starts node's, and compiles the JavaScript around both. The lookup starts
+ * libuv's threads and loads the C library's name services; it is not waited for.
+ *
+ * With --run-as this has to come before root is given up: undici reads its parser from a file with the first connection,
+ * and the new user may have no access to it, nor enough processes left for the threads.
+ *
+ * @throws {Failure} when the daemon could not forward anything
+ */
+export async function warmUp(): Promise<void> {
+  lookup('localhost', () => {});
+  const server = createServer((req, res) => {
+    req.resume();
+    req.once('end', () => {
+      res.writeHead(200, ['Content-Type', 'application/json']);
+      res.write('{');
+      res.end('}');
+    });
+  });
+  const [ours, theirs] = duplexPair();
+  const client = new Client('http://localhost', {
+    // undici ignores a connection that is there before the call returns.
+    connect: (_options, callback) => setImmediate(callback, null, ours as Socket),
+  });
+  try {
+    server.emit('connection', theirs);
+    await roundTrip(client, Buffer.from('{}'));
+    await roundTrip(client, pieces());
+  } catch (error) {
+    throw new Failure(`its HTTP client does not work: ${reason(error)}`, {
+      hint: 'it needs WebAssembly: lift the limit on virtual memory (ulimit -v unlimited), and check that the installation is complete',
+    });
+  } finally {
+    void client.destroy(); // waiting for it would let a daemon that cannot forward answer a few requests
+    ours.destroy();
+    theirs.destroy();
+  }
+}
+
+function roundTrip(client: Undici.Client, body: Buffer | AsyncIterable<Buffer>): Promise<void> {
+  return new Promise((resolve, reject) => {
+    // undici's types do not know that a body may be an async iterable; its documentation does.
+    client.dispatch({ method: 'POST', path: '/', headers: ['Content-Type', 'application/json'], body: body as Buffer }, {
+      onConnect() {},
+      onHeaders: () => true,
+      onData: () => true,
+      onComplete: () => resolve(),
+      onError: reject,
+    });
+  });
+}
+
+async function* pieces(): AsyncGenerator<Buffer> {
+  yield Buffer.from('{');
+  yield Buffer.from('}');
+}

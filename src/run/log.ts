@@ -7,27 +7,28 @@ const highestStandardStream = 2;
 
 const fileHint = 'name a file in a folder that exists; a link is not followed';
 
-/** Longest piece of text that a stranger chose and that may appear in a line, in characters. */
+/** Longest piece of untrusted text in a line, in characters. */
 const maxForeignTextLength = 200;
 
 /**
- * What the daemon tells its user, one line an event: on stderr, or in the file of `--log-file`. Writing never throws and
- * never waits.
+ * The daemon's messages, one line each: on stderr or, with `--log-file`, in a file. Lines in the file begin with the time,
+ * which journald and other readers of stderr add by themselves. Writing never throws and never blocks.
  */
 export class Log {
-  #fd: number;
-  /** Stderr, for as long as somebody who started the daemon may look at it. */
+  /** The file, once there is one. */
+  #file: number | undefined;
+  /** Stderr, until it is released. */
   #stderr: number | undefined;
 
   /** @param stderr an open descriptor, on which writing does not block */
   constructor(stderr: number) {
-    this.#fd = stderr;
     this.#stderr = stderr;
   }
 
   /** A line as it is, without the program's name in front. */
   line(text: string): void {
-    write(this.#fd, text);
+    if (this.#file !== undefined) write(this.#file, `${new Date().toISOString()} ${text}`);
+    else if (this.#stderr !== undefined) write(this.#stderr, text);
   }
 
   /** `responses-api-proxy: <message>`. */
@@ -41,28 +42,28 @@ export class Log {
     this.line(`hint: ${hint}`);
   }
 
-  /** The message of a failure, and its hint on a line of its own. On stderr too, if that was not let go of. */
+  /** The message of a failure, and its hint on the next line. Both also go to stderr, unless that was released. */
   failure({ message, hint }: Failure): void {
-    for (const fd of new Set([this.#fd, this.#stderr])) {
-      if (fd === undefined) continue;
-      write(fd, `responses-api-proxy: ${message}`);
-      if (hint !== undefined) write(fd, `hint: ${hint}`);
+    const lines = [`responses-api-proxy: ${message}`, ...(hint === undefined ? [] : [`hint: ${hint}`])];
+    for (const text of lines) {
+      this.line(text);
+      if (this.#file !== undefined && this.#stderr !== undefined) write(this.#stderr, text);
     }
   }
 
   /**
-   * Goes on in a file, at its end. A new file is 0600.
+   * Continues at the end of a file. A new file is 0600.
    *
-   * @param owner who must be able to open it again after a rotation; undefined for the daemon's own user
-   * @throws {Failure} when it cannot be opened, or is no regular file
+   * @param owner the user who must be able to reopen it after a rotation; undefined for the daemon's own
+   * @throws {Failure} when it cannot be opened, or is not a regular file
    */
   moveTo(file: string, owner: Account | undefined): void {
     const fd = openLogFile(file, owner);
-    if (this.#fd !== this.#stderr) closeSync(this.#fd);
-    this.#fd = fd;
+    if (this.#file !== undefined) closeSync(this.#file);
+    this.#file = fd;
   }
 
-  /** Opens the file anew, after somebody renamed it. Where that fails, the old one is gone on with, and says so. */
+  /** Opens the file again after it was renamed. If that fails, the log continues in the old file, and says so there. */
   reopen(file: string): void {
     try {
       this.moveTo(file, undefined);
@@ -71,8 +72,8 @@ export class Log {
     }
   }
 
-  /** Gives up our own descriptor of stderr, once a file has taken its place. */
-  letGoOfStderr(): void {
+  /** Closes our own descriptor of stderr, once a file has taken its place. */
+  releaseStderr(): void {
     if (this.#stderr !== undefined && this.#stderr > highestStandardStream) closeSync(this.#stderr);
     this.#stderr = undefined;
   }
@@ -82,7 +83,7 @@ function write(fd: number, text: string): void {
   try {
     writeSync(fd, `${text}\n`);
   } catch {
-    // Nobody is left to be told.
+    // A log that cannot be written has no other place to report that.
   }
 }
 
@@ -111,7 +112,7 @@ function regular<T>(file: string, open: () => T | undefined): T {
   throw new Failure(`cannot open --log-file ${file}: it is not a regular file`, { hint: fileHint });
 }
 
-/** Text that a stranger chose, made fit for a log line: control and non-ASCII characters escaped, cut to a length. */
+/** Makes untrusted text fit for a line of the log: quoted, control and non-ASCII characters escaped, cut to a length. */
 export function foreign(text: string): string {
   const cut = text.length > maxForeignTextLength ? `${text.slice(0, maxForeignTextLength)}...` : text;
   return JSON.stringify(cut).replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);

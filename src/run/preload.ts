@@ -1,28 +1,32 @@
 /**
- * What has to be settled before anything else is loaded; it acts on import, and imports next to nothing.
+ * What has to happen before anything else is loaded. It acts on import, and imports next to nothing.
  *
- * SIGUSR1 is taken from node, which would open a debugger port for every user of the machine (`--disable-sigusr1` does
- * not exist on Node 20). For a signal that is faster the launcher gives it an address that cannot be bound.
+ * Signals: node would answer SIGUSR1 with a debugger port that every user of the machine can reach (Node 20 has no
+ * `--disable-sigusr1`). For a signal that arrives even earlier, the launcher sets an address that cannot be bound. SIGUSR2
+ * asks for log files to be reopened, and must not end a daemon that has none. (Node ignores SIGXFSZ by itself.)
  *
- * Stderr is opened anew through /proc with O_NONBLOCK: write(2) to a pipe that nobody reads would block for ever. The
- * file description that others share stays as it is. For that, process.stderr has to go: node:assert, and on newer
- * versions node:util and node:http, touch it when they are loaded, and it would make the shared one non-blocking.
- * A socket (journald's) cannot be opened this way, nor can another user's terminal; there that is just what we want.
+ * Stderr: write(2) to a pipe that is full and never read would block forever, so a pipe or a terminal is opened anew
+ * through /proc with O_NONBLOCK. The open file that is shared with other processes stays as it is. A regular file never
+ * blocks, and its offset is shared with other writers, so that one is used as it is. `process.stderr` is replaced because
+ * it would make the shared one non-blocking as soon as it is touched: node:assert, and in newer versions node:util and
+ * node:http, do so when they are loaded. A socket (journald's) and another user's terminal cannot be opened anew. There
+ * `process.stderr` makes the shared one non-blocking, which is what we need.
  */
-import { constants, openSync, writeSync } from 'node:fs';
+import { constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { exitCodes } from './exit-codes.ts';
 
 const oldestNode = [20, 19] as const;
 
 process.on('SIGUSR1', () => {});
+process.on('SIGUSR2', () => {});
 
-/** Where to write what the daemon has to say. Never blocks. */
-export const stderrDescriptor = ownStderr();
+/** The descriptor for messages. Writing to it never blocks. */
+export const stderrDescriptor = nonBlockingStderr();
 
-function ownStderr(): number {
+function nonBlockingStderr(): number {
   try {
     const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_NONBLOCK | constants.O_NOCTTY;
-    const descriptor = openSync('/proc/self/fd/2', flags);
+    const descriptor = fstatSync(2).isFile() ? 2 : openSync('/proc/self/fd/2', flags);
     Object.defineProperty(process, 'stderr', { value: { isTTY: false, write: () => true } });
     return descriptor;
   } catch {

@@ -4,8 +4,8 @@ import { type Log, foreign } from './log.ts';
 const summaryIntervalMs = 1_000;
 
 /**
- * Tells of refused requests without becoming a way to fill a disk: the first of a kind at once, the others counted, and
- * the counts at most once a second.
+ * Logs refused requests, in a way that clients cannot use to fill a disk: the first of each kind at once; the others are
+ * counted, and the counts are logged once a second at most.
  */
 export class RefusalLog {
   readonly #log: Log;
@@ -18,7 +18,7 @@ export class RefusalLog {
   }
 
   /**
-   * @param kind one of a closed set
+   * @param kind one of a closed set, or memory would grow
    * @param detail may be text that a client chose
    * @param uid the user who asked, where that is known
    */
@@ -32,7 +32,7 @@ export class RefusalLog {
     this.#timer ??= setTimeout(() => this.flush(), summaryIntervalMs).unref();
   }
 
-  /** Writes the counts that no summary has told yet. */
+  /** Logs the counts since the last summary. */
   flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

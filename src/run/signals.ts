@@ -3,7 +3,7 @@ const stopSignals = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
 export type StopSignal = keyof typeof stopSignals;
 
-/** Somebody's wish that the daemon stop: a signal's, or a client's. */
+/** A request that the daemon stop, by a signal or by a client. */
 export interface StopRequest {
   /** Resolves with the first request. */
   readonly made: Promise<void>;
@@ -11,10 +11,11 @@ export interface StopRequest {
 }
 
 /**
- * Goes on ignoring the signals that were ignored when the daemon was started (by nohup, or by a shell's background job),
- * as POSIX programs do. Node has reset them all.
+ * Keeps ignoring the stop signals that were ignored when the daemon was started (by nohup, or as a shell's background
+ * job), as POSIX programs do. Node resets every signal to its default at start.
  *
- * @param mask `SigIgn` of /proc/PID/status before node: a bit mask in hexadecimal
+ * @param mask `SigIgn` of /proc/PID/status before node started: a bit mask in hexadecimal
+ * @returns the signals that stay ignored
  */
 export function keepIgnoring(mask: string): ReadonlySet<StopSignal> {
   const bits = BigInt(`0x${mask}`);
@@ -28,12 +29,12 @@ export function keepIgnoring(mask: string): ReadonlySet<StopSignal> {
 }
 
 /**
- * Listens for the signals that ask the daemon to stop. Until it is called they end the process, as they should while it
+ * Listens for the signals that ask the daemon to stop. Before this call they end the process, as they should while it
  * waits for the key.
  *
- * @param onImpatience called for a signal that comes when a stop was requested already
+ * @param onSecondSignal called for a signal that comes after a stop was requested
  */
-export function listenForStop(ignored: ReadonlySet<StopSignal>, onImpatience: () => void): StopRequest {
+export function listenForStop(ignored: ReadonlySet<StopSignal>, onSecondSignal: () => void): StopRequest {
   let resolve = (): void => {};
   let isMade = false;
   const made = new Promise<void>((resolvePromise) => (resolve = resolvePromise));
@@ -42,7 +43,7 @@ export function listenForStop(ignored: ReadonlySet<StopSignal>, onImpatience: ()
     resolve();
   };
   for (const signal of Object.keys(stopSignals) as StopSignal[]) {
-    if (!ignored.has(signal)) process.on(signal, () => (isMade ? onImpatience() : make()));
+    if (!ignored.has(signal)) process.on(signal, () => (isMade ? onSecondSignal() : make()));
   }
   return { made, make };
 }

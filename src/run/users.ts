@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import type { Account, Native } from '../native/native.ts';
+import { type Account, type Native, missingAddonHint } from '../native/native.ts';
 import { exitCodes } from './exit-codes.ts';
 import { Failure } from './failure.ts';
 import { foreign } from './log.ts';
@@ -21,7 +21,7 @@ const capChown = 0n;
  */
 export function findAccount(flag: string, nameOrUid: string, native: Native | undefined): Account {
   if (native === undefined) {
-    throw new Failure(`${flag} needs the native part, which is missing or does not load`, { hint: 'install a C compiler, then: npm rebuild --global responses-api-proxy (in a checkout: npm ci)' });
+    throw new Failure(`${flag} needs the native part, which is missing or does not load`, { hint: missingAddonHint });
   }
   const account = native.account(nameOrUid);
   if (account !== undefined) return account;

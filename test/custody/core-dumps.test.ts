@@ -35,7 +35,7 @@ const who: Record<string, DaemonOptions> = {
 
 describe.for(Object.entries(who))('%s leaves no core file', ([, options]) => {
   test.for<NodeJS.Signals>(['SIGABRT', 'SIGSEGV', 'SIGQUIT', 'SIGTRAP', 'SIGSYS'])('killed by %s', async (signal, context) => {
-    needs(context, 'root and a checkout that nobody can read', 'command prlimit');
+    needs(context, 'root and a build that other users can run', 'command prlimit');
     await needsCores(context);
     const upstream = await startUpstream({ answer: answer(200, '{}') });
     const folder = folderOfNobody();

@@ -25,7 +25,7 @@ async function inUse(options: DaemonOptions): Promise<Daemon> {
 
 describe.for(Object.entries(who))('to %s', ([, options]) => {
   test('memory, environment, descriptors and mappings are closed, and it cannot be traced', async (context) => {
-    needs(context, 'root and a checkout that nobody can read', 'command cc');
+    needs(context, 'root and a build that other users can run', 'command cc');
     const daemon = await inUse(options);
     const ways = await intrude(daemon.pid, nobody);
     expect(ways.size).toBeGreaterThan(20);
@@ -34,7 +34,7 @@ describe.for(Object.entries(who))('to %s', ([, options]) => {
   });
 
   test('gdb cannot attach', async (context) => {
-    needs(context, 'root and a checkout that nobody can read', 'command gdb');
+    needs(context, 'root and a build that other users can run', 'command gdb');
     const daemon = await inUse(options);
     const { stdout, stderr } = await runTool('gdb', ['-nx', '-batch', '-p', String(daemon.pid), '-ex', 'info registers'], { user: nobody });
     expect(stderr).toMatch(/ptrace: Operation not permitted/);
@@ -42,7 +42,7 @@ describe.for(Object.entries(who))('to %s', ([, options]) => {
   });
 
   test('strace cannot attach', async (context) => {
-    needs(context, 'root and a checkout that nobody can read', 'command strace');
+    needs(context, 'root and a build that other users can run', 'command strace');
     const daemon = await inUse(options);
     const { code, stderr } = await runTool('strace', ['-f', '-p', String(daemon.pid)], { user: nobody });
     expect(code).not.toBe(0);
@@ -58,13 +58,13 @@ test('the same ways are open into a process that does nothing about it', async (
 });
 
 test('a daemon is not reached through another one of the same user', async (context) => {
-  needs(context, 'root and a checkout that nobody can read', 'command cc');
+  needs(context, 'root and a build that other users can run', 'command cc');
   const daemons = [await inUse({ user: nobody }), await inUse({ user: nobody })];
   for (const { pid } of daemons) expect(await openWays(pid, nobody)).toEqual([]);
 });
 
 test('who opened its memory before it was closed does not see the key there', async (context) => {
-  needs(context, 'root and a checkout that nobody can read', 'command cc');
+  needs(context, 'root and a build that other users can run', 'command cc');
   const program = await nativeTool('early-bird', ['-std=c11', '-D_GNU_SOURCE']);
   const maxAttempts = 10;
   for (let attempt = 1; attempt <= maxAttempts; attempt++) {

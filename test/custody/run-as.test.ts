@@ -19,7 +19,7 @@ const four = (id: number): string => Array.from({ length: 4 }, () => id).join('\
 
 describe('--run-as', () => {
   test.for([['by name', 'nobody'], ['by uid', String(nobody.uid)]])('gives up root for good in every thread, %s', async ([, user = ''], context) => {
-    needs(context, 'root and a checkout that nobody can read', 'command setpriv');
+    needs(context, 'root and a build that other users can run', 'command setpriv');
     const upstream = await startUpstream({ answer: answer(200, '{}') });
     const daemon = await startDaemon({ args: [...upstream.args, '--run-as', user], prefix: ['setpriv', '--groups', '0,1,4,27'] });
     expect((await ask(daemon.port)).status).toBe(200);
@@ -31,7 +31,7 @@ describe('--run-as', () => {
   });
 
   test('leaves it closed to that user, and the key locked', async (context) => {
-    needs(context, 'root and a checkout that nobody can read', 'command cc');
+    needs(context, 'root and a build that other users can run', 'command cc');
     for (const prefix of [[], await denying(noMemfdSecret)]) {
       const daemon = await startDaemon({ args: asNobody, prefix });
       expect(await openWays(daemon.pid, nobody)).toEqual([]);
@@ -41,7 +41,7 @@ describe('--run-as', () => {
   });
 
   test('comes after the files are read and the port is bound', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const ca = join(scratchFolder(), 'ca.pem');
     copyFileSync(caFile(), ca);
     chmodSync(ca, 0o600);
@@ -53,7 +53,7 @@ describe('--run-as', () => {
   });
 
   test('keeps no file open that is worth anything', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const daemon = await startDaemon({ args: asNobody });
     const files = openFilesOf(daemon.pid).map(({ target }) => target).filter((target) => target.startsWith('/') && !target.startsWith('/dev/'));
     expect(files).toEqual([]);
@@ -74,7 +74,7 @@ describe('--run-as', () => {
   });
 
   test('by who is not root is refused', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const other = /^(?!root|nobody)([^:]+):[^:]*:([1-9]\d*):/m.exec(readFileSync('/etc/passwd', 'utf8'))?.[1] ?? 'daemon';
     refusalOf(await runToExit({ args: ['--run-as', other], user: nobody }), [1, 2, 3]);
   });
@@ -109,7 +109,7 @@ describe('one line recommends it', () => {
   });
 
   test('not to others', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     expect(recommendations((await startDaemon({ user: nobody })).stderr)).toBe(0);
   });
 });

@@ -1,20 +1,23 @@
 import { chmodSync, existsSync, mkdirSync, symlinkSync, writeFileSync, readFileSync, cpSync, realpathSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { checkout, launcher } from '../support/daemon-paths.ts';
+import { launcher } from '../support/daemon-paths.ts';
 import { launch, startDaemon, type DaemonOptions } from '../support/daemon.ts';
 import { statusOf } from '../support/process.ts';
 import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
 
+/** The package that the launcher belongs to. */
+const root = dirname(dirname(launcher));
+
 /** Starts it so and checks that the very process that was started serves, with the key from its stdin. */
 async function expectSameProcess(options: DaemonOptions): Promise<void> {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const daemon = await startDaemon({ ...options, args: upstream.args });
-  const command = readFileSync(`/proc/${daemon.pid}/cmdline`, 'latin1').split('\0');
+  const command = readFileSync(`/proc/${daemon.pid}/cmdline`, 'utf8').split('\0');
   expect(basename(command[0] ?? '')).toBe('node');
-  expect(command).toContain(`${checkout}/dist/main.js`);
+  expect(command).toContain(`${root}/dist/main.js`);
   expect(statusOf(daemon.pid, 'PPid')).toBe(String(process.pid));
   const [response, request] = await Promise.all([ask(daemon.port), upstream.nextRequest()]);
   expect(response.status).toBe(200);
@@ -30,7 +33,7 @@ describe('the process that was started is the daemon, and its stdin is the one i
     const prefix = scratchFolder();
     mkdirSync(join(prefix, 'bin'));
     mkdirSync(join(prefix, 'lib', 'node_modules'), { recursive: true });
-    symlinkSync(checkout, join(prefix, 'lib', 'node_modules', 'responses-api-proxy'));
+    symlinkSync(root, join(prefix, 'lib', 'node_modules', 'responses-api-proxy'));
     symlinkSync('../lib/node_modules/responses-api-proxy/src/launcher.sh', join(prefix, 'bin', 'responses-api-proxy'));
     await expectSameProcess({ launcher: join(prefix, 'bin', 'responses-api-proxy'), cwd: '/' });
   });

@@ -20,7 +20,7 @@ async function traceThread({ pid }: Running, user?: typeof nobody): Promise<bool
 }
 
 test('the same user, tracing a thread of node\'s from early on, does not get to see the key', { timeout: 60_000 }, async (context) => {
-  needs(context, 'root and a checkout that nobody can read', 'command cc');
+  needs(context, 'root and a build that other users can run', 'command cc');
   const maxAttempts = 10;
   for (let attempt = 1; attempt <= maxAttempts; attempt++) {
     const running = launch({ user: nobody, stdin: () => {} });

@@ -57,7 +57,7 @@ async function installDocker(machine: Machine): Promise<void> {
   chownSync(key, Number(uid), Number(gid));
   chmodSync(key, 0o400);
   const socket = await asSocket(machine.standIn.port);
-  const image = quoted(['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', '--bounding-set=-all', '--inh-caps=-all', process.execPath, relayInto, String(machine.standIn.port), socket, ...command]);
+  const image = quoted(['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', '--bounding-set=-all', '--inh-caps=-all', process.execPath, relayInto(), String(machine.standIn.port), socket, ...command]);
   machine.install('docker', `#!/bin/sh
 set -eu
 test "$1" = run
@@ -95,7 +95,7 @@ esac
 
 test('a container that shares the network namespace of the daemon\'s is served, and nobody else', { timeout: 40_000 }, async (context) => {
   needsNetworkNamespaces(context);
-  needs(context, 'root and a checkout that nobody can read', 'command setpriv', 'command mount');
+  needs(context, 'root and a build that other users can run', 'command setpriv', 'command mount');
   const machine = await newMachine();
   await installDocker(machine);
   const before = await listensHere(8787);

@@ -156,7 +156,7 @@ describe.for(Object.entries(forms))('%s', ([, start]) => {
   });
 
   test('with a file that was made for it, in a folder it cannot write, and that root takes away afterwards', async (context) => {
-    needs(context, 'root and a checkout that nobody can read', 'command bash', 'command curl');
+    needs(context, 'root and a build that other users can run', 'command bash', 'command curl');
     const step = await newStep();
     writeFileSync(step.file, '');
     chmodSync(step.file, 0o666);

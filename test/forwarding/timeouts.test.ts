@@ -36,7 +36,7 @@ async function expectTimeout(answered: Promise<RawResponse>, host: string, daemo
 
 /** A port whose connections are never accepted: its queue is full, so that one more gets no answer at all. */
 async function blackHole(): Promise<number> {
-  const program = `const s = require('net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 0 }, () => {
+  const program = `const s = require('net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
     require('fs').writeSync(1, s.address().port + '\\n');
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
   });`;
@@ -50,8 +50,8 @@ async function blackHole(): Promise<number> {
   for (;;) {
     const filler = net.connect({ port, host: '127.0.0.1' });
     cleanUp(() => filler.destroy());
-    const connected = await new Promise((resolve) => {
-      filler.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    const connected = await new Promise((resolve, reject) => {
+      filler.once('connect', () => resolve(true)).once('error', reject);
       setTimeout(resolve, 200, false);
     });
     if (connected !== true) return port;

@@ -59,7 +59,7 @@ describe('the other end is found', () => {
 });
 
 test('the daemon needs no root for it', async (context) => {
-  needs(context, 'root and a checkout that nobody can read');
+  needs(context, 'root and a build that other users can run');
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const daemon = await startDaemon({ args: [...upstream.args, '--allow-user', 'root'], user: nobody });
   expect(await askAs(root, { port: daemon.port, raw: rawRequest(daemon.port) })).toMatchObject(served);

@@ -1,10 +1,11 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { nobody, runToExit } from '../support/daemon.ts';
 import { refusalOf } from '../support/messages.ts';
 import { runTool } from '../support/native-tools.ts';
-import { copySources, installGlobally, npm, pack, registryProblem, type Installation, type Packed } from '../support/npm.ts';
+import { nodeOfVersion } from '../support/node-versions.ts';
+import { copySources, installGlobally, npm, pack, registryProblem, type Installation, type NpmOptions, type Packed } from '../support/npm.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { expectToServe } from '../support/serves.ts';
 import { needs, skipUnless } from '../support/skip.ts';
@@ -110,15 +111,29 @@ describe('scripts of the package', () => {
     expect(result.stderr).toMatch(/^build-native: .*; the addon is not built\nhint: ./m);
     const start = { launcher: result.installation.command, cwd: '/' };
     expect(refusalOf(await runToExit(start), 3)).toBe('its native part is missing or does not load');
-    expect((await runToExit(start)).stderr).toContain('npm rebuild');
   });
 
-  test('npm rebuild mends it, once there is a compiler', { timeout: installTimeoutMs }, async () => {
-    const broken = installation.copyTo(join(scratchFolder(), 'prefix'));
-    writeFileSync(broken.addon, rubbish);
-    expect(refusalOf(await runToExit({ launcher: broken.command, cwd: '/' }), 3)).toMatch(/native part/);
-    const result = await npm(['rebuild', '--global', '--prefix', broken.prefix, 'responses-api-proxy']);
-    expect(result.code, result.stderr).toBe(0);
-    await expectToServe({ launcher: broken.command, cwd: '/' });
+  test.for([['this npm', ''], ['npm 12, which runs no script of a package', 'npm@12']] as const)('the command of the hint mends it, with %s', { timeout: installTimeoutMs }, async ([, wanted], context) => {
+    const { missing, ...options } = wanted === '' ? {} : await otherNpm(wanted);
+    skipUnless(context, missing === undefined, missing ?? '');
+    const { installation: broken } = await installGlobally(await tarballWith(rubbish), join(scratchFolder(), "it's the prefix"), [], { ...options, env: { CC: 'no-such-compiler' } });
+    const start = { launcher: broken.command, cwd: '/' };
+    const { stderr } = await runToExit(start);
+    expect(stderr).not.toContain('npm');
+    const command = /^hint: install a C compiler, then: (sh .*); --unsafe/m.exec(stderr)?.[1] ?? '';
+    expect(await runTool('sh', ['-c', command])).toMatchObject({ code: 0, stderr: '' });
+    await expectToServe(start);
   });
 });
+
+/** Another npm, and a Node that it runs on; or why there is none. */
+async function otherNpm(wanted: string): Promise<NpmOptions & { readonly missing?: string }> {
+  const node = await nodeOfVersion(24);
+  if ('missing' in node) return node;
+  const folder = scratchFolder();
+  const result = await npm(['install', '--prefix', folder, '--no-save', wanted]);
+  const missing = registryProblem(result);
+  if (missing !== undefined) return { missing };
+  expect(result.code, result.stderr).toBe(0);
+  return { cli: join(folder, 'node_modules', 'npm', 'bin', 'npm-cli.js'), nodeFolder: dirname(node.path) };
+}

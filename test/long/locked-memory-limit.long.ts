@@ -20,7 +20,7 @@ describe.for(Object.entries(kernels))('%s', ([, rules]) => {
   const inner = async (): Promise<readonly string[]> => (rules.length === 0 ? [] : denying(...rules));
 
   test('an RLIMIT_MEMLOCK of 64 KiB is enough for 256 connections, heads of 60 KiB and a key of 8 KiB', { timeout: 60_000 }, async (context) => {
-    needs(context, 'root and a checkout that nobody can read', 'command prlimit', 'command cc');
+    needs(context, 'root and a build that other users can run', 'command prlimit', 'command cc');
     const upstream = await startLoadUpstream();
     const daemon = await startDaemon({ args: upstream.args, key: longestKey(), ...limitedTo(oldLimitBytes, await inner()) });
     expect(await runLoad(daemon.port, { requests: 1_000, atOnce: 256, headBytes: 58_000, plays: ['json', 'stream'] })).toEqual({});
@@ -28,7 +28,7 @@ describe.for(Object.entries(kernels))('%s', ([, rules]) => {
   });
 
   test('one of 0 ends the start, with a hint', async (context) => {
-    needs(context, 'root and a checkout that nobody can read', 'command prlimit', 'command cc');
+    needs(context, 'root and a build that other users can run', 'command prlimit', 'command cc');
     const key = longestKey();
     const exit = await runToExit({ key, ...limitedTo(0, await inner()) });
     expect(refusalOf(exit, 3)).toMatch(/lock/);
@@ -38,7 +38,7 @@ describe.for(Object.entries(kernels))('%s', ([, rules]) => {
   });
 
   test('one of 0 is waived by --unsafe-unlocked-memory, which says so', async (context) => {
-    needs(context, 'root and a checkout that nobody can read', 'command prlimit', 'command cc');
+    needs(context, 'root and a build that other users can run', 'command prlimit', 'command cc');
     const upstream = await startLoadUpstream();
     const daemon = await startDaemon({ args: [...upstream.args, '--unsafe-unlocked-memory'], ...limitedTo(0, await inner()) });
     expect(daemon.stderr).toMatch(/^responses-api-proxy: --unsafe-unlocked-memory: .+$/m);

@@ -1,4 +1,4 @@
-import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { caFile } from '../support/certificates.ts';
@@ -12,7 +12,7 @@ import { ask } from '../support/raw-client.ts';
 import { snippetIn } from '../support/readme.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { SealedSystemd, sealedSystemdProblem, share } from '../support/sealed-systemd.ts';
-import { skipUnless } from '../support/skip.ts';
+import { needs, skipUnless } from '../support/skip.ts';
 import { answer, freePort, startUpstream, type Upstream } from '../support/upstream.ts';
 
 const name = 'responses-api-proxy.service';
@@ -51,7 +51,7 @@ class Machine {
     const key = randomKey();
     const port = await freePort();
     const upstream = await startUpstream({ answer: answer(200, '{"served":true}') });
-    const ours = unit.replace('--port 8787', `--port ${port} --upstream-url ${upstream.url} --upstream-ca /shared/ca.pem ${flags}`);
+    const ours = unit.replaceAll('--port 8787', `--port ${port} --upstream-url ${upstream.url} --upstream-ca /shared/ca.pem ${flags}`);
     expect(ours).not.toBe(unit);
     const system = await SealedSystemd.boot({ [name]: edit(ours) }, `
       cp -R /shared/prefix/. /usr/local/
@@ -205,6 +205,48 @@ describe('under a real systemd', () => {
     });
     await machine.start();
     await machine.expectToServe();
+  });
+
+  test('with a policy and an audit log, which logrotate renames and a reload opens again', { timeout: bootTimeoutMs }, async (context) => {
+    needs(context, 'command logrotate');
+    const machine = await Machine.boot({
+      setUp: `
+        echo '{"limits":{"requests_per_minute":100}}' > /etc/responses-api-proxy-policy.json
+        chmod 600 /etc/responses-api-proxy-policy.json
+        cp /shared/prefix/lib/node_modules/responses-api-proxy/scripts/systemd/responses-api-proxy.logrotate /etc/logrotate.d/responses-api-proxy
+      `,
+      edit: (text) => text.replace(/^#(LoadCredential=policy:|ExecStart=|  --)/gm, '$1'),
+    });
+    await machine.start();
+    await machine.expectToServe();
+    const folder = `/proc/${await machine.pid()}/root/var/log/private/responses-api-proxy`;
+    expect(statSync(folder).mode & 0o777).toBe(0o700);
+    const log = join(folder, 'audit.jsonl');
+    const before = readFileSync(log, 'utf8');
+    expect(before).toContain('"decision":"allowed"');
+
+    for (const rotation of [1, 2]) {
+      const rotated = await machine.system.run('logrotate', '--force', '--verbose', '/etc/logrotate.d/responses-api-proxy');
+      expect(rotated.code, rotated.stderr).toBe(0);
+      expect(rotated.stderr).not.toMatch(/^error:/m);
+      await expect.poll(() => readdirSync(folder)).toEqual(rotation === 1 ? ['audit.jsonl', 'audit.jsonl.1'] : ['audit.jsonl', 'audit.jsonl.1', 'audit.jsonl.2.gz']);
+      await machine.expectToServe();
+      expect(readFileSync(log, 'utf8')).toContain('"decision":"allowed"');
+      if (rotation === 1) expect(readFileSync(`${log}.1`, 'utf8')).toBe(before);
+    }
+    expect(statSync(log).mode & 0o777).toBe(0o600);
+    expect(await machine.system.show(name, 'NRestarts', 'ActiveState')).toEqual({ NRestarts: '0', ActiveState: 'active' });
+  });
+
+  test('a reload does no harm where there is nothing to open again, and the journal knows the name', { timeout: bootTimeoutMs }, async () => {
+    const machine = await Machine.boot();
+    await machine.start();
+    const before = await machine.pid();
+    expect(await machine.system.systemctl('reload', name)).toMatchObject({ code: 0, stderr: '' });
+    await machine.expectToServe();
+    expect(await machine.pid()).toBe(before);
+    await machine.system.run('journalctl', '--sync');
+    expect((await machine.system.run('journalctl', '--identifier=responses-api-proxy', '--output=cat', '--no-pager')).stdout).toContain('listening on');
   });
 
   test.for([20, 22, 24, 26])('all that V8 of Node %i does is allowed', { timeout: 120_000 }, async (major, context) => {

@@ -54,7 +54,7 @@ describe('what is in it', () => {
     const c = readdirSync(join(checkout, 'src', 'native')).filter((file) => /\.[ch]$/.test(file)).map((file) => `src/native/${file}`);
     const addons = Object.entries(compilers).filter(([, compiler]) => hasCommand(compiler)).map(([architecture]) => `dist/native/${architecture}.node`);
     expect(filesIn(packed.content)).toEqual([
-      'LICENSE', 'README.md', 'scripts/systemd/README.md', 'src/key/README.md', 'src/oversight/README.md', 'src/proxy/README.md', 'package.json', 'scripts/build-native.sh', 'scripts/policies/codex.json', 'scripts/systemd/responses-api-proxy.service', 'src/launcher.sh', 'src/oversight/policy/policy.schema.json',
+      'LICENSE', 'README.md', 'scripts/systemd/README.md', 'src/key/README.md', 'src/oversight/README.md', 'src/proxy/README.md', 'package.json', 'scripts/build-native.sh', 'scripts/policies/codex.json', 'scripts/systemd/responses-api-proxy.logrotate', 'scripts/systemd/responses-api-proxy.service', 'src/launcher.sh', 'src/oversight/policy/policy.schema.json',
       'dist/responses-api-proxy.1', ...modules, ...c, ...addons,
     ].sort());
   });

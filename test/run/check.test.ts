@@ -161,7 +161,7 @@ describe('ends as the start would', () => {
   });
 
   test.for(['--log-file', '--audit-log', '--server-info'])('where a user may not write, %s', async (flag, context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const folder = join(scratchFolder(), 'folder');
     mkdirSync(folder, { mode: 0o755 });
     writeFileSync(join(folder, 'file'), '', { mode: 0o644 });
@@ -185,7 +185,7 @@ describe('ends as the start would', () => {
   });
 
   test('where the key could not be locked in memory', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const options = { user: nobody, prefix: shell('ulimit -l 0') };
     const [checked, started] = [await check([], options), await runToExit(options)];
     refusalOf(checked, 3);

@@ -11,8 +11,7 @@ import { needs } from '../support/skip.ts';
 
 test('the bin of the package is executable in the checkout', () => {
   const { bin } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { bin: Record<string, string> };
-  expect(join(checkout, bin['responses-api-proxy'] ?? '')).toBe(launcher);
-  accessSync(launcher, constants.X_OK);
+  accessSync(join(checkout, bin['responses-api-proxy'] ?? ''), constants.X_OK);
 });
 
 test('it runs through a chain of symlinks, absolute and relative, from anywhere', async () => {

@@ -40,6 +40,25 @@ test('what would go to stderr goes to the file, appended, 0600 whatever the umas
   expect(readFileSync(file, 'utf8').startsWith(before)).toBe(true);
 });
 
+test('each line begins with its time, in UTC (RFC 3339)', async () => {
+  const file = join(scratchFolder(), 'log');
+  const before = new Date().toISOString();
+  const daemon = await startLogged(file, { env: { TZ: 'Asia/Tokyo' } });
+  await ask(daemon.port, { target: '/other' });
+  await textOf(file, /refused/);
+  await daemon.stop();
+  expect(refusalOf(await runToExit({ args: ['--log-file', file, '--policy', join(scratchFolder(), 'none')] }), 1)).toContain('--policy');
+  const after = new Date().toISOString();
+  const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+  expect(lines.length).toBeGreaterThanOrEqual(4);
+  expect(lines.at(-1)).toContain('hint: ');
+  for (const line of lines) {
+    const [, time = ''] = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (responses-api-proxy|hint)/.exec(line) ?? [];
+    expect([before, time, after], line).toEqual([before, time, after].sort());
+    expect(time).not.toBe('');
+  }
+});
+
 test('once listening it holds none of the standard streams it was given', async (context) => {
   needs(context, 'root');
   const daemon = await startLogged(join(scratchFolder(), 'log'));

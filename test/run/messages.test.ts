@@ -14,14 +14,14 @@ async function refused(code: number, options: DaemonOptions): Promise<{ message:
 
 describe('flags that need root say so', () => {
   test('--run-as', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const { message, hint } = await refused(2, { args: ['--run-as', 'daemon'], user: nobody });
     expect(message).toBe('--run-as needs root, to give it up');
     expect(hint).toContain('daemon');
   });
 
   test('--server-info-owner for another user', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const folder = scratchFolder();
     chmodSync(folder, 0o777);
     const args = ['--server-info', join(folder, 'info.json'), '--server-info-owner', 'daemon'];
@@ -31,7 +31,7 @@ describe('flags that need root say so', () => {
   });
 
   test('--server-info-owner for oneself needs nothing', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const folder = scratchFolder();
     chmodSync(folder, 0o777);
     const exit = await runToExit({ args: ['--server-info', join(folder, 'info.json'), '--server-info-owner', 'nobody'], user: nobody, key: '' });
@@ -39,7 +39,7 @@ describe('flags that need root say so', () => {
   });
 
   test('a --port below 1024', async (context) => {
-    needs(context, 'root and a checkout that nobody can read', 'command setpriv');
+    needs(context, 'root and a build that other users can run', 'command setpriv');
     const exit = await runToExit({ args: ['--port', '81'], prefix: ['setpriv', '--inh-caps', '-all', '--bounding-set', '-all'] });
     expect(refusalOf(exit, 1)).toBe('cannot bind 127.0.0.1:81: permission denied');
     expect(exit.stderr).toMatch(/^hint: .*needs root/m);
@@ -59,7 +59,7 @@ describe('--audit-log says what is wrong with its folder', () => {
   });
 
   test('we may not write to it', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const folder = join(scratchFolder(), 'folder');
     mkdirSync(folder, { mode: 0o755 });
     const { message, hint } = await refused(1, { args: ['--audit-log', join(folder, 'audit.jsonl')], user: nobody });

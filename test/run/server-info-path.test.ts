@@ -94,7 +94,7 @@ describe('the user who is given the file', () => {
 
 describe('a link in the path', () => {
   test('of the daemon\'s own user is followed, by relative and absolute links, and through ..', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const { home } = homeAndPrecious();
     folderOf(nobody, join(home, 'releases'));
     folderOf(nobody, join(home, 'releases', '1'));
@@ -104,7 +104,7 @@ describe('a link in the path', () => {
   });
 
   test('is followed under umask 002 too, in a folder of the user\'s own group', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const { home } = homeAndPrecious();
     chmodSync(home, 0o775);
     linkOf(nobody, folderOf(nobody, join(home, 'real'), 0o775), join(home, 'link'));
@@ -112,7 +112,7 @@ describe('a link in the path', () => {
   });
 
   test('of another user is not followed, whoever runs the daemon', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const { home } = homeAndPrecious();
     const real = folderOf(nobody, join(home, 'real'));
     linkOf(another, real, join(home, 'theirs'));
@@ -157,7 +157,7 @@ test.for(['', '/', '/.', '/..'])('a path that ends in a folder (%j) is refused',
 
 describe('a file that another user made', () => {
   test.for([0o777, 0o1777])('in a folder that every user can write (%o) is refused', async (mode, context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const open = folderOf(root, join(scratchFolder(), 'open'), mode);
     const file = join(open, 'info.json');
     writeFileSync(file, 'planted');
@@ -168,7 +168,7 @@ describe('a file that another user made', () => {
   });
 
   test('elsewhere is written in place, as codex-action has it', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const file = join(scratchFolder(), 'info.json');
     writeFileSync(file, '');
     chmodSync(file, 0o666);
@@ -178,7 +178,7 @@ describe('a file that another user made', () => {
   });
 
   test('is no such file where it is the daemon\'s, root\'s or the owner\'s', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const open = folderOf(root, join(scratchFolder(), 'open'), 0o777);
     const file = join(open, 'info.json');
     for (const [owner, options] of [[root, {}], [nobody, { user: nobody }], [root, { user: nobody }], [nobody, { args: toNobody }]] as const) {
@@ -192,7 +192,7 @@ describe('a file that another user made', () => {
 });
 
 test('after --run-as it is removed from a folder that its user may write, though no path leads him there', async (context) => {
-  needs(context, 'root and a checkout that nobody can read');
+  needs(context, 'root and a build that other users can run');
   const { home } = homeAndPrecious();
   const closed = folderOf(root, join(home, 'closed'), 0o700);
   const file = join(folderOf(nobody, join(closed, 'own'), 0o700), 'info.json');

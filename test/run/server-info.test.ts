@@ -109,7 +109,7 @@ describe('a file that exists', () => {
   });
 
   test('is enough, even in a folder that the daemon may not write', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const folder = scratchFolder();
     const file = join(folder, 'server-info.json');
     writeFileSync(file, '');
@@ -124,7 +124,7 @@ describe('a file that exists', () => {
   });
 
   test('may have become read-only by the end, and that is no error', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const folder = scratchFolder();
     const file = join(folder, 'server-info.json');
     writeFileSync(file, '');
@@ -214,7 +214,7 @@ describe('what is refused', () => {
   });
 
   test('a folder that may not be written', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const file = join(scratchFolder(), 'server-info.json');
     const exit = await runToExit({ args: ['--server-info', file], user: nobody });
     expect(refusalOf(exit, 1)).toContain(file);

@@ -1,7 +1,8 @@
-import { closeSync, constants, openSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, readlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { launch, listeningOn, shell, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
+import { launcher } from '../support/daemon-paths.ts';
 import { runTool } from '../support/native-tools.ts';
 import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
@@ -150,6 +151,25 @@ test('it does not change the stderr that it shares with others', async () => {
   } finally {
     closeSync(ours);
   }
+});
+
+test.for(['>', '>>'])('a file that it shares with others by %s keeps every line, in order', async (redirection) => {
+  const file = join(scratchFolder(), 'log');
+  await runTool('sh', ['-c', `{ echo start; "$1" --nonsense; echo end; "$1" --nonsense; echo "the end"; } ${redirection}"$2" 2>&1`, 'sh', launcher, file]);
+  expect(readFileSync(file, 'utf8')).toMatch(/^start\n(responses-api-proxy: .*\nhint: .*\n)end\n\1the end\n$/);
+});
+
+test('so does a pipe', async () => {
+  const { stdout } = await runTool('sh', ['-c', '{ echo start; "$1" --nonsense; echo end; } 2>&1', 'sh', launcher]);
+  expect(stdout).toMatch(/^start\nresponses-api-proxy: .*\nhint: .*\nend\n$/);
+});
+
+test('a file that it shares with others, at the limit of its size, does no harm', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const file = join(scratchFolder(), 'log');
+  writeFileSync(file, '.'.repeat(1024));
+  const { daemon } = await startMute(upstream, { prefix: shell(`exec 2>>'${file}'; ulimit -f 1`) });
+  await expectUnharmed(daemon, upstream);
 });
 
 function flagsOf(descriptor: number): number {

@@ -64,7 +64,7 @@ describe.for(Object.entries(flags))('the file of %s', ([flag, content]) => {
   });
 
   test('is refused where it or a folder is another user\'s', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const own = fileIn(content, { file: { mode: 0o644, ...another } });
     expect(await refused(flag, own.file, own.file)).toContain('uid 12345');
     const folder = fileIn(content, { outer: { mode: 0o755, ...another } });
@@ -76,7 +76,7 @@ describe.for(Object.entries(flags))('the file of %s', ([flag, content]) => {
   });
 
   test('is taken from its own user and from root, also in a sticky folder of root\'s', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const started = async (file: string, options: DaemonOptions = {}): Promise<unknown> => (await startDaemon({ ...options, args: [flag, file] })).stop();
     await started(fileIn(content, {}).file);
     await started(fileIn(content, { inner: { mode: 0o1777 } }).file);
@@ -86,7 +86,7 @@ describe.for(Object.entries(flags))('the file of %s', ([flag, content]) => {
   });
 
   test('is refused once another user has put his own in its place', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const { inner, file } = fileIn(content, { inner: { mode: 0o777 } });
     const attack = await runTool('sh', ['-c', `umask 022; cp "${file}" "${inner}/mine" && mv -f "${inner}/mine" "${file}"`], { user: nobody });
     expect(attack.code, attack.stderr).toBe(0);
@@ -145,7 +145,7 @@ describe('a program that another user can change is told of, in one line, and ru
   });
 
   test('where it is another user\'s, or another group can write it', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     const owned = await warnings((copy) => chownSync(copy, another.uid, another.gid));
     expect(owned.lines).toEqual([`responses-api-proxy: ${owned.folder} can be changed by another user (uid 12345), who could then read the key`]);
     const grouped = await warnings((copy) => set(join(copy, 'dist'), { mode: 0o775, ...root, gid: another.gid }));
@@ -153,7 +153,7 @@ describe('a program that another user can change is told of, in one line, and ru
   });
 
   test('but not where only the user and the user\'s own group can, as with umask 002', async (context) => {
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     expect((await warnings((copy) => chmodSync(copy, 0o775))).lines).toEqual([]);
     const own = await warnings((copy) => {
       for (const part of ['', '/dist', '/dist/main.js']) set(`${copy}${part}`, { mode: 0o775, ...nobody });

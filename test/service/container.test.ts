@@ -69,7 +69,7 @@ async function startContainer(args: readonly string[], port: number): Promise<Co
   return { daemon, key, upstream, user, pid };
 }
 
-const tools = ['root and a checkout that nobody can read', 'command unshare', 'command setpriv', 'command prlimit'] as const;
+const tools = ['root and a build that other users can run', 'command unshare', 'command setpriv', 'command prlimit'] as const;
 
 test('the image serves as process 1, and stops when it is told to', async (context) => {
   needs(context, ...tools);

@@ -1,4 +1,4 @@
-import { chownSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import { checkout, launcher } from '../support/daemon-paths.ts';
@@ -51,8 +51,28 @@ test('what the daemon needs is allowed', () => {
   expect(valueOf('LimitMEMLOCK')).toBe('64K');
 });
 
+test('the audit log that it suggests is in its folder, where logrotate looks for it', () => {
+  const suggested = [...unit.matchAll(/^#  (--[a-z-]+)/gm)].map(([, flag]) => flag);
+  expect(suggested).toEqual(['--port', '--server-info', '--audit-log', '--policy']);
+  const [, folder = ''] = /^#  --audit-log %L\/(.*)\/[^/]+\.jsonl \\$/m.exec(unit) ?? [];
+  expect(folder).toBe(valueOf('LogsDirectory'));
+  expect(readFileSync(join(dirname(file), 'responses-api-proxy.logrotate'), 'utf8')).toContain(`/var/log/private/${folder}/*.jsonl {`);
+});
+
+test('a reload sends SIGUSR2 to the daemon', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const folder = scratchFolder();
+  const [log, renamed] = [join(folder, 'audit.jsonl'), join(folder, 'audit.jsonl.1')];
+  const daemon = await startDaemon({ args: [...upstream.args, '--audit-log', log] });
+  renameSync(log, renamed);
+  const [, command = ''] = /^\/bin\/sh -c '(.*)'$/.exec(valueOf('ExecReload')) ?? [];
+  expect(await runTool('env', [`MAINPID=${daemon.pid}`, 'sh', '-c', command.replaceAll('$$', '$')])).toEqual({ code: 0, stdout: '', stderr: '' });
+  await expect.poll(() => existsSync(log)).toBe(true);
+  expect((await ask(daemon.port)).status).toBe(200);
+});
+
 test('its command serves, for a user without privileges and within its limits', async (context) => {
-  needs(context, 'root and a checkout that nobody can read', 'command setpriv', 'command prlimit');
+  needs(context, 'root and a build that other users can run', 'command setpriv', 'command prlimit');
   const folder = scratchFolder();
   const [bin, credentials, run] = ['bin', 'credentials', 'run'].map((name) => join(folder, name)) as [string, string, string];
   const runtimeDirectory = join(run, valueOf('RuntimeDirectory'));

@@ -1,6 +1,6 @@
-import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { checkout } from './daemon-paths.ts';
+import { copyBuild } from './copy-build.ts';
 import { scratchFolder } from './scratch.ts';
 
 /**
@@ -31,10 +31,6 @@ export function buildWithout(room: string): string {
 /** A copy of the built package. Returns its folder. */
 export function buildCopy(): string {
   const folder = scratchFolder();
-  mkdirSync(join(folder, 'src'));
-  cpSync(join(checkout, 'src', 'launcher.sh'), join(folder, 'src', 'launcher.sh'));
-  cpSync(join(checkout, 'package.json'), join(folder, 'package.json'));
-  cpSync(join(checkout, 'dist'), join(folder, 'dist'), { recursive: true });
-  symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'));
+  copyBuild(folder);
   return folder;
 }

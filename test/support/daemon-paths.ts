@@ -1,10 +1,9 @@
-import { fileURLToPath } from 'node:url';
+import { inject } from 'vitest';
 
-/** The checkout's top folder. */
-export const checkout = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+export { builtMain, checkout } from './checkout.ts';
 
-/** What the package's bin points to: the only way the tests ever start the daemon. */
-export const launcher = `${checkout}/src/launcher.sh`;
-
-/** What the launcher runs in the end. */
-export const builtMain = `${checkout}/dist/main.js`;
+/**
+ * What the package's bin points to: the only way the tests ever start the daemon. It is this checkout's, unless root runs
+ * the tests in a folder that is closed to other users: then it is that of a copy, for tests that start it as another user.
+ */
+export const launcher = inject('launcher');

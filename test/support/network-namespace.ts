@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync } from 'node:fs';
+import { chmodSync, copyFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'vitest';
@@ -7,8 +7,16 @@ import { cleanUp } from './cleanup.ts';
 import { scratchFolder } from './scratch.ts';
 import { needs, skipUnless } from './skip.ts';
 
-/** A program for Node that relays 127.0.0.1:PORT of the namespace it is in to SOCKET, then runs a command: PORT SOCKET COMMAND... */
-export const relayInto = new URL('relay-into-namespace.mjs', import.meta.url).pathname;
+/**
+ * A program for Node that relays 127.0.0.1:PORT of the namespace it is in to SOCKET, then runs a command: PORT SOCKET
+ * COMMAND... Returns the path of a copy that every user can read.
+ */
+export function relayInto(): string {
+  const file = join(scratchFolder(), 'relay-into-namespace.mjs');
+  copyFileSync(new URL('relay-into-namespace.mjs', import.meta.url), file);
+  chmodSync(file, 0o644);
+  return file;
+}
 
 /** Skips the test, with the reason, where no network namespaces can be made. */
 export function needsNetworkNamespaces(context: TestContext): void {

@@ -16,6 +16,8 @@ export interface NpmOptions {
   readonly cwd?: string;
   /** Variables that are added to this process's. */
   readonly env?: Readonly<Record<string, string>>;
+  /** The npm-cli.js of another npm. */
+  readonly cli?: string;
   /** The folder of another `node`, which is then the first on PATH. */
   readonly nodeFolder?: string;
   /** The umask it runs under. */
@@ -23,11 +25,11 @@ export interface NpmOptions {
 }
 
 /** Runs npm to its end, as if nobody had started the tests through npm. */
-export function npm(args: readonly string[], { cwd = '/', env = {}, nodeFolder, umask = '022' }: NpmOptions = {}): Promise<ToolResult> {
+export function npm(args: readonly string[], { cwd = '/', env = {}, cli, nodeFolder, umask = '022' }: NpmOptions = {}): Promise<ToolResult> {
   const inherited = Object.entries(process.env).filter(([name]) => !/^npm_/i.test(name) || registrySettings.test(name));
   const path = nodeFolder === undefined ? process.env['PATH'] : `${nodeFolder}:${process.env['PATH'] ?? ''}`;
   return new Promise((resolve, reject) => {
-    const child = execFile('sh', ['-c', `umask ${umask}; exec npm "$@"`, 'sh', ...args], {
+    const child = execFile('sh', ['-c', `umask ${umask}; exec "$@"`, 'sh', ...(cli === undefined ? ['npm'] : ['node', cli]), ...args], {
       cwd,
       env: { ...Object.fromEntries(inherited), PATH: path, npm_config_update_notifier: 'false', npm_config_audit: 'false', npm_config_fund: 'false', ...env },
       timeout: npmTimeoutMs,

@@ -102,7 +102,7 @@ function adapted(code: string, instead: RunOptions['instead'] = {}): string {
  */
 function proxyRedirected(origin: string, ca: string): string {
   return `#!/bin/sh
-test "\${1-}" != audit || exec '${launcher}' "$@"
+test "\${1-}" != audit || exec ${quoted(launcher)} "$@"
 path=v1/responses url= flag=
 for argument; do
   case $flag in
@@ -117,8 +117,13 @@ for argument; do
   set -- "$@" "$argument"
 done
 test -n "$url" || set -- "$@" --upstream-url "${origin}/$path"
-exec '${launcher}' --upstream-ca '${ca}' "$@"
+exec ${quoted(launcher)} --upstream-ca '${ca}' "$@"
 `;
+}
+
+/** A word for a shell. */
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 /** The part of Codex that the README's command needs: reads the provider from -c, posts to it as Codex does, prints the answer. */
@@ -153,12 +158,12 @@ printf '%s%s\\n' "$*" "$line" >> "$HOME/sudo.log"
 /** `npm ci` made this checkout, and `npm test` is what is running: both only have to exist. The demo runs; the benchmark takes minutes, so it only says how to use it. */
 const npmStandIn = `#!/bin/sh
 set -eu
-cd '${checkout}'
+cd ${quoted(checkout)}
 case $* in
   ci) test -f package-lock.json ;;
   test) exec node -e 'process.exit("test" in require("./package.json").scripts ? 0 : 1)' ;;
   'run bench') exec node_modules/.bin/tsx scripts/bench.ts --help ;;
-  'run demo') exec sh -c "PATH=$PWD/node_modules/.bin:$PATH; $(node -p 'require("./package.json").scripts.demo')" ;;
+  'run demo') PATH=$PWD/node_modules/.bin:$PATH exec sh -c "$(node -p 'require("./package.json").scripts.demo')" ;;
   'pack --silent') echo package.tgz ;;
   'install --global package.tgz') ;;
   'root --global') echo "$HOME/global" ;;

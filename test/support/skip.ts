@@ -3,10 +3,10 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import type { TestContext } from 'vitest';
 import { nobody } from './daemon.ts';
-import { builtMain } from './daemon-paths.ts';
+import { launcher } from './daemon-paths.ts';
 
-/** What a test may need of the machine: to run as root, not to, to be able to run this checkout as `nobody`, or a command on PATH. */
-export type Need = 'root' | 'not root' | 'root and a checkout that nobody can read' | `command ${string}`;
+/** What a test may need of the machine: to run as root, not to, to be able to start the daemon as `nobody`, or a command on PATH. */
+export type Need = 'root' | 'not root' | 'root and a build that other users can run' | `command ${string}`;
 
 /** Skips the test, with the reason in the output, unless all needs are met: `needs(context, 'root', 'command gdb')` as its first line. */
 export function needs(context: TestContext, ...all: readonly Need[]): void {
@@ -34,13 +34,14 @@ export function hasCommand(name: string): boolean {
 function isMet(need: Need): boolean {
   if (need === 'root') return process.getuid?.() === 0;
   if (need === 'not root') return process.getuid?.() !== 0;
-  if (need === 'root and a checkout that nobody can read') return isMet('root') && nobodyCanRun();
+  if (need === 'root and a build that other users can run') return isMet('root') && nobodyCanRun();
   return hasCommand(need.slice('command '.length));
 }
 
 let nobodyCan: boolean | undefined;
 
 function nobodyCanRun(): boolean {
-  nobodyCan ??= spawnSync(process.execPath, ['--check', builtMain], { ...nobody, cwd: '/', stdio: 'ignore' }).status === 0;
+  // Where only root can read the checkout, `launcher` is that of a copy. A node in a home that is closed has no copy.
+  nobodyCan ??= spawnSync(launcher, ['--version'], { ...nobody, cwd: '/', stdio: 'ignore' }).status === 0;
   return nobodyCan;
 }
