@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
-import { makeCertificates } from './certificates.ts';
+import { makeTestCertificates } from './certificates.ts';
 import { builtMain } from './daemon-paths.ts';
 
 declare module 'vitest' {
@@ -17,9 +17,9 @@ declare module 'vitest' {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   if (!existsSync(builtMain)) throw new Error(`${builtMain} is missing: run \`npm run prepare\` first, the tests run the built daemon`);
   const folder = await mkdtemp(join(tmpdir(), 'responses-api-proxy-test-'));
-  // Some tests start the daemon as another user, who has to read the CA.
+  // Some tests start the daemon as another user, which has to read the CA.
   await chmod(folder, 0o755);
-  await makeCertificates(folder);
+  makeTestCertificates(folder);
   project.provide('runFolder', folder);
   return () => rm(folder, { recursive: true, force: true });
 }

@@ -27,6 +27,8 @@ export interface UpstreamOptions {
   readonly keepBytes?: number;
   /** See Upstream.answerWith. */
   readonly answer?: Answer;
+  /** Called with each request as soon as its head is here, before its body is read. */
+  readonly onHead?: (request: UpstreamRequest) => void;
 }
 
 /** Raw bytes that answer each request as soon as it is complete, or a function that is called then and may return them. */
@@ -315,6 +317,7 @@ export class Upstream {
   readonly #changing = new Changing();
   readonly #server: net.Server;
   readonly #keepBytes: number;
+  readonly #onHead: ((request: UpstreamRequest) => void) | undefined;
   #answer: Answer | undefined;
   #requestsTaken = 0;
   #connectionsTaken = 0;
@@ -326,6 +329,7 @@ export class Upstream {
     this.#server = server;
     this.#keepBytes = options.keepBytes ?? defaultKeepBytes;
     this.#answer = options.answer;
+    this.#onHead = options.onHead;
     this.port = address.port;
     this.url = `${secure ? 'https' : 'http'}://localhost:${address.port}${options.path ?? '/v1/responses'}`;
     this.args = ['--upstream-url', this.url, ...(secure ? ['--upstream-ca', caFile()] : [])];
@@ -385,6 +389,7 @@ export class Upstream {
       (head) => {
         const request = new UpstreamRequest(connection, head, this.#keepBytes, this.#changing);
         this.requests.push(request);
+        this.#onHead?.(request);
         return request;
       },
       (request) => {
