@@ -8,12 +8,13 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],
     pool: 'forks',
-    // The tests mostly wait for sockets and child processes; a few more workers than cores keep both cores busy.
+    // Tests mostly wait for sockets and child processes, so a few more workers than cores keep both cores busy.
     maxWorkers: 4,
-    testTimeout: 20_000,
-    hookTimeout: 20_000,
+    // Generous: they only delay failures, and the machine may be busy. No test measures time.
+    testTimeout: 90_000,
+    hookTimeout: 90_000,
     expect: { poll: { timeout: defaultWaitMs } },
-    // The list of tests reads as the list of promises, and it is where the reason of a skipped test shows.
+    // The list of tests reads as the list of promises, and shows why a test was skipped.
     reporters: ['verbose'],
   },
 });

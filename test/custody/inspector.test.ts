@@ -55,7 +55,7 @@ describe('SIGUSR1', () => {
     needs(context, 'root');
     const running = launch({ stdin: () => {} });
     // The last step of its hardening.
-    await expect.poll(() => statusOf(running.pid, 'NoNewPrivs'), { timeout: 5_000, interval: 5 }).toBe('1');
+    await expect.poll(() => statusOf(running.pid, 'NoNewPrivs'), { interval: 5 }).toBe('1');
     for (let round = 0; round < rounds; round++) running.signal('SIGUSR1');
     running.child.stdin?.end(`${running.key}\n`);
     const [, port] = await running.waitForStderr(/listening on 127\.0\.0\.1:(\d+)/);
@@ -64,7 +64,7 @@ describe('SIGUSR1', () => {
   });
 
   // Node listens for it before any script runs. So early it may end the start, but must not leave a door open.
-  test('again and again from the first moment on never opens a port', { timeout: 60_000 }, async (context) => {
+  test('again and again from the first moment on never opens a port', async (context) => {
     needs(context, 'root');
     for (let round = 0; round < rounds; round++) {
       const running = launch();
@@ -86,7 +86,7 @@ describe('SIGUSR1', () => {
   });
 
   // One signal, at each of many moments of the start: the flood above is over once the first of them kills a shell.
-  test('at any moment of the start never opens a port', { timeout: 60_000 }, async (context) => {
+  test('at any moment of the start never opens a port', async (context) => {
     needs(context, 'root');
     const stepMs = 4;
     for (let delayMs = 10; delayMs < 100; delayMs += stepMs) {

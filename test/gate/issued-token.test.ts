@@ -7,6 +7,7 @@ import { ask, rawRequest, exchange } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
+import { defaultWaitMs } from '../support/wait.ts';
 
 interface Issued {
   readonly daemon: Daemon;
@@ -21,7 +22,7 @@ async function issue(file = join(scratchFolder(), 'server-info.json'), options: 
     const text = readFileSync(file, 'utf8');
     expect(text).not.toBe('');
     return text;
-  }, { timeout: 5_000, interval: 5 });
+  }, { timeout: defaultWaitMs, interval: 5 });
   const info = JSON.parse(line) as { token: string };
   expect(info).toEqual({ port: daemon.port, pid: daemon.pid, token: expect.any(String) });
   expect(line).toBe(`${JSON.stringify(info)}\n`);
@@ -140,7 +141,7 @@ describe('a file that is there already', () => {
     writeFileSync(file, '');
     chmodSync(file, 0o666);
     const daemon = await startDaemon({ args: ['--server-info', file] });
-    await vi.waitFor(() => expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`), { timeout: 5_000, interval: 5 });
+    await vi.waitFor(() => expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`), { timeout: defaultWaitMs, interval: 5 });
     expect(modeOf(file)).toBe(0o666);
   });
 });

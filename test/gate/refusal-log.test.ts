@@ -23,17 +23,17 @@ function told(lines: readonly string[]): number {
   }, 0);
 }
 
-test('the first refusal is told at once, the second not', async () => {
+test('the first refusal is logged with its path, the second is only counted', async () => {
   const daemon = await start();
   await ask(daemon.port, { method: 'GET', target: '/first' });
-  await daemon.waitForStderr(/refused.*\/first/, 900);
+  await daemon.waitForStderr(/refused.*\/first/);
   await ask(daemon.port, { method: 'GET', target: '/second' });
-  await daemon.waitForStderr(/refused more.*\b1\b/, 3_000);
+  await daemon.waitForStderr(/refused more.*\b1\b/);
   expect(daemon.stderr).not.toContain('/second');
   expect(refusals(daemon.stderr)).toHaveLength(2);
 });
 
-test('10,000 refusals of all kinds make a few lines, which tell of all of them', async () => {
+test('10,000 refusals of all kinds make a few lines that add up to 10,000', async () => {
   const daemon = await start();
   const since = performance.now();
   const kept: RawRequest[] = [{ method: 'GET' }, { target: '/v1/models' }, { host: 'evil.example' }, { headers: [['Origin', 'null']] }, { method: 'OPTIONS', target: '*' }];
@@ -56,7 +56,7 @@ test('10,000 refusals of all kinds make a few lines, which tell of all of them',
   expect(lines.filter((line) => line.includes('refused more')).length).toBeLessThanOrEqual(seconds + 1);
   expect(stderr.length).toBeLessThan(20_000);
   expect(told(lines)).toBe(10_000);
-}, 30_000);
+});
 
 test('a stranger\'s text is escaped and cut', async () => {
   const texts = ['/\x1b[2J\x1b[31mred', '/\xff\xfe', '/\xe2\x80\xae', '/"quoted"\\', `/${'a'.repeat(60_000)}`, '/\x7f', '/\x9b31m', '/$(reboot)`reboot`', '/%0a%1b[31m', '/\xc2\x85x', '/…', '/<script>'];

@@ -42,7 +42,7 @@ test('arguments pass as they are', async () => {
   mkdirSync(folder);
   const file = join(folder, "server 'info'.json");
   const daemon = await startDaemon({ args: ['--server-info', file] });
-  await expect.poll(() => existsSync(file), { timeout: 5_000, interval: 5 }).toBe(true);
+  await expect.poll(() => existsSync(file), { interval: 5 }).toBe(true);
   expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`);
 });
 

@@ -9,11 +9,12 @@ import { runTool } from '../support/native-tools.ts';
 import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
+import { defaultWaitMs } from '../support/wait.ts';
 
 /** Starts a daemon with --server-info FILE and waits until FILE is written. */
 async function startWith(file: string, options: DaemonOptions = {}): Promise<Daemon> {
   const daemon = await startDaemon({ ...options, args: ['--server-info', file, '--http-shutdown', ...(options.args ?? [])] });
-  await vi.waitFor(() => expect(readFileSync(file, 'utf8')).not.toBe(''), { timeout: 5_000, interval: 5 });
+  await vi.waitFor(() => expect(readFileSync(file, 'utf8')).not.toBe(''), { timeout: defaultWaitMs, interval: 5 });
   return daemon;
 }
 
@@ -73,7 +74,7 @@ describe('a new file', () => {
   test('may have a relative path', async () => {
     const folder = scratchFolder();
     const daemon = await startDaemon({ args: ['--server-info', 'info/here.json'], cwd: folder });
-    await vi.waitFor(() => expect(readFileSync(join(folder, 'info/here.json'), 'utf8')).toBe(lineOf(daemon)), { timeout: 5_000, interval: 5 });
+    await vi.waitFor(() => expect(readFileSync(join(folder, 'info/here.json'), 'utf8')).toBe(lineOf(daemon)), { timeout: defaultWaitMs, interval: 5 });
     await daemon.stop();
     expect(existsSync(join(folder, 'info/here.json'))).toBe(false);
   });
@@ -105,7 +106,7 @@ describe('a file that exists', () => {
     const file = join(scratchFolder(), 'server-info.json');
     writeFileSync(file, `${'x'.repeat(10_000)}\n`);
     const daemon = await startDaemon({ args: ['--server-info', file] });
-    await vi.waitFor(() => expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon)), { timeout: 5_000, interval: 5 });
+    await vi.waitFor(() => expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon)), { timeout: defaultWaitMs, interval: 5 });
   });
 
   test('is enough, even in a folder that the daemon may not write', async (context) => {

@@ -7,6 +7,7 @@ import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
+import { defaultWaitMs } from '../support/wait.ts';
 
 /** Starts a daemon whose stderr nobody can read; its port comes from --server-info. */
 async function startMute(upstream: Upstream, options: DaemonOptions): Promise<{ daemon: Daemon; file: string }> {
@@ -15,7 +16,7 @@ async function startMute(upstream: Upstream, options: DaemonOptions): Promise<{ 
   const port = await vi.waitFor(() => {
     if (running.exit !== undefined) throw new Error(`it ended with code ${running.exit.code}, signal ${running.exit.signal}`);
     return (JSON.parse(readFileSync(file, 'utf8')) as { port: number }).port;
-  }, { timeout: 8_000, interval: 10 });
+  }, { timeout: defaultWaitMs, interval: 10 });
   return { daemon: listeningOn(running, port), file };
 }
 

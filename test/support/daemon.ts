@@ -178,7 +178,7 @@ export function launch(options: DaemonOptions = {}): Running {
 /** Starts the daemon and resolves once it listens; rejects with its stderr if it ends before that. */
 export async function startDaemon(options: DaemonOptions = {}): Promise<Daemon> {
   const running = launch(options);
-  const [, digits] = await running.waitForStderr(/^responses-api-proxy listening on 127\.0\.0\.1:(\d+)\n/m, 15_000);
+  const [, digits] = await running.waitForStderr(/^responses-api-proxy listening on 127\.0\.0\.1:(\d+)\n/m);
   return listeningOn(running, Number(digits));
 }
 
@@ -190,7 +190,7 @@ export function listeningOn(running: Running, port: number): Daemon {
 
 /** Starts the daemon where it is expected to end by itself, and resolves with how it did. */
 export function runToExit(options: DaemonOptions = {}): Promise<Exit> {
-  return launch(options).waitForExit(15_000);
+  return launch(options).waitForExit();
 }
 
 function killGroup(running: Running): void {
