@@ -9,6 +9,9 @@ function startPatient(): Promise<Proxied> {
   return startBoth({ args: ['--shutdown-timeout', '3600'] });
 }
 
+/** Less than the default --shutdown-timeout of ten seconds. */
+const belowDefaultMs = 9_000;
+
 async function expectToEnd({ daemon }: Proxied): Promise<void> {
   daemon.signal('SIGTERM');
   expect(await daemon.waitForExit()).toMatchObject({ code: 0, signal: null });
@@ -158,8 +161,7 @@ test('a client that does not read its response delays the exit no longer than --
   void request.reply(Buffer.alloc(50_000_000));
   const before = performance.now();
   both.daemon.signal('SIGTERM');
-  // Below the default of ten seconds.
-  expect(await both.daemon.waitForExit(9_000)).toMatchObject({ code: 0, signal: null });
+  expect(await both.daemon.waitForExit(belowDefaultMs)).toMatchObject({ code: 0, signal: null });
   expect(performance.now() - before).toBeGreaterThan(900);
 });
 
@@ -167,7 +169,7 @@ test('the upstream request is cancelled when --shutdown-timeout is over', async 
   const both = await startBoth({ args: ['--shutdown-timeout', '0.2'] });
   const { client, request } = await asking(both);
   both.daemon.signal('SIGTERM');
-  expect(await request.connection.closed()).not.toBe('local');
+  expect(await request.connection.closed(belowDefaultMs)).not.toBe('local');
   expect(await client.waitForClose()).not.toBe('local');
   expect((await both.daemon.waitForExit()).code).toBe(0);
 });

@@ -43,8 +43,11 @@ async function refusesConnections(port: number): Promise<boolean> {
   return connect(port).then(() => false, () => true);
 }
 
-async function expectToEnd(daemon: Daemon): Promise<void> {
-  expect(await daemon.waitForExit()).toMatchObject({ code: 0, signal: null, stdout: '' });
+/** Less than the default --shutdown-timeout of ten seconds. */
+const belowDefaultMs = 9_000;
+
+async function expectToEnd(daemon: Daemon, timeoutMs?: number): Promise<void> {
+  expect(await daemon.waitForExit(timeoutMs)).toMatchObject({ code: 0, signal: null, stdout: '' });
 }
 
 describe('GET /shutdown', () => {
@@ -131,8 +134,7 @@ describe.for<[string, (daemon: Daemon) => Promise<unknown> | void]>([
     const { daemon, client } = await answering({ args: ['--shutdown-timeout', '1'] });
     const before = performance.now();
     await trigger(daemon);
-    // Below the default of ten seconds.
-    expect(await client.waitForClose(9_000)).not.toBe('local');
+    expect(await client.waitForClose(belowDefaultMs)).not.toBe('local');
     expect(performance.now() - before).toBeGreaterThan(900);
     expect((await client.response()).complete).toBe(false);
     await expectToEnd(daemon);
@@ -170,7 +172,7 @@ test('and while its request is still being uploaded', async () => {
 test('with --shutdown-timeout 0 it waits for nothing', async () => {
   const { daemon, client } = await answering({ args: ['--shutdown-timeout', '0'] });
   daemon.signal('SIGTERM');
-  await expectToEnd(daemon);
+  await expectToEnd(daemon, belowDefaultMs);
   expect((await client.response()).complete).toBe(false);
 });
 
