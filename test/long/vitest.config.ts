@@ -3,7 +3,7 @@ import { configDefaults, defineConfig } from 'vitest/config';
 import { defaultWaitMs } from '../support/wait.ts';
 
 /** They measure memory, CPU or promptness: one after the other, with nothing beside them. */
-const measuring = ['audit-million-lines', 'crowd', 'custody-load', 'gate-cost', 'held-bodies', 'forwarding-512-mib', 'forwarding-soak', 'policy-memory'].map((name) => `test/long/${name}.long.ts`);
+const measuring = ['audit-million-lines', 'crowd', 'custody-load', 'gate-cost', 'held-bodies', 'forwarding-512-mib', 'forwarding-soak', 'policy-memory', 'prompt-exit'].map((name) => `test/long/${name}.long.ts`);
 
 /** What takes minutes: not for `npm test`, but for CI and for whoever changes how bytes move. */
 export default defineConfig({
@@ -17,7 +17,7 @@ export default defineConfig({
     globalSetup: ['test/support/global-setup.ts'],
     pool: 'forks',
     testTimeout: 180_000,
-    hookTimeout: 20_000,
+    hookTimeout: 90_000,
     expect: { poll: { timeout: defaultWaitMs } },
   },
 });

@@ -10,6 +10,15 @@ export function memoryOf(pid: number): { readonly now: number; readonly peak: nu
   return { now: bytes('VmRSS'), peak: bytes('VmHWM') };
 }
 
+/** USER_HZ, in which /proc counts CPU time, is 100 wherever Linux runs. */
+const tickMs = 10;
+
+/** CPU time that a process has used, user and system, in milliseconds. */
+export function cpuMs(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * tickMs;
+}
+
 /** How many descriptors a process has open; undefined where we may not look (a process that is not dumpable, seen by a plain user). */
 export function descriptorsOf(pid: number): number | undefined {
   try {
