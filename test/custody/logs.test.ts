@@ -12,7 +12,7 @@ import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer, startUpstream, streamHead, type Upstream } from '../support/upstream.ts';
 
-/** What nobody but the upstream or the client may see again: the client's credential, its body, the upstream's body. */
+/** What must not appear in any log: the client's credential, its body, the upstream's body. */
 const theirs = randomKey();
 const requestBody = `{"input":"${randomKey()}"}`;
 const answerBody = `{"output":"${randomKey()}"}`;
@@ -62,7 +62,7 @@ function expectNoSecretIn(text: string, key: string): void {
   for (const secret of [key, theirs, requestBody.slice(10, -2), answerBody.slice(11, -2)]) expectNoPieceOf(secret, text);
 }
 
-test('what the daemon tells holds no key, no credential and no body, whatever goes wrong', async () => {
+test('no output of the daemon holds a key, a credential or a body, even when everything goes wrong', async () => {
   const upstream = await startUpstream();
   const daemon = await startDaemon({ args: upstream.args });
   await makeNoise(daemon, upstream);

@@ -67,13 +67,13 @@ describe('--run-as', () => {
     }
   });
 
-  test('to nobody that exists is refused', async (context) => {
+  test('to a user that does not exist is refused', async (context) => {
     needs(context, 'root');
     const exit = await runToExit({ args: ['--run-as', 'no-such-user'] });
     expect(refusalOf(exit, 2)).toContain('no-such-user');
   });
 
-  test('by who is not root is refused', async (context) => {
+  test('by a plain user is refused', async (context) => {
     needs(context, 'root and a checkout that nobody can read');
     const other = /^(?!root|nobody)([^:]+):[^:]*:([1-9]\d*):/m.exec(readFileSync('/etc/passwd', 'utf8'))?.[1] ?? 'daemon';
     refusalOf(await runToExit({ args: ['--run-as', other], user: nobody }), [1, 2, 3]);

@@ -9,8 +9,8 @@ import { connect, exchange, rawRequest, type RawRequest } from '../support/raw-c
 import { scratchFolder } from '../support/scratch.ts';
 import { streamHead, startUpstream, type Upstream, type UpstreamRequest } from '../support/upstream.ts';
 
-// For any two keys of one length, everything that a client, another user or a log can observe is the same. Whatever
-// this test sees differ, somebody could use to tell one key from another, and so, in enough steps, to read it.
+// For any two keys of one length, everything that a client, another user or a log can observe is the same. Any difference
+// found here would let an attacker tell keys apart, and so, in enough steps, read one.
 
 /** How the upstream answers: pieces, each sent when the client has the one before. */
 interface Script {
@@ -38,7 +38,7 @@ function below(random: Random, end: number): number {
 test.for([
   ['alone', () => []],
   ['with everything that reads answers and requests', everything],
-] as const)('two daemons with different keys look the same to everybody: %s', async ([, args]) => {
+] as const)('two daemons with different keys cannot be told apart: %s', async ([, args]) => {
   const keys = [randomKey(), randomKey()] as const;
   const [one, other] = [await observe(keys[0], keys, args), await observe(keys[1], keys, args)];
   expect(one.answers.length).toBeGreaterThan(answers);

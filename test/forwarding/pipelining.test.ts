@@ -34,7 +34,7 @@ test('requests sent at once are answered in order, one exchange at a time', asyn
   upstream.answerWith(() => {});
 });
 
-test('a refusal and a failure keep their place among answers', async () => {
+test('a refusal and a failure keep their place in the order of responses', async () => {
   const { daemon } = both;
   const client = await connect(daemon.port);
   await client.send(Buffer.concat([
@@ -65,7 +65,7 @@ test('large bodies that wait for their turn arrive whole', async () => {
   upstream.answerWith(() => {});
 });
 
-test('a failing answer in the middle of its body ends the connection, and what waited behind it is never sent', async () => {
+test('a response that fails in its body ends the connection, and pipelined requests are never sent', async () => {
   const { upstream, daemon } = both;
   const client = await connect(daemon.port);
   await client.send(Buffer.concat([rawRequest(daemon.port, { body: 'one' }), rawRequest(daemon.port, { body: 'never' })]));

@@ -19,7 +19,7 @@ describe.for(passages)('$name', (endpoint) => {
     [both, cleartext] = await Promise.all([startBoth({ endpoint }), startBoth({ endpoint, upstream: { tls: false } })]);
   });
 
-  test(`whatever is sent arrives byte for byte, both ways (seed ${seed})`, async () => {
+  test(`what is sent arrives byte for byte, both ways (seed ${seed})`, async () => {
     const random = new Random(seed);
     for (let round = 0; round < rounds; round++) {
       try {

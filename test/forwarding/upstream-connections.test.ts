@@ -116,7 +116,7 @@ describe('a connection that the upstream closes while it lies idle', () => {
   });
 });
 
-test('a request that was given up leaves no connection behind that nobody asked for', async () => {
+test('a cancelled request leaves no spare connection behind', async () => {
   const both = await startBoth();
   for (let count = 0; count < 10; count++) {
     const { client, request } = await asking(both);

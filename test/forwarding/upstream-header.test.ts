@@ -33,7 +33,7 @@ test('a client cannot add to it with underscores, nor take it away by naming it 
   expect(request.rawHead).not.toContain('theirs');
 });
 
-test('the value is what stands between the spaces, whatever it is made of', async () => {
+test('the value is everything between the surrounding spaces', async () => {
   const value = `a: b, "c" = \t'd'; e\\f ${'~!@#$%^&*()[]{}<>?/|`'.repeat(3)}`;
   const request = await sent([`X-Value: \t ${value} \t`, `X-Long:${'v'.repeat(30_000)}`], []);
   expect(request.values('x-value')).toEqual([value]);

@@ -19,7 +19,7 @@ test('a CONNECT whose client resets its connection does not end the daemon', asy
   expect(daemon.exit).toBeUndefined();
 });
 
-test('a CONNECT behind a running answer does not leave its client hanging', async () => {
+test('a CONNECT behind a running response does not leave its client hanging', async () => {
   const upstream = await startUpstream();
   const daemon = await startDaemon({ args: upstream.args });
   const client = await connect(daemon.port);

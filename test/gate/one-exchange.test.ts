@@ -24,7 +24,7 @@ test('a connection has one exchange at a time', async () => {
   }
 });
 
-test('a flood of requests on one connection is one exchange at a time, too', async () => {
+test('a flood of requests on one connection is handled one exchange at a time', async () => {
   const upstream = await startUpstream({ tls: false });
   const daemon = await startDaemon({ args: upstream.args });
   const client = await connect(daemon.port);

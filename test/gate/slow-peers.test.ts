@@ -114,7 +114,7 @@ describe('a peer is closed after ten seconds', () => {
     if (last !== undefined || !name.includes('nothing')) expect(last).toMatch(/\r\nConnection: close\r\n/i);
   });
 
-  test('and told why', async () => {
+  test('with a response that says why', async () => {
     const response = await begun['that stops in a header']?.client.response();
     if (response === undefined) expect.fail('it has not begun');
     expect(response.status).toBe(408);

@@ -49,7 +49,7 @@ describe('the first line of stdin is the key', () => {
     const stdin: DaemonOptions['stdin'] = async (pipe) => {
       for (const piece of ['sk', '-proj', '-Abc', '_12', '3', '\r', '\n']) {
         pipe.write(piece);
-        // Nothing tells when a piece was read; what matters is that they arrive apart.
+        // No event says that a piece was read; what matters is that they arrive apart.
         await pause(15);
       }
     };
@@ -194,7 +194,7 @@ describe('refused', () => {
     }
   });
 
-  test('a terminal as stdin, without waiting for somebody to type', async (context) => {
+  test('a terminal as stdin, without waiting for input', async (context) => {
     needs(context, 'command script');
     // `script` gives its command a terminal and passes on its exit code (-e); what the command writes arrives on our stdout.
     const exit = await runToExit({ prefix: ['sh', '-c', 'exec script -qec "$1" /dev/null', 'sh'], stdin: () => {} });

@@ -42,7 +42,7 @@ test('--port N is where it listens', async () => {
   expect((await ask(port)).status).toBe(200);
 });
 
-test('without --port each daemon gets a port of its own', async () => {
+test('without --port each daemon gets a free port', async () => {
   const [one, two] = await Promise.all([startDaemon(), startDaemon()]);
   expect(one.port).not.toBe(two.port);
   expect((await ask(one.port, { method: 'GET' })).status).toBe(403);

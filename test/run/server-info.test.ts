@@ -31,14 +31,14 @@ describe('what it holds', () => {
     expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
   });
 
-  test('whoever reads it can connect at once', async () => {
+  test('a reader can connect at once', async () => {
     const file = join(scratchFolder(), 'server-info.json');
     await startWith(file);
     const info = JSON.parse(readFileSync(file, 'utf8')) as { port: number };
     expect((await ask(info.port, { method: 'GET' })).status).toBe(403);
   });
 
-  test('whoever looks, at whatever moment, sees nothing or all of it', async () => {
+  test('a reader at any moment sees nothing or all of it', async () => {
     const file = join(scratchFolder(), 'server-info.json');
     writeFileSync(file, '');
     const running = launch({ args: ['--server-info', file] });
@@ -180,7 +180,7 @@ describe('what is refused', () => {
     expect(lstatSync(file).isFIFO()).toBe(true);
   });
 
-  test('a FIFO that somebody reads', async () => {
+  test('a FIFO with a reader', async () => {
     const file = join(scratchFolder(), 'server-info.json');
     await runTool('mkfifo', [file]);
     // Opened for both, a FIFO never makes its opener wait.

@@ -9,7 +9,7 @@ import { needs } from '../support/skip.ts';
 import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
 import { defaultWaitMs } from '../support/wait.ts';
 
-/** Starts a daemon whose stderr nobody can read; its port comes from --server-info. */
+/** Starts a daemon whose stderr cannot be read; its port comes from --server-info. */
 async function startMute(upstream: Upstream, options: DaemonOptions): Promise<{ daemon: Daemon; file: string }> {
   const file = join(scratchFolder(), 'server-info.json');
   const running = launch({ ...options, args: [...upstream.args, '--http-shutdown', '--server-info', file, ...(options.args ?? [])] });

@@ -67,7 +67,7 @@ function accountsArgs(policy: object): string[] {
 export async function scansUnderLoad(pid: number, port: number, key: string, load: LoadOptions, count: number): Promise<Scan[]> {
   const scans: Scan[] = [];
   const warmUp = Math.ceil(load.requests / 5);
-  // Soft: whatever an exchange came to, the memory is read.
+  // Soft: the memory is read even if an exchange failed.
   expect.soft(await runLoad(port, { ...load, requests: warmUp })).toEqual({});
   let isOver = false;
   const running = runLoad(port, { ...load, requests: load.requests - warmUp }).finally(() => {

@@ -23,7 +23,7 @@ export function parseHead(bytes: Buffer): ParsedHead | undefined {
   return { startLine, headers, raw: bytes.toString('latin1', 0, end + 4) };
 }
 
-/** All values of a header, in order, whatever its case. */
+/** All values of a header, in order; the name matches in any case. */
 export function headerValues(headers: HeaderLines, name: string): string[] {
   return headers.filter(([key]) => key.toLowerCase() === name.toLowerCase()).map(([, value]) => value);
 }

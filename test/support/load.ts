@@ -34,7 +34,7 @@ export interface LoadUpstreamOptions {
   readonly secureContext?: tls.SecureContextOptions;
 }
 
-/** An upstream that plays its part of every `Play`. */
+/** An upstream that does its part of every `Play`. */
 export interface LoadUpstream {
   readonly port: number;
   /** For the daemon's command line. */

@@ -59,7 +59,7 @@ export interface RawResponse {
 /** How the daemon ended the connection: with FIN, with RST (ECONNRESET), with another error's code; or 'local', the test itself. */
 export type ClientEnding = 'end' | 'ECONNRESET' | 'local' | (string & {});
 
-/** A TCP client that sends whatever bytes it is told to. */
+/** A TCP client that sends raw bytes. */
 export class RawClient {
   readonly socket: net.Socket;
   /** How the connection ended, if it did. */

@@ -1,6 +1,6 @@
 /**
- * A second opinion on what a client's bytes are: RFC 9112 read strictly, and the gate's rules by their description.
- * It shares nothing with the daemon, so that what both admit can be compared.
+ * A second, independent reading of a client's bytes: RFC 9112 read strictly, and the gate's rules as documented.
+ * It shares no code with the daemon, so that the two can be compared.
  */
 
 /** A request that may go upstream. */
