@@ -11,7 +11,7 @@ import { ask, connect, rawRequest } from '../support/raw-client.ts';
 import { needs } from '../support/skip.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
 
-/** What node prints when it opens its debugger port, or means to. */
+/** What node prints when it opens its debugger port, or tries to. */
 const debuggerWords = /[Dd]ebugger|inspector/;
 
 const rounds = 20;
@@ -63,7 +63,7 @@ describe('SIGUSR1', () => {
     expect(running.stderr).not.toMatch(debuggerWords);
   });
 
-  // Node listens for it before any script runs. So early it may end the start, but must not leave a door open.
+  // Node listens for it before any script runs. Such an early signal may end the start, but must not open a port.
   test('again and again from the first moment on never opens a port', async (context) => {
     needs(context, 'root');
     for (let round = 0; round < rounds; round++) {

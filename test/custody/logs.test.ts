@@ -17,7 +17,7 @@ const theirs = randomKey();
 const requestBody = `{"input":"${randomKey()}"}`;
 const answerBody = `{"output":"${randomKey()}"}`;
 
-/** Everything that is worth a line, each with a credential and a body. */
+/** One of everything that is logged, each with a credential and a body. */
 async function makeNoise(daemon: Daemon, upstream: Upstream): Promise<void> {
   const authorization = [['Authorization', `Bearer ${theirs}`]] as const;
   const request = { headers: authorization, body: requestBody };
@@ -35,7 +35,7 @@ async function makeNoise(daemon: Daemon, upstream: Upstream): Promise<void> {
     client.halfClose();
     await client.waitForClose();
   }
-  // Failures of the upstream's, each with the key and a body in it.
+  // Upstream failures, each with the key and a body.
   for (const raw of [`${key}\r\n\r\n`, `HTTP/1.1 200 ${key}\r\nx: ${key}\r\ncontent-length: z${key}\r\n\r\n${answerBody}`, `HTTP/1.1 200 OK\r\n${key} ${answerBody}\r\n\r\n`, `HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n${answerBody}\r\n`]) {
     upstream.answerWith((received) => {
       void received.reply(raw).then(() => received.connection.halfClose());

@@ -88,7 +88,7 @@ describe('--run-as', () => {
 
   test('that could be undone ends the start with 3', async (context) => {
     needs(context, 'root', 'command setpriv');
-    // With this bit a change of uid leaves the capabilities, so that setuid(0) brings root back.
+    // With this bit a change of uid keeps the capabilities, so setuid(0) would bring root back.
     const exit = await runToExit({ args: asNobody, prefix: ['setpriv', '--securebits', '+no_setuid_fixup'] });
     refusalOf(exit, 3);
     expect(exit.stderr).not.toContain('listening on');

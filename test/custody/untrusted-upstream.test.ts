@@ -9,9 +9,9 @@ import { answer, startUpstream, type Upstream, type UpstreamOptions } from '../s
 
 interface Impostor {
   readonly upstream: UpstreamOptions;
-  /** Whether it is told to trust the tests' CA. Default: true. */
+  /** Whether the daemon trusts the tests' CA. Default: true. */
   readonly trusting?: boolean;
-  /** How it is addressed. Default: localhost. */
+  /** Its name in --upstream-url. Default: localhost. */
   readonly host?: string;
   /** A word of the reason on stderr. */
   readonly reason: RegExp;
@@ -38,7 +38,7 @@ async function startWith({ upstream: options, trusting, host }: Impostor, args: 
   return { upstream, daemon };
 }
 
-/** Nothing of a request went out: no byte inside of TLS, and no piece of the key on the wire. */
+/** Nothing of a request was sent: no byte inside TLS, and no piece of the key on the wire. */
 async function expectNothingSent(daemon: Daemon, upstream: Upstream, reason: RegExp): Promise<void> {
   for (let attempt = 1; attempt <= 3; attempt++) {
     const response = await ask(daemon.port, { body: 'b'.repeat(1_000) });
@@ -69,7 +69,7 @@ describe('nor, through a corporate proxy, to one that is', () => {
     const { upstream, daemon } = await startWith(impostor, ['--upstream-proxy', tunnel.url]);
     await expectNothingSent(daemon, upstream, impostor.reason);
     expect(tunnel.tunnels).toBe(3);
-    // It opened no tunnel but for handshakes that came to nothing.
+    // Its tunnels carried nothing but failed handshakes.
     expectNoPieceOf(daemon.key, tunnel.sent.toString('latin1'));
     expect(tunnel.sent.length).toBeLessThan(3 * 4_000);
   });

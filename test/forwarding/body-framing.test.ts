@@ -34,7 +34,7 @@ describe.for(endpoints)('$name', (endpoint) => {
       const raw = Buffer.concat([Buffer.from(both.uploadHead('Transfer-Encoding: chunked')), size === 0 ? chunked() : chunked(body)]);
       const [response, request] = await Promise.all([exchange(both.daemon.port, raw), both.nextRequest()]);
       expect(response.status).toBe(200);
-      // An empty one has no chunk to keep, and may as well say so.
+      // An empty body has no chunks, and may be sent with Content-Length: 0.
       if (size > 0) {
         expect(request.values('transfer-encoding')).toEqual(['chunked']);
         expect(request.values('content-length')).toEqual([]);

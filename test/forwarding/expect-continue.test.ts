@@ -28,7 +28,7 @@ test.for([['a length', 'Content-Length: 5', Buffer.from('hello')], ['chunks', 'T
   const request = await (await both.nextRequest()).complete();
   expect(request.values('expect')).toEqual([]);
   expect(request.body.toString()).toBe('hello');
-  // The upstream's own does not become a second one.
+  // The upstream's own 100 does not become a second one.
   await request.reply(answer(200, 'done'));
   const response = await client.response();
   expect(response.interim).toHaveLength(1);

@@ -12,7 +12,7 @@ beforeAll(async () => {
 
 beforeEach(() => both.startOver(answer(200, '{}')));
 
-/** RFC 9110 section 7.6.1, and the proxy's own of section 11.7. Transfer-Encoding is in body-framing.test.ts. */
+/** RFC 9110 section 7.6.1, and the proxy fields of section 11.7. Transfer-Encoding is in body-framing.test.ts. */
 const hopByHop: HeaderLines = [
   ['Keep-Alive', 'timeout=5, max=100'],
   ['TE', 'trailers, deflate;q=0.5'],

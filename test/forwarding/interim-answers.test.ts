@@ -40,7 +40,7 @@ test.for(sequences)('%s, then the answer: it arrives, and none of theirs is in i
     expect(response.status).toBe(200);
     expect(response.text()).toBe('whole');
     expect(response.values('link')).toEqual([]);
-    // And the next answer is the next one's.
+    // The next response belongs to the next request.
     both.upstream.answerWith(answer(200, 'next'));
     await client.send(rawRequest(both.daemon.port));
     expect((await client.response()).text()).toBe('next');

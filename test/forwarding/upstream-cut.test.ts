@@ -27,7 +27,7 @@ describe.for(passages)('$name', (endpoint) => {
   const head = 'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n';
   const chunkedHead = `${head}transfer-encoding: chunked\r\n\r\n`;
 
-  /** What the upstream has sent when it ends. */
+  /** What the upstream has sent before it ends. */
   const beforeTheBody: ReadonlyArray<readonly [string, string]> = [
     ['before the head', ''],
     ['within the status line', 'HTTP/1.1 2'],

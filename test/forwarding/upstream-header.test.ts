@@ -5,7 +5,7 @@ import { refusalOf } from '../support/messages.ts';
 import { ask } from '../support/raw-client.ts';
 import { answer, startUpstream, type UpstreamRequest } from '../support/upstream.ts';
 
-/** What the upstream gets of a request with `headers`, where the daemon has `own` to send. */
+/** The request that the upstream gets for one with `headers`, if the daemon sends `own`. */
 async function sent(own: readonly string[], headers: HeaderLines): Promise<UpstreamRequest> {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const daemon = await startDaemon({ args: [...upstream.args, ...own.flatMap((header) => ['--upstream-header', header])] });

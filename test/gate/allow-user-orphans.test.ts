@@ -6,7 +6,7 @@ import { answer, freePort, startUpstream, type Upstream } from '../support/upstr
 import { askAs, root, visit } from '../support/visitor.ts';
 
 // The kernel shows a socket that its owner has closed as one of uid 0 and inode 0. It belongs to no user, least of all to root.
-// While the daemon is stopped, the kernel completes connections for it; when it goes on, their other ends are orphans for certain.
+// While the daemon is stopped (SIGSTOP), the kernel completes connections for it; when it continues, their other ends are certainly orphans.
 
 async function start(context: TestContext, user: string): Promise<{ daemon: Daemon; upstream: Upstream; raw: (who: string) => Buffer }> {
   needs(context, 'root');
@@ -21,7 +21,7 @@ function refusedUsers(stderr: string): number {
   return [...stderr.matchAll(/\b(\d+) user_not_allowed/g)].reduce((sum, [, count]) => sum + Number(count), first);
 }
 
-/** Whose requests arrived, once the daemon has dealt with all that it was sent. */
+/** The users whose requests arrived, once the daemon has handled everything it was sent. */
 async function arrived(daemon: Daemon, upstream: Upstream): Promise<Set<string | undefined>> {
   const { code } = await daemon.stop();
   expect(code).toBe(0);
@@ -36,7 +36,7 @@ test.for(['close', 'reset'] as const)('a refused user that sends and leaves at o
   daemon.signal('SIGCONT');
   expect(await askAs(root, { port: daemon.port, raw: raw('root') })).toMatchObject({ status: 200 });
   expect(await arrived(daemon, upstream)).toEqual(new Set(['root']));
-  // An admitted request may be given up before it goes upstream, because its client has left. So see that each was refused; of a reset, nothing may be left to be read.
+  // An admitted request may be cancelled before it goes upstream, because its client has left. So count the refusals; after a reset there may be nothing left to read.
   if (how === 'close') expect(refusedUsers(daemon.stderr)).toBe(60);
 });
 

@@ -31,7 +31,7 @@ describe('if the kernel cannot tell users apart, the flag is refused', () => {
     const exit = await runToExit({ args: [...args, '--allow-user', '0'], prefix });
     expect(refusalOf(exit, 1)).toMatch(/--allow-user/);
     expect(exit.stderr).not.toContain('listening');
-    // It is this flag that needs it, nothing else does.
+    // Only this flag needs it.
     const upstream = await startUpstream();
     const daemon = await startDaemon({ args: upstream.args, prefix });
     expect((await ask(daemon.port, { method: 'GET' })).status).toBe(403);

@@ -90,7 +90,7 @@ describe('CONNECT is refused', () => {
     const forwarded = await forwardedBy(async () => {
       const response = await ask(daemon.port, { method: 'CONNECT', target });
       expect([400, 403]).toContain(response.status);
-      // llhttp itself knows that a CONNECT's target is an authority.
+      // llhttp itself requires an authority as a CONNECT's target.
       if (target !== '/v1/responses') {
         expect(response.status).toBe(403);
         expect(envelopeOf(response).message).toContain('POST /v1/responses');

@@ -15,7 +15,7 @@ interface Issued {
   readonly token: string;
 }
 
-/** A daemon that issued a token; what it wrote is checked to be one line with exactly the three fields. */
+/** A daemon that issued a token. Its server info is checked to be one line with exactly the three fields. */
 async function issue(file = join(scratchFolder(), 'server-info.json'), options: DaemonOptions = {}): Promise<Issued> {
   const daemon = await startDaemon({ ...options, args: [...(options.args ?? []), '--issue-token', '--server-info', file] });
   const line = await vi.waitFor(() => {
@@ -56,7 +56,7 @@ describe('the token', () => {
       // 43 characters of base64 or 64 of hex hold 256 bits.
       expect(/^[0-9a-f]+$/.test(token) ? token.length * 4 : Math.floor(token.replace(/=+$/, '').length * 6)).toBeGreaterThanOrEqual(256);
     }
-    // Chance alone gives two tokens 3 equal characters at the beginning once in 262,144 starts.
+    // By chance two tokens begin with the same 3 characters once in 262,144 starts.
     expect(new Set(tokens.map((token) => token.slice(0, 3))).size).toBe(3);
   });
 

@@ -7,7 +7,7 @@ import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
 
 let upstream: Upstream;
 let daemon: Daemon;
-/** How many requests the upstream was sent on purpose. */
+/** How many requests were meant to reach the upstream. */
 let admitted = 0;
 
 beforeAll(async () => {
@@ -147,7 +147,7 @@ afterAll(async () => {
   expect(lines.length).toBeLessThan(40);
 });
 
-/** Every second request that was sent on purpose was a glued one, but for those of the last table. */
+/** Every second of those was a glued one, except in the last table. */
 function admittedGlued(): number {
   return Math.floor((admitted - 3) / 2);
 }

@@ -11,7 +11,7 @@ async function start(limit: number): Promise<{ daemon: Daemon; upstream: Upstrea
   return { daemon, upstream };
 }
 
-/** Connections that were accepted, in their order: each was answered once. */
+/** Opens `count` connections, in order. Each has had one response. */
 async function accepted(daemon: Daemon, count: number): Promise<RawClient[]> {
   const clients: RawClient[] = [];
   for (let index = 0; index < count; index++) {
@@ -23,7 +23,7 @@ async function accepted(daemon: Daemon, count: number): Promise<RawClient[]> {
   return clients;
 }
 
-/** Whether each still answers. */
+/** Whether each connection still gets responses. */
 async function alive(daemon: Daemon, clients: readonly RawClient[]): Promise<boolean[]> {
   return Promise.all(clients.map(async (client) => {
     await client.send(rawRequest(daemon.port, { method: 'GET' }));

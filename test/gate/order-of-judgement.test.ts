@@ -9,7 +9,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 
-/** What can be wrong, in the order in which it is judged. Each is one more fault of the same request. */
+/** Possible faults, in the order in which they are judged. Each is one more fault of the same request. */
 const faults = ['framing', 'host', 'browser', 'user', 'target', 'token'] as const;
 type Fault = (typeof faults)[number];
 
@@ -32,7 +32,7 @@ beforeAll(async () => {
   const file = join(scratchFolder(), 'token');
   writeFileSync(file, token, { mode: 0o600 });
   const args = [...upstream.args, '--http-shutdown', '--client-token-file', file];
-  // Whoever runs the tests is not served by the second one.
+  // The second one does not serve the user who runs the tests.
   const otherUid = process.getuid?.() === nobody.uid ? 0 : nobody.uid;
   [forAll, forOthers] = await Promise.all([startDaemon({ args }), startDaemon({ args: [...args, '--allow-user', String(otherUid)] })]);
 });

@@ -60,7 +60,7 @@ test('10,000 refusals of all kinds make a few lines that add up to 10,000', asyn
 
 test('a client\'s text is escaped and truncated', async () => {
   const texts = ['/\x1b[2J\x1b[31mred', '/\xff\xfe', '/\xe2\x80\xae', '/"quoted"\\', `/${'a'.repeat(60_000)}`, '/\x7f', '/\x9b31m', '/$(reboot)`reboot`', '/%0a%1b[31m', '/\xc2\x85x', '/…', '/<script>'];
-  // The first refusal of its kind shows what was asked for, so each daemon has a text for each kind.
+  // Only the first refusal of a kind shows the request, so each daemon gets one text for each kind.
   for (let first = 0; first < texts.length; first += 4) {
     const daemon = await start();
     const target = (index: number): string => Buffer.from(texts[first + index] ?? '', 'latin1').toString('latin1');

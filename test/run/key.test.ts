@@ -17,7 +17,7 @@ beforeAll(async () => {
   upstream = await startUpstream({ answer: answer(200, '{}') });
 });
 
-/** Starts a daemon and returns the key it uses, as the upstream sees it. */
+/** Starts a daemon and returns the key that the upstream gets. */
 async function keyInUse(options: DaemonOptions): Promise<string | undefined> {
   const daemon = await startDaemon({ ...options, args: [...upstream.args, ...(options.args ?? [])] });
   const [response, request] = await Promise.all([ask(daemon.port), upstream.nextRequest()]);
@@ -162,7 +162,7 @@ describe('refused', () => {
     'one byte more than 8 KiB': `${secret.repeat(200).slice(0, maxKeyBytes + 1)}\n`,
     'one byte more than 8 KiB, without a newline': secret.repeat(200).slice(0, maxKeyBytes + 1),
     '1 MiB': `${secret.repeat(24_000)}\n`,
-    // The neighbours in ASCII of what is allowed, and what shells and JSON would leave around a key.
+    // Characters next to the allowed ones in ASCII, and those that shells and JSON put around a key.
     ...Object.fromEntries([...',:@[`{}|!"%*'].map((character) => [`the character ${character}`, inside(character)])),
   };
   test.for(Object.entries(refused))('%s', async ([, stdin]) => {

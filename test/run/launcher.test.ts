@@ -48,7 +48,7 @@ test('arguments pass as they are', async () => {
 
 test('without a node on PATH it says so and exits 1', async () => {
   const folder = scratchFolder();
-  // Whatever the shell script itself may need, but no node.
+  // Everything the shell script itself needs, but no node.
   for (const name of ['sh', 'env', 'readlink', 'dirname', 'basename', 'uname', 'id', 'cat', 'sed', 'grep', 'awk', 'expr', 'test', 'printf', 'tr', 'cut']) {
     const { stdout } = await runTool('sh', ['-c', `command -v ${name}`]);
     if (stdout.startsWith('/')) symlinkSync(stdout.trim(), join(folder, name));

@@ -69,6 +69,6 @@ test('the announcement is one line of stderr, and stdout stays empty', async () 
 test('it is announced when it is ready, not before', async () => {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const daemon = await startDaemon({ args: upstream.args });
-  // The first thing after the announcement, without a moment in between.
+  // Immediately after the announcement.
   expect(await Promise.all([ask(daemon.port), ask(daemon.port)]).then((both) => both.map(({ status }) => status))).toEqual([200, 200]);
 });

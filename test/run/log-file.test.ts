@@ -8,7 +8,7 @@ import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { within } from '../support/wait.ts';
 
-/** Resolves once the file's text matches; polls, for there is no event for another process's write. */
+/** Resolves once the file's text matches. Polls: another process's write is no event here. */
 async function textOf(file: string, pattern: RegExp): Promise<string> {
   const look = async (): Promise<string> => {
     for (;;) {

@@ -43,7 +43,7 @@ describe('what it holds', () => {
     writeFileSync(file, '');
     const running = launch({ args: ['--server-info', file] });
     await new Promise((resolve) => running.child.stdin?.once('finish', resolve));
-    // Looks without a pause, so that a line written in two pieces would be seen in between. Tracing it is not allowed.
+    // Reads without a pause, so that a line written in two pieces would be noticed. Tracing the daemon is not allowed.
     const deadline = performance.now() + 8_000;
     let seen = '';
     while (seen === '' && performance.now() < deadline) seen = readFileSync(file, 'utf8');
@@ -118,7 +118,7 @@ describe('a file that exists', () => {
     const daemon = await startWith(file, { user: nobody });
     expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
     expect(modeOf(file)).toBe(0o666);
-    // It may not remove the file at the end, and that is no error.
+    // It has no right to remove the file at the end, which is no error.
     const exit = await daemon.stop();
     expect(exit.code).toBe(0);
     expect(existsSync(file)).toBe(true);
@@ -183,7 +183,7 @@ describe('what is refused', () => {
   test('a FIFO with a reader', async () => {
     const file = join(scratchFolder(), 'server-info.json');
     await runTool('mkfifo', [file]);
-    // Opened for both, a FIFO never makes its opener wait.
+    // Opening a FIFO for reading and writing never blocks.
     const exit = await runToExit({ args: ['--server-info', file], prefix: shell(`exec 7<>'${file}'`) });
     expect(refusalOf(exit, 1)).toContain(file);
   });

@@ -20,7 +20,7 @@ async function startMute(upstream: Upstream, options: DaemonOptions): Promise<{ 
   return { daemon: listeningOn(running, port), file };
 }
 
-/** Serves, fails in ways that would be worth a line, serves again, and stops in good order. */
+/** Serves, fails in ways that are logged, serves again, and stops normally. */
 async function expectUnharmed(daemon: Daemon, upstream: Upstream): Promise<void> {
   expect((await ask(daemon.port)).status).toBe(200);
   upstream.answerWith((request) => request.connection.reset());
@@ -37,7 +37,7 @@ async function expectUnharmed(daemon: Daemon, upstream: Upstream): Promise<void>
 test('a stderr that is closed at start does no harm', async () => {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const { daemon, file } = await startMute(upstream, { prefix: shell('exec 2>&-') });
-  // Nothing that was opened later may have taken the place of stderr.
+  // No file opened later may have taken descriptor 2.
   expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`);
   await expectUnharmed(daemon, upstream);
 });
@@ -72,7 +72,7 @@ test('a stderr that is full and never read does no harm', async () => {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const fifo = join(scratchFolder(), 'stderr');
   await runTool('mkfifo', [fifo]);
-  // Our end does not block, the daemon's, opened by itself, does: as a pipe behind a stopped reader.
+  // Our end does not block; the daemon's is opened separately and does: like a pipe to a stopped reader.
   const ours = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
   try {
     const { daemon } = await startMute(upstream, { prefix: shell(`exec 2>'${fifo}'`) });
