@@ -47,6 +47,8 @@ export async function besiege(siege: Siege): Promise<Outcome> {
     args: [
       ...upstream.args,
       ...credential.args,
+      // A machine that is busy with other tests may take longer than the default.
+      '--connect-timeout', '0',
       ...(siege.policy === undefined ? [] : accountsArgs(siege.policy)),
       ...(proxy === undefined ? [] : ['--upstream-proxy', proxy.url]),
       ...(siege.daemon?.args ?? []),
