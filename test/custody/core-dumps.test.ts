@@ -17,7 +17,7 @@ function folderOfNobody(): string {
   return folder;
 }
 
-/** The control: a process that does nothing about it leaves a core in its folder. Where it does not, nothing can be told. */
+/** The control: an unprotected process leaves a core file in its folder. Where it does not, the test would prove nothing. */
 async function needsCores(context: TestContext): Promise<void> {
   const folder = folderOfNobody();
   const child = spawn(unlimited[0], [...unlimited.slice(1), 'sleep', '60'], { ...nobody, cwd: folder, stdio: 'ignore' });

@@ -6,7 +6,7 @@ import { expectNoPieceOf } from '../support/messages.ts';
 import { ask, connect, rawRequest } from '../support/raw-client.ts';
 import { answer, startUpstream, streamHead, type Upstream } from '../support/upstream.ts';
 
-// Whoever looks for the key in an answer tells by what it does next whether it was there. So nobody looks.
+// A daemon that searched responses for the key would show by its behaviour whether it was there. So it must not search.
 
 let upstream: Upstream;
 let daemon: Daemon;
@@ -18,7 +18,7 @@ beforeAll(async () => {
   ({ key } = daemon);
 });
 
-describe('an answer that holds the key passes as it is, in', () => {
+describe('a response that holds the key passes unchanged, in', () => {
   test('a header, its name and the reason phrase', async () => {
     upstream.answerWith(`HTTP/1.1 401 Bad key ${key}\r\nx-echo: Bearer ${key}\r\nx-${key}: value\r\ncontent-length: 2\r\n\r\n{}`);
     const response = await ask(daemon.port);

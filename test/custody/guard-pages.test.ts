@@ -14,7 +14,7 @@ const program = fileURLToPath(new URL('../support/native/touch-guard.cjs', impor
 const headers = resolve(dirname(process.execPath), '../include/node');
 
 const pageBytes = 4096;
-/** As much as the daemon takes, and sizes around a page. */
+/** What the daemon allocates, and sizes around a page. */
 const sizes = [1, pageBytes - 1, pageBytes, pageBytes + 1, 32 * 1024];
 
 /** A child that allocates `bytes` and writes to the byte at `offset`. */
@@ -44,7 +44,7 @@ describe.for(Object.entries(kinds))('memory of the kind %s', ([kind, [rules, loc
   test('kills who writes before its pages', async (context) => {
     needs(context, 'command cc');
     for (const bytes of sizes) {
-      // It ends where its last page does, so that up to a page may be before it.
+      // It ends at the end of its last page, so up to a page may lie before it.
       const firstPage = Math.ceil(bytes / pageBytes) * pageBytes - bytes;
       expect(await touch(bytes, -firstPage - 1, await prefix(), locking)).toEqual({ signal: 'SIGSEGV', stdout: `${kind}\n` });
     }

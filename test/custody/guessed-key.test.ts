@@ -7,13 +7,13 @@ import { connect, type RawResponse } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { streamHead } from '../support/upstream.ts';
 
-/** What any key begins with, and the characters that it goes on with. */
+/** The beginning of every key, and the characters that follow. */
 const known = 'sk-proj-';
 const alphabet = [...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'];
 
 /**
- * The real API repeats a request's `instructions` in its first event, so a client chooses what stands in an answer, and
- * an upstream may end a piece behind each. This one repeats each guess in a chunk of its own.
+ * The real API repeats a request's `instructions` in its first event, so a client can choose text in a response, and
+ * an upstream may end a chunk after it. This one repeats each guess in a separate chunk.
  */
 async function echo(both: Proxied, token: string | undefined, guesses: readonly string[]): Promise<RawResponse> {
   const client = await connect(both.daemon.port);
@@ -39,7 +39,7 @@ function seen({ chunkSizes }: RawResponse, guesses: readonly string[]): number[]
   });
 }
 
-/** Reads the key, a character for each request, for as long as one guess is held back whole. */
+/** Reads the key, one character per request, as long as one guess is held back entirely. */
 async function attack(both: Proxied, token: string | undefined, length: number): Promise<string> {
   let read = known;
   while (read.length < length) {
@@ -52,7 +52,7 @@ async function attack(both: Proxied, token: string | undefined, length: number):
   return read;
 }
 
-/** The parts of the daemon that read answers, and a token. */
+/** Flags for all parts of the daemon that read responses, and a token. */
 function everything(): string[] {
   const file = (name: string): string => join(scratchFolder(), name);
   const policy = file('policy.json');
@@ -68,7 +68,7 @@ test.for([
   const both = await startBoth({ args: flags });
   const token = flags.length === 0 ? undefined : (JSON.parse(readFileSync(flags.at(-1) ?? '', 'utf8')) as { token: string }).token;
   expect(await attack(both, token, both.daemon.key.length)).toBe(known);
-  // Nor is there any other difference between one guess and another.
+  // Nor do guesses differ in any other way.
   const guesses = alphabet.map((character) => `${both.daemon.key.slice(0, 40)}${character}`);
   expect(new Set(seen(await echo(both, token, guesses), guesses))).toEqual(new Set([0]));
 });

@@ -13,7 +13,7 @@ import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
 
-/** What node prints when it opens its debugger port, or means to. */
+/** What node prints when it opens its debugger port, or tries to. */
 const debuggerWords = /[Dd]ebugger|inspector/;
 
 const rounds = 20;
@@ -57,7 +57,7 @@ describe('SIGUSR1', () => {
     needs(context, 'root');
     const running = launch({ stdin: () => {} });
     // The last step of its hardening.
-    await expect.poll(() => statusOf(running.pid, 'NoNewPrivs'), { timeout: 5_000, interval: 5 }).toBe('1');
+    await expect.poll(() => statusOf(running.pid, 'NoNewPrivs'), { interval: 5 }).toBe('1');
     for (let round = 0; round < rounds; round++) running.signal('SIGUSR1');
     running.child.stdin?.end(`${running.key}\n`);
     const [, port] = await running.waitForStderr(/listening on 127\.0\.0\.1:(\d+)/);
@@ -65,8 +65,8 @@ describe('SIGUSR1', () => {
     expect(running.stderr).not.toMatch(debuggerWords);
   });
 
-  // Node listens for it before any script runs. So early it may end the start, but must not leave a door open.
-  test('again and again from the first moment on never opens a port', { timeout: 60_000 }, async (context) => {
+  // Node listens for it before any script runs. Such an early signal may end the start, but must not open a port.
+  test('again and again from the first moment on never opens a port', async (context) => {
     needs(context, 'root');
     for (let round = 0; round < rounds; round++) {
       const running = launch();
@@ -88,7 +88,7 @@ describe('SIGUSR1', () => {
   });
 
   // One signal, at each of many moments of the start: the flood above is over once the first of them kills a shell.
-  test('at any moment of the start never opens a port', { timeout: 60_000 }, async (context) => {
+  test('at any moment of the start never opens a port', async (context) => {
     needs(context, 'root');
     const stepMs = 4;
     for (let delayMs = 10; delayMs < 100; delayMs += stepMs) {

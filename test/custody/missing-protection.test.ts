@@ -78,7 +78,7 @@ describe('a kernel', () => {
 
   test('without secure memory does not get to read the key', async (context) => {
     needs(context, 'command cc');
-    // The exit comes although nothing has been written to stdin yet.
+    // It exits although nothing has been written to stdin yet.
     const running = launch({ prefix: await denying(...noLocking), stdin: () => {} });
     refusalOf(await running.waitForExit(), 3);
   });

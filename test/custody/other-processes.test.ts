@@ -75,7 +75,7 @@ test('who opened its memory before it was closed does not see the key there', as
     if ((await lines.next()).value !== 'in time') continue;
     await daemon.waitForStderr(/listening on/);
     bird.stdin.write(`dist/main.js\n${daemon.key}\n`);
-    // The control first: what is no secret it does see.
+    // The control first: it does see what is not secret.
     expect(Number((await lines.next()).value)).toBeGreaterThan(0);
     expect(Number((await lines.next()).value)).toBe(0);
     return;

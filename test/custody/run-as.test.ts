@@ -67,13 +67,13 @@ describe('--run-as', () => {
     }
   });
 
-  test('to nobody that exists is refused', async (context) => {
+  test('to a user that does not exist is refused', async (context) => {
     needs(context, 'root');
     const exit = await runToExit({ args: ['--run-as', 'no-such-user'] });
     expect(refusalOf(exit, 2)).toContain('no-such-user');
   });
 
-  test('by who is not root is refused', async (context) => {
+  test('by a plain user is refused', async (context) => {
     needs(context, 'root and a build that other users can run');
     const other = /^(?!root|nobody)([^:]+):[^:]*:([1-9]\d*):/m.exec(readFileSync('/etc/passwd', 'utf8'))?.[1] ?? 'daemon';
     refusalOf(await runToExit({ args: ['--run-as', other], user: nobody }), [1, 2, 3]);
@@ -88,7 +88,7 @@ describe('--run-as', () => {
 
   test('that could be undone ends the start with 3', async (context) => {
     needs(context, 'root', 'command setpriv');
-    // With this bit a change of uid leaves the capabilities, so that setuid(0) brings root back.
+    // With this bit a change of uid keeps the capabilities, so setuid(0) would bring root back.
     const exit = await runToExit({ args: asNobody, prefix: ['setpriv', '--securebits', '+no_setuid_fixup'] });
     refusalOf(exit, 3);
     expect(exit.stderr).not.toContain('listening on');

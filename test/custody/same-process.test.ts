@@ -11,7 +11,7 @@ import { answer, startUpstream } from '../support/upstream.ts';
 /** The package that the launcher belongs to. */
 const root = dirname(dirname(launcher));
 
-/** Starts it so and checks that the very process that was started serves, with the key from its stdin. */
+/** Starts it like this and checks that the very process that was started serves, with the key from its stdin. */
 async function expectSameProcess(options: DaemonOptions): Promise<void> {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const daemon = await startDaemon({ ...options, args: upstream.args });
@@ -66,7 +66,7 @@ test('a link that leads nowhere, and a copy that stands alone, say so', async ()
 });
 
 describe('the current folder has no say in what runs', () => {
-  /** Programs that would be found first, if the current folder were searched. Each leaves a trace of having run, with what it could read. */
+  /** Programs that would be found first if the current folder were searched. Each leaves a trace when it runs, with what it could read. */
   function trap(): string {
     const folder = scratchFolder();
     for (const name of ['node', 'env', 'uname', 'readlink', 'dirname', 'basename', 'printf', 'sh', 'cat', 'sed', 'grep', 'id', 'command', 'test', 'read']) {

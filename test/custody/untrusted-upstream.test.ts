@@ -7,11 +7,11 @@ import { ask } from '../support/raw-client.ts';
 import { startRecordingTunnel } from '../support/recording-tunnel.ts';
 import { answer, startUpstream, type Upstream, type UpstreamOptions } from '../support/upstream.ts';
 
-interface Stranger {
+interface Impostor {
   readonly upstream: UpstreamOptions;
-  /** Whether it is told to trust the tests' CA. Default: true. */
+  /** Whether the daemon trusts the tests' CA. Default: true. */
   readonly trusting?: boolean;
-  /** How it is addressed. Default: localhost. */
+  /** Its name in --upstream-url. Default: localhost. */
   readonly host?: string;
   /** A word of the reason on stderr. */
   readonly reason: RegExp;
@@ -19,8 +19,8 @@ interface Stranger {
 
 const legacy = { minVersion: 'TLSv1', ciphers: 'DEFAULT:@SECLEVEL=0' } as const;
 
-const strangers: Record<string, Stranger> = {
-  'signed by nobody we know': { upstream: { tls: 'good' }, trusting: false, reason: /certificate|issuer/ },
+const impostors: Record<string, Impostor> = {
+  'signed by an unknown CA': { upstream: { tls: 'good' }, trusting: false, reason: /certificate|issuer/ },
   'signed by itself': { upstream: { tls: 'selfSigned' }, reason: /self.signed/ },
   'for another host': { upstream: { tls: 'wrongHost' }, reason: /[Hh]ost|altname/ },
   'for another host, in TLS 1.2': { upstream: { tls: 'wrongHost', secureContext: { maxVersion: 'TLSv1.2' } }, reason: /[Hh]ost|altname/ },
@@ -31,14 +31,14 @@ const strangers: Record<string, Stranger> = {
   'speaking TLS 1.0 alone': { upstream: { secureContext: { ...legacy, maxVersion: 'TLSv1' } }, reason: /version|protocol|alert/i },
 };
 
-async function startWith({ upstream: options, trusting, host }: Stranger, args: readonly string[] = []): Promise<{ upstream: Upstream; daemon: Daemon }> {
+async function startWith({ upstream: options, trusting, host }: Impostor, args: readonly string[] = []): Promise<{ upstream: Upstream; daemon: Daemon }> {
   const upstream = await startUpstream({ ...options, answer: answer(200, '{}') });
   const url = host === undefined ? upstream.url : upstream.url.replace('localhost', host);
   const daemon = await startDaemon({ args: ['--upstream-url', url, ...(trusting === false ? [] : ['--upstream-ca', caFile()]), ...args] });
   return { upstream, daemon };
 }
 
-/** Nothing of a request went out: no byte inside of TLS, and no piece of the key on the wire. */
+/** Nothing of a request was sent: no byte inside TLS, and no piece of the key on the wire. */
 async function expectNothingSent(daemon: Daemon, upstream: Upstream, reason: RegExp): Promise<void> {
   for (let attempt = 1; attempt <= 3; attempt++) {
     const response = await ask(daemon.port, { body: 'b'.repeat(1_000) });
@@ -57,19 +57,19 @@ async function expectNothingSent(daemon: Daemon, upstream: Upstream, reason: Reg
 }
 
 describe('no byte of a request goes to an upstream that is', () => {
-  test.for(Object.entries(strangers))('%s', async ([, stranger]) => {
-    const { upstream, daemon } = await startWith(stranger);
-    await expectNothingSent(daemon, upstream, stranger.reason);
+  test.for(Object.entries(impostors))('%s', async ([, impostor]) => {
+    const { upstream, daemon } = await startWith(impostor);
+    await expectNothingSent(daemon, upstream, impostor.reason);
   });
 });
 
 describe('nor, through a corporate proxy, to one that is', () => {
-  test.for(Object.entries(strangers))('%s', async ([, stranger]) => {
+  test.for(Object.entries(impostors))('%s', async ([, impostor]) => {
     const tunnel = await startRecordingTunnel(1_000_000);
-    const { upstream, daemon } = await startWith(stranger, ['--upstream-proxy', tunnel.url]);
-    await expectNothingSent(daemon, upstream, stranger.reason);
+    const { upstream, daemon } = await startWith(impostor, ['--upstream-proxy', tunnel.url]);
+    await expectNothingSent(daemon, upstream, impostor.reason);
     expect(tunnel.tunnels).toBe(3);
-    // It opened no tunnel but for handshakes that came to nothing.
+    // Its tunnels carried nothing but failed handshakes.
     expectNoPieceOf(daemon.key, tunnel.sent.toString('latin1'));
     expect(tunnel.sent.length).toBeLessThan(3 * 4_000);
   });

@@ -12,10 +12,10 @@ import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer, startUpstream, streamHead, type Upstream } from '../support/upstream.ts';
 
-/** A daemon whose locked memory root can read, and whose memory is read at the moment when it is about to end. */
+/** A daemon whose locked memory root can read, and which is read just before it ends. */
 interface Watched {
   readonly options: DaemonOptions & { readonly key: string };
-  /** What was found then. */
+  /** What was found at that moment. */
   lastLook(): Scan;
 }
 
@@ -30,17 +30,17 @@ async function watched(context: TestContext, rules: readonly string[] = [noMemfd
   const holder = [await nativeTool('hold-exit', flags), report, await nativeTool('memory-scan', flags), needles, '--'];
   return {
     options: { key, prefix: [...holder, ...(await denying(...rules))] },
-    // The held call may be restarted, and is then looked at again.
+    // The held system call may be restarted; then it is checked again.
     lastLook: () => JSON.parse(readFileSync(report, 'utf8').trim().split('\n').at(-1) ?? '') as Scan,
   };
 }
 
-/** The control: while it runs, the key is there to be found. */
+/** The control: while it runs, the key can be found. */
 async function expectThere({ pid, key }: Running): Promise<void> {
   expect((await scanMemory(pid, key)).found.some(({ whole }) => whole)).toBe(true);
 }
 
-/** It was looked at, and not a piece of the key was left. */
+/** It was searched, and no piece of the key was left. */
 function expectGone(look: Scan): void {
   expect(look.bytesRead).toBeGreaterThan(20_000_000);
   expect(look.found).toEqual([]);
@@ -80,7 +80,7 @@ describe('nothing of the key is left when it ends', () => {
     await client.send(rawRequest(daemon.port));
     await client.waitFor('data: one');
     daemon.signal('SIGTERM');
-    // Two at once would count as one: the second is sent when the first has had its effect.
+    // Two at once would count as one, so the second is sent once the first has taken effect.
     await expect.poll(() => connect(daemon.port).then(() => 'accepted', () => 'refused'), { interval: 5 }).toBe('refused');
     daemon.signal('SIGTERM');
     await daemon.waitForExit();

@@ -6,7 +6,7 @@ import { refusalOf } from '../support/messages.ts';
 import { ask } from '../support/raw-client.ts';
 import { answer, startUpstream, type UpstreamRequest } from '../support/upstream.ts';
 
-/** What the upstream gets of a request with `headers`, and the key that should be in it. */
+/** The request that the upstream gets for one with `headers`, and the key that should be in it. */
 async function sent(flags: readonly string[], headers: HeaderLines = []): Promise<{ request: UpstreamRequest; key: string }> {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const daemon = await startDaemon({ args: [...upstream.args, ...flags] });
@@ -26,7 +26,7 @@ test('--auth-header and --auth-scheme none: the key goes where Azure wants it, a
   expect(request.rawHead).not.toContain('theirs');
 });
 
-// A gateway that hands headers on as variables (RFC 3875 section 4.1.18) takes `_` for `-`, and the last one may win.
+// A gateway that passes headers as variables (RFC 3875 section 4.1.18) takes `_` for `-`, and the last one may win.
 test('a client\'s header of that name stays here however it is spelt, and however often', async () => {
   const spellings = ['api-key', 'API-KEY', 'Api-Key', 'api_key', 'API_Key', 'authorization', 'AUTHORIZATION'];
   const { request, key } = await sent(azure, [...spellings, ...spellings].map((name) => [name, 'theirs'] as const));

@@ -34,7 +34,7 @@ describe.for(endpoints)('$name', (endpoint) => {
       const raw = Buffer.concat([Buffer.from(both.uploadHead('Transfer-Encoding: chunked')), size === 0 ? chunked() : chunked(body)]);
       const [response, request] = await Promise.all([exchange(both.daemon.port, raw), both.nextRequest()]);
       expect(response.status).toBe(200);
-      // An empty one has no chunk to keep, and may as well say so.
+      // An empty body has no chunks, and may be sent with Content-Length: 0.
       if (size > 0) {
         expect(request.values('transfer-encoding')).toEqual(['chunked']);
         expect(request.values('content-length')).toEqual([]);
@@ -107,7 +107,7 @@ describe.for(endpoints)('$name', (endpoint) => {
       expect(response.body.equals(body)).toBe(true);
     });
 
-    test('a body that only the connection ends arrives whole, with an end of its own', async () => {
+    test('a body delimited by the end of the connection arrives in full, and chunked', async () => {
       both.upstream.answerWith((request) => {
         void request.reply('HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nuntil the end');
         request.connection.halfClose();
@@ -157,7 +157,7 @@ describe.for(endpoints)('$name', (endpoint) => {
       both.upstream.answerWith(answer(200, '{}'));
     });
 
-    test('204 that has a body all the same reaches the client without, and nothing of it becomes an answer', async () => {
+    test('a 204 with a body reaches the client without it, and the body is not read as a response', async () => {
       const client = await connect(both.daemon.port);
       both.upstream.answerWith('HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello');
       await client.send(both.rawRequest());
@@ -170,7 +170,7 @@ describe.for(endpoints)('$name', (endpoint) => {
       await both.nextRequest();
     });
 
-    test('bytes behind a whole answer are nobody\'s', async () => {
+    test('bytes after a complete response are discarded', async () => {
       for (const surplus of ['surplus', '\r\n\r\n', answer(200, 'poison').toString('latin1')]) {
         both.upstream.answerWith(`HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}${surplus}`);
         const client = await connect(both.daemon.port);
@@ -185,7 +185,7 @@ describe.for(endpoints)('$name', (endpoint) => {
       both.upstream.answerWith(answer(200, '{}'));
     });
 
-    test('bytes on a connection that lies idle are nobody\'s', async () => {
+    test('bytes on an idle connection are discarded', async () => {
       for (let count = 0; count < 20; count++) {
         expect((await both.ask()).text()).toBe('{}');
         const { connection } = await both.nextRequest();

@@ -5,6 +5,7 @@ import { establishedConnections, eventually, mebibyte, portsWithWaitingFin } fro
 import { Proxied, asking, startBoth } from '../support/proxied.ts';
 import { startRelay } from '../support/relay.ts';
 import { connect, type RawClient } from '../support/raw-client.ts';
+import { standstill } from '../support/standstill.ts';
 import { answer, startUpstream, streamHead, type UpstreamConnection } from '../support/upstream.ts';
 import { startDaemon } from '../support/daemon.ts';
 import { caFile } from '../support/certificates.ts';
@@ -18,35 +19,25 @@ describe.for(endpoints)('$name', (endpoint) => {
 
   beforeEach(() => both.startOver());
 
-  /** The promise is 100 ms; a machine that is busy with other tests may need more. */
-  const soonMs = 2_000;
-
   const partings: ReadonlyArray<readonly [string, (client: RawClient) => void]> = [
     ['FIN', (client) => client.close()],
     ['RST', (client) => client.reset()],
   ];
 
-  /** The upstream's side of the request ends soon after `part`, and the daemon goes on. */
+  /** After `part`, the daemon ends the request's connection to the upstream. */
   async function expectCancelled(connection: UpstreamConnection, part: () => void): Promise<void> {
-    const before = performance.now();
+    expect(connection.ending).toBe(undefined);
     part();
     expect(await connection.closed()).not.toBe('local');
-    expect(performance.now() - before).toBeLessThan(soonMs);
-  }
-
-  /** `sent` waits for somebody who does not read. */
-  async function expectStalled(sent: Promise<void>): Promise<void> {
-    const stalled = new Promise((resolve) => setTimeout(resolve, 300, 'stalled'));
-    expect(await Promise.race([sent.then(() => 'taken'), stalled])).toBe('stalled');
   }
 
   describe.for(partings)('a client that leaves with %s', ([, part]) => {
-    test('before the head: the upstream request is cancelled', async () => {
+    test('before the response head: the upstream request is cancelled', async () => {
       const { client, request } = await asking(both);
       await expectCancelled(request.connection, () => part(client));
     });
 
-    test('after an interim answer', async () => {
+    test('after an interim response', async () => {
       const { client, request } = await asking(both);
       await request.reply('HTTP/1.1 102 Processing\r\n\r\n');
       await expectCancelled(request.connection, () => part(client));
@@ -61,7 +52,7 @@ describe.for(endpoints)('$name', (endpoint) => {
       await expectCancelled(request.connection, () => part(client));
     });
 
-    test('in the middle of an answer with a length', async () => {
+    test('in the middle of a response with a length', async () => {
       const { client, request } = await asking(both);
       await request.reply('HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n12345');
       await client.waitFor('12345');
@@ -75,11 +66,17 @@ describe.for(endpoints)('$name', (endpoint) => {
       expect(client.text).toBe('');
     });
 
-    test('while its answer is stalled because it does not read', async () => {
+    test('while its response is stalled because it does not read', async () => {
       const { client, request } = await asking(both);
       client.pause();
       await request.reply(`HTTP/1.1 200 OK\r\ncontent-length: ${64 * mebibyte}\r\n\r\n`);
-      await expectStalled(request.reply(Buffer.alloc(32 * mebibyte, 'x')));
+      let isTaken = false;
+      void request.reply(Buffer.alloc(64 * mebibyte, 'x')).then(() => (isTaken = true));
+      const upstreamPort = both.upstream.port;
+      const daemonsPort = request.connection.tcp.remotePort;
+      // Bytes that stay unread: the daemon has stopped reading from the upstream.
+      await standstill(() => establishedConnections().find(({ local, remote }) => local === daemonsPort && remote === upstreamPort)?.unread ?? 0);
+      expect(isTaken).toBe(false);
       await expectCancelled(request.connection, () => part(client));
     });
 
@@ -94,9 +91,9 @@ describe.for(endpoints)('$name', (endpoint) => {
       expect(request.body.toString()).toBe('12345');
     });
 
-    test.for([['a length', `Content-Length: ${64 * mebibyte}`], ['chunks', 'Transfer-Encoding: chunked']] as const)('in the middle of an upload with %s that waits for the upstream', async ([kind, framing]) => {
+    test.for([['a length', `Content-Length: ${64 * mebibyte}`], ['chunks', 'Transfer-Encoding: chunked']] as const)('in the middle of an upload with %s that the upstream does not read', async ([kind, framing]) => {
       const frame = kind === 'chunks' ? chunk : (piece: string | Buffer): Buffer => Buffer.from(piece);
-      /** Stalls an upload, leaves, and sees that the daemon lets go. False where the daemon's kernel had no room left for the FIN. */
+      /** Stalls an upload, leaves, and expects the daemon to close. False if the daemon's receive buffer had no room left for the FIN: then it cannot know. */
       const leave = async (): Promise<boolean> => {
         const client = await connect(both.daemon.port);
         await client.send(both.uploadHead(framing));
@@ -114,19 +111,17 @@ describe.for(endpoints)('$name', (endpoint) => {
           await new Promise((resolve) => setTimeout(resolve, stalled ? 20 : 5));
         }
         expect(client.text).toBe('');
-        const before = performance.now();
         part(client);
-        // The upstream does not read, so that only the kernel knows when the daemon let go.
+        // The upstream does not read, so only the kernel knows that the daemon has closed.
         const hasLetGo = (): boolean => !establishedConnections().some(({ local }) => local === theDaemons);
         await eventually(() => hasLetGo() || portsWithWaitingFin().has(ours), () => 'the connection to the upstream to close');
         const isTold = hasLetGo();
-        if (isTold) expect(performance.now() - before).toBeLessThan(soonMs);
         request.connection.resume();
         expect(await request.connection.closed()).not.toBe('local');
         expect(request.isComplete).toBe(false);
         return isTold;
       };
-      for (let attempts = 1; !(await leave()); attempts++) expect(attempts).toBeLessThan(5);
+      for (let attempts = 1; !(await leave()); attempts++) expect(attempts).toBeLessThan(20);
     });
 
     test('in the middle of a chunk, its size line, or right before the last chunk', async () => {
@@ -152,7 +147,7 @@ describe.for(endpoints)('$name', (endpoint) => {
       expect(request.isComplete).toBe(false);
     });
 
-    test('while another of its requests waits behind: that one is never sent', async () => {
+    test('while a second request is pipelined behind: the second is never sent', async () => {
       const client = await connect(both.daemon.port);
       await client.send(Buffer.concat([both.rawRequest({ body: 'first' }), both.rawRequest({ body: 'second' })]));
       const request = await both.nextRequest();
@@ -175,7 +170,7 @@ describe.for(endpoints)('$name', (endpoint) => {
       await client.send(proxied.rawRequest({ body: 'abandoned' }));
       await relay.nextConnection();
       part(client);
-      // Whoever asks now knows that the daemon has seen the other leave.
+      // The daemon has seen the client leave once it answers a later one.
       expect((await proxied.ask({ method: 'GET' })).status).toBe(403);
       upstream.answerWith(answer(200, '{}'));
       relay.release();
@@ -183,7 +178,7 @@ describe.for(endpoints)('$name', (endpoint) => {
       expect(upstream.requests.map(({ body }) => body.toString())).toEqual(['wanted']);
     });
 
-    test('takes no other client\'s answer with it', async () => {
+    test('does not disturb the responses of other clients', async () => {
       const others = [await asking(both), await asking(both), await asking(both)];
       const leaving = await asking(both);
       await expectCancelled(leaving.request.connection, () => part(leaving.client));
@@ -194,13 +189,16 @@ describe.for(endpoints)('$name', (endpoint) => {
     });
   });
 
-  test('a client that only ends its sending side has its whole answer, or its request is cancelled', async () => {
+  test('a client that only ends its sending side gets its whole response, or its request is cancelled', async () => {
     const { client, request } = await asking(both);
     client.halfClose();
-    const outcome = await Promise.race([client.waitForClose().then(() => 'closed'), request.connection.closed().then(() => 'cancelled'), new Promise((resolve) => setTimeout(resolve, 500, 'served'))]);
-    if (outcome === 'served') {
-      await request.reply(answer(200, 'whole'));
-      expect((await client.response()).text()).toBe('whole');
+    // The daemon has seen that once it answers a later client.
+    expect((await both.ask({ method: 'GET' })).status).toBe(403);
+    await request.reply(answer(200, 'whole'));
+    const response = await client.response().catch(() => undefined);
+    if (response !== undefined) {
+      expect(response.text()).toBe('whole');
+      expect(response.complete).toBe(true);
     } else {
       expect(await request.connection.closed()).not.toBe('local');
       expect(client.text).toBe('');

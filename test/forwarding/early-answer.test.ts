@@ -16,7 +16,7 @@ beforeEach(() => both.startOver());
 
 const tooLarge = answer(413, '{"error":"too large"}');
 
-/** What the upstream does with its connection once it has answered. */
+/** What the upstream does with its connection after its response. */
 const afterwards: ReadonlyArray<readonly [string, (request: UpstreamRequest) => void]> = [
   ['goes on reading', () => {}],
   ['stops reading', (request) => request.connection.pause()],

@@ -28,7 +28,7 @@ test.for([['a length', 'Content-Length: 5', Buffer.from('hello')], ['chunks', 'T
   const request = await (await both.nextRequest()).complete();
   expect(request.values('expect')).toEqual([]);
   expect(request.body.toString()).toBe('hello');
-  // The upstream's own does not become a second one.
+  // The upstream's own 100 does not become a second one.
   await request.reply(answer(200, 'done'));
   const response = await client.response();
   expect(response.interim).toHaveLength(1);
@@ -81,7 +81,7 @@ test('without the daemon\'s token there is no 100 either', async () => {
   expect(response.interim).toEqual([]);
 });
 
-test('behind an answer that still runs, the 100 waits its turn', async () => {
+test('behind a running response, the 100 waits its turn', async () => {
   const client = await connect(both.daemon.port);
   await client.send(rawRequest(both.daemon.port, { body: 'first' }));
   const first = await (await both.nextRequest()).complete();
@@ -98,7 +98,7 @@ test('behind an answer that still runs, the 100 waits its turn', async () => {
   expect((await client.response()).text()).toBe('done');
 });
 
-test('a client that leaves instead of sending its body has asked for nothing', async () => {
+test('a client that leaves instead of sending its body causes no request', async () => {
   const before = both.upstream.requests.length;
   const client = await connect(both.daemon.port);
   await client.send(expecting(both.daemon.port, 'Content-Length: 5'));

@@ -66,7 +66,7 @@ test.for(garbage)('%s: 502 upstream_protocol, and a fresh connection for the nex
   expect((await ask(both.daemon.port)).text()).toBe('next');
 });
 
-describe('garbage where chunks should be: the answer breaks', () => {
+describe('garbage instead of chunks: the response is cut', () => {
   test.for([
     ['no number', 'xyz\r\n'],
     ['a negative number', '-5\r\nhello\r\n'],

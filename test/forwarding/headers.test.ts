@@ -12,7 +12,7 @@ beforeAll(async () => {
   daemon = await startDaemon({ args: upstream.args });
 });
 
-/** Ours to set on the way up: Host and Authorization by the rules, connection because it is hop-by-hop. */
+/** Set by the daemon on the way up: Host and Authorization by its rules, Connection because it is hop-by-hop. */
 const ours = new Set(['host', 'authorization', 'connection']);
 
 function endToEnd(headers: HeaderLines): HeaderLines {

@@ -12,7 +12,7 @@ beforeAll(async () => {
 
 beforeEach(() => both.startOver(answer(200, '{}')));
 
-/** RFC 9110 section 7.6.1, and the proxy's own of section 11.7. Transfer-Encoding is in body-framing.test.ts. */
+/** RFC 9110 section 7.6.1, and the proxy fields of section 11.7. Transfer-Encoding is in body-framing.test.ts. */
 const hopByHop: HeaderLines = [
   ['Keep-Alive', 'timeout=5, max=100'],
   ['TE', 'trailers, deflate;q=0.5'],
@@ -55,10 +55,10 @@ test.for(['Transfer_Encoding: chunked', 'CONTENT_LENGTH: 5', 'proxy_authorizatio
 const names = (headers: HeaderLines): string[] => headers.map(([name]) => name.toLowerCase());
 
 describe.for([['up', upwards], ['down', downwards]] as const)('on the way %s', ([direction, pass]) => {
-  test.for(hopByHop)('%s stops here, whatever its case', async ([name, value]) => {
+  test.for(hopByHop)('%s is removed, in any case', async ([name, value]) => {
     for (const spelt of cases(name)) {
       const passed = await pass([['X-Before', '1'], [spelt, value], ['X-After', '2']]);
-      // Towards the client the daemon may speak of its own connection.
+      // Towards the client the daemon may send its own Connection.
       const foreign = passed.filter(([, passedValue]) => passedValue === value);
       expect(names(foreign)).not.toContain(name.toLowerCase());
       if (!(direction === 'down' && name === 'Keep-Alive')) expect(names(passed)).not.toContain(name.toLowerCase());
@@ -67,7 +67,7 @@ describe.for([['up', upwards], ['down', downwards]] as const)('on the way %s', (
     }
   });
 
-  test('whatever Connection names stops here, with Connection itself', async () => {
+  test('fields that Connection names are removed, with Connection itself', async () => {
     const passed = await pass([
       ['X-One', '1'],
       ['Connection', 'x-one,  X-TWO ,keep-alive'],
@@ -84,7 +84,7 @@ describe.for([['up', upwards], ['down', downwards]] as const)('on the way %s', (
     for (const [name, value] of passed) if (name.toLowerCase() === 'connection') expect(value).toMatch(/^(keep-alive|close)$/);
   });
 
-  test('an odd Connection does no harm', async () => {
+  test('an odd Connection header does no harm', async () => {
     for (const odd of ['', ',', ' , ,', 'x y', '"x-one"', 'x-one;q=1', 'a'.repeat(2_000)]) {
       const passed = await pass([['Connection', odd], ['X-Three', '3']]);
       expect(passed).toContainEqual(['X-Three', '3']);

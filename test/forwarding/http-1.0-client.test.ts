@@ -48,7 +48,7 @@ test('it may keep the connection where it asks for it', async () => {
   both.upstream.answerWith(() => {});
 });
 
-test('the upstream gets HTTP/1.1, and Connection: keep-alive of its own hop', async () => {
+test('the upstream gets HTTP/1.1, and the daemon\'s own Connection: keep-alive', async () => {
   const { client, request } = await asking(both, { ...old, headers: [['Connection', 'close']] });
   expect(request.startLine).toMatch(/ HTTP\/1\.1$/);
   expect(request.values('connection').join()).not.toMatch(/close/);
@@ -63,7 +63,7 @@ test('it never gets an interim answer, not even one it expects', async () => {
   expect((await client.response()).interim).toEqual([]);
 });
 
-describe('an answer that is cut ends with a reset, for a plain end would look like success', () => {
+describe('a cut response ends with a reset, because a plain end would look like success', () => {
   test.for([['FIN', (close: () => void) => close(), 'end'], ['RST', (_: () => void, reset: () => void) => reset(), 'reset']] as const)('%s', async ([, cut]) => {
     const { client, request } = await asking(both, old);
     await request.reply(streamHead());

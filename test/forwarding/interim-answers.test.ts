@@ -40,7 +40,7 @@ test.for(sequences)('%s, then the answer: it arrives, and none of theirs is in i
     expect(response.status).toBe(200);
     expect(response.text()).toBe('whole');
     expect(response.values('link')).toEqual([]);
-    // And the next answer is the next one's.
+    // The next response belongs to the next request.
     both.upstream.answerWith(answer(200, 'next'));
     await client.send(rawRequest(both.daemon.port));
     expect((await client.response()).text()).toBe('next');
@@ -65,7 +65,7 @@ test.for([['100', goOn], ['102', processing], ['103', hints]] as const)('%s whil
   expect((await client.response()).text()).toBe('whole');
 });
 
-test('101, which nobody asked for, is an answer that cannot be understood', async () => {
+test('an unrequested 101 is an invalid response', async () => {
   const { client, request } = await asking(both, { headers: [['Connection', 'Upgrade'], ['Upgrade', 'websocket']] });
   await request.reply('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\x81\x05hello');
   const response = await client.response();
@@ -75,7 +75,7 @@ test('101, which nobody asked for, is an answer that cannot be understood', asyn
   expect(await request.connection.closed()).not.toBe('local');
 });
 
-test('an upstream that ends after an interim answer did not answer', async () => {
+test('an upstream that ends after an interim response counts as failed', async () => {
   const { client, request } = await asking(both);
   await request.reply(hints);
   request.connection.close();

@@ -39,7 +39,7 @@ test('100 streams at once, of which every other client hangs up: the others arri
     client.close();
   }
   await eventually(() => establishedTo(both.daemon.port) === 0, () => 'all client connections to end');
-  // What is kept open towards the upstream lies idle; the rest is gone.
+  // Connections kept to the upstream are idle; the others are closed.
   const idle = (): number => both.upstream.openConnections.length;
   if (handlesBefore !== undefined) {
     await eventually(() => (descriptorsOf(both.daemon.pid) ?? 0) - idle() <= handlesBefore, () => `handles: ${descriptorsOf(both.daemon.pid)}, of which ${idle()} lie idle; before ${handlesBefore}`);

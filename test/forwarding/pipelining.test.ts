@@ -23,7 +23,7 @@ test('requests sent at once are answered in order, one exchange at a time', asyn
   for (const [index, body] of bodies.entries()) {
     const request = await (await both.nextRequest()).complete();
     expect(request.body.toString()).toBe(body);
-    // Somebody else's exchange in between: had the next one been on its way, it would be here by now.
+    // Another client's exchange in between: if the next request had been sent, it would be here by now.
     upstream.answerWith((other) => (other.body.toString() === 'other' ? answer(200, 'other') : undefined));
     expect((await ask(daemon.port, { body: 'other' })).text()).toBe('other');
     await both.nextRequest();
@@ -34,7 +34,7 @@ test('requests sent at once are answered in order, one exchange at a time', asyn
   upstream.answerWith(() => {});
 });
 
-test('a refusal and a failure keep their place among answers', async () => {
+test('a refusal and a failure keep their place in the order of responses', async () => {
   const { daemon } = both;
   const client = await connect(daemon.port);
   await client.send(Buffer.concat([
@@ -65,7 +65,7 @@ test('large bodies that wait for their turn arrive whole', async () => {
   upstream.answerWith(() => {});
 });
 
-test('a failing answer in the middle of its body ends the connection, and what waited behind it is never sent', async () => {
+test('a response that fails in its body ends the connection, and pipelined requests are never sent', async () => {
   const { upstream, daemon } = both;
   const client = await connect(daemon.port);
   await client.send(Buffer.concat([rawRequest(daemon.port, { body: 'one' }), rawRequest(daemon.port, { body: 'never' })]));
@@ -87,7 +87,7 @@ test('a request that breaks while it waits for its turn is never sent; it is ans
   const request = await both.nextRequest();
   const before = upstream.requests.length;
   await client.send(`${uploadHead(daemon.port, 'Transfer-Encoding: chunked')}5\r\nhello\r\nnonsense\r\n`);
-  // Somebody else's exchange in between: what came before it has been read.
+  // Another client's exchange in between: what came before it has been read.
   upstream.answerWith((other) => (other.body.toString() === 'other' ? answer(200, 'other') : undefined));
   expect((await ask(daemon.port, { body: 'other' })).text()).toBe('other');
   await request.reply(answer(200, 're: one'));

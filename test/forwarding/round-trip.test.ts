@@ -6,7 +6,7 @@ import { Random, seed } from '../support/random.ts';
 import { connect } from '../support/raw-client.ts';
 import { roundTrip } from '../support/round-trip.ts';
 
-/** About how many of the places in a stream are tried. */
+/** About how many positions in a stream are tried. */
 const cutsInBody = 100;
 
 const rounds = 50;
@@ -19,7 +19,7 @@ describe.for(passages)('$name', (endpoint) => {
     [both, cleartext] = await Promise.all([startBoth({ endpoint }), startBoth({ endpoint, upstream: { tls: false } })]);
   });
 
-  test(`whatever is sent arrives byte for byte, both ways (seed ${seed})`, async () => {
+  test(`what is sent arrives byte for byte, both ways (seed ${seed})`, async () => {
     const random = new Random(seed);
     for (let round = 0; round < rounds; round++) {
       try {
@@ -35,7 +35,7 @@ describe.for(passages)('$name', (endpoint) => {
     const head = 'HTTP/1.1 201 Quite Created\r\nX-Empty:\r\nx-a:  padded \t\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nX-Latin: caf\xe9\r\nTransfer-Encoding: chunked\r\n\r\n';
     const { events } = endpoint;
     const raw = Buffer.concat([Buffer.from(head, 'latin1'), chunked(...events)]);
-    // A head is the same everywhere.
+    // The head is the same for all endpoints, so it is cut for one only.
     const isChosen = (cut: number): boolean => (cut < head.length ? endpoint === responses : cut > raw.length - 50 || random.chance(cutsInBody / raw.length));
     const cuts = Array.from({ length: raw.length - 1 }, (_, index) => index + 1).filter(isChosen);
     for (const cut of cuts) {

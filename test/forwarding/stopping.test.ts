@@ -4,23 +4,26 @@ import { asking, startBoth, uploadHead, type Proxied } from '../support/proxied.
 import { connect, rawRequest, type RawClient } from '../support/raw-client.ts';
 import { answer, streamHead } from '../support/upstream.ts';
 
-/** No grace period of any kind fits in here, only a busy machine. */
-const soonMs = 1_000;
-
-async function timeToEnd({ daemon }: Proxied): Promise<number> {
-  const before = performance.now();
-  daemon.signal('SIGTERM');
-  expect(await daemon.waitForExit(15_000)).toMatchObject({ code: 0, signal: null });
-  return performance.now() - before;
+/** A daemon that would wait for longer than any test does: one that ends has waited for nothing. test/long measures how soon. */
+function startPatient(): Promise<Proxied> {
+  return startBoth({ args: ['--shutdown-timeout', '3600'] });
 }
 
-/** Asks it to stop, and resolves once it has heard: it takes no new connection then. */
+/** Less than the default --shutdown-timeout of ten seconds. */
+const belowDefaultMs = 9_000;
+
+async function expectToEnd({ daemon }: Proxied): Promise<void> {
+  daemon.signal('SIGTERM');
+  expect(await daemon.waitForExit()).toMatchObject({ code: 0, signal: null });
+}
+
+/** Signals it to stop, and resolves once it accepts no more connections. */
 async function stopped({ daemon }: Proxied): Promise<void> {
   daemon.signal('SIGTERM');
-  await expect.poll(() => connect(daemon.port).then(() => false, () => true), { timeout: 5_000, interval: 10 }).toBe(true);
+  await expect.poll(() => connect(daemon.port).then(() => false, () => true), { interval: 10 }).toBe(true);
 }
 
-/** A client that keeps its connection after an answer, and never closes its side. */
+/** A client that keeps its connection open after a response. */
 async function kept(both: Proxied): Promise<RawClient> {
   const { client, request } = await asking(both);
   await request.reply(answer(200, '{}'));
@@ -28,7 +31,7 @@ async function kept(both: Proxied): Promise<RawClient> {
   return client;
 }
 
-test('connections that were kept are told to close', async () => {
+test('idle kept-alive connections are closed', async () => {
   const both = await startBoth();
   const client = await kept(both);
   both.daemon.signal('SIGTERM');
@@ -36,7 +39,7 @@ test('connections that were kept are told to close', async () => {
   await both.daemon.waitForExit();
 });
 
-test('while an answer still runs, they are closed too, or their next request is told', async () => {
+test('while a response is still running, they are closed too, or their next request gets a 503', async () => {
   const both = await startBoth();
   const client = await kept(both);
   const running = await asking(both);
@@ -55,40 +58,40 @@ test('while an answer still runs, they are closed too, or their next request is 
   expect(both.upstream.requests.map(({ body }) => body.toString())).not.toContain('late');
 });
 
-test('kept connections whose clients never close their side do not delay the end', async () => {
-  const both = await startBoth();
+test('kept-alive connections whose clients never close do not delay the exit', async () => {
+  const both = await startPatient();
   for (let count = 0; count < 3; count++) await kept(both);
-  expect(await timeToEnd(both)).toBeLessThan(soonMs);
+  await expectToEnd(both);
 });
 
-test('neither do connections that never became a request', async () => {
-  const both = await startBoth();
+test('connections without a whole request do not delay the exit', async () => {
+  const both = await startPatient();
   await connect(both.daemon.port);
   await (await connect(both.daemon.port)).send('POST /v1/resp');
   await (await connect(both.daemon.port)).send(`POST /v1/responses HTTP/1.1\r\nHost: 127.0.0.1:${both.daemon.port}\r\n`);
-  // The daemon has read all of it once a later client has its answer.
+  // The daemon has read all of that once a later client has its response.
   await kept(both);
-  expect(await timeToEnd(both)).toBeLessThan(soonMs);
+  await expectToEnd(both);
 });
 
-test('nor clients that have ended their own side', async () => {
-  const both = await startBoth();
+test('half-closed clients do not delay the exit', async () => {
+  const both = await startPatient();
   const client = await kept(both);
   client.halfClose();
   const silent = await connect(both.daemon.port);
   silent.halfClose();
-  expect(await timeToEnd(both)).toBeLessThan(soonMs);
+  await expectToEnd(both);
 });
 
-test('nor connections to the upstream that lie idle', async () => {
-  const both = await startBoth();
+test('idle connections to the upstream do not delay the exit', async () => {
+  const both = await startPatient();
   await Promise.all([kept(both), kept(both), kept(both)]);
   expect(both.upstream.openConnections.length).toBeGreaterThan(0);
-  expect(await timeToEnd(both)).toBeLessThan(soonMs);
+  await expectToEnd(both);
   expect(both.upstream.openConnections).toHaveLength(0);
 });
 
-test('an answer whose head comes after the stop says Connection: close, arrives whole, and its connection ends', async () => {
+test('a response whose head comes after the stop says Connection: close, arrives in full, and its connection ends', async () => {
   const both = await startBoth();
   const { client, request } = await asking(both);
   await stopped(both);
@@ -103,8 +106,8 @@ test('an answer whose head comes after the stop says Connection: close, arrives 
   expect((await both.daemon.waitForExit()).code).toBe(0);
 });
 
-test('an answer that had begun arrives whole, and the daemon ends with it', async () => {
-  const both = await startBoth();
+test('a response that had begun arrives in full, then the daemon exits', async () => {
+  const both = await startPatient();
   const { client, request } = await asking(both);
   await request.reply(streamHead());
   await request.reply(chunk('one,'));
@@ -118,12 +121,10 @@ test('an answer that had begun arrives whole, and the daemon ends with it', asyn
   const response = await client.response();
   expect(response.text()).toBe('one,0,1,2,3,4,');
   expect(response.complete).toBe(true);
-  const before = performance.now();
   expect((await both.daemon.waitForExit()).code).toBe(0);
-  expect(performance.now() - before).toBeLessThan(soonMs);
 });
 
-test('an upload that runs is finished, and answered', async () => {
+test('a running upload is finished, and answered', async () => {
   const both = await startBoth();
   const client = await connect(both.daemon.port);
   await client.send(uploadHead(both.daemon.port, 'Transfer-Encoding: chunked'));
@@ -137,7 +138,7 @@ test('an upload that runs is finished, and answered', async () => {
   expect((await both.daemon.waitForExit()).code).toBe(0);
 });
 
-test('requests that had arrived behind a running one are answered too, or visibly not', async () => {
+test('requests pipelined behind a running one are answered too, or the connection is announced to close', async () => {
   const both = await startBoth();
   const client = await connect(both.daemon.port);
   await client.send(Buffer.concat([rawRequest(both.daemon.port, { body: 'one' }), rawRequest(both.daemon.port, { body: 'two' })]));
@@ -152,27 +153,28 @@ test('requests that had arrived behind a running one are answered too, or visibl
   expect((await both.daemon.waitForExit()).code).toBe(0);
 });
 
-test('a client that does not read its answer holds the end up no longer than --shutdown-timeout', async () => {
+test('a client that does not read its response delays the exit no longer than --shutdown-timeout', async () => {
   const both = await startBoth({ args: ['--shutdown-timeout', '1'] });
   const { client, request } = await asking(both);
   client.pause();
   await request.reply('HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n');
   void request.reply(Buffer.alloc(50_000_000));
-  const taken = await timeToEnd(both);
-  expect(taken).toBeGreaterThan(900);
-  expect(taken).toBeLessThan(1_000 + 2 * soonMs);
+  const before = performance.now();
+  both.daemon.signal('SIGTERM');
+  expect(await both.daemon.waitForExit(belowDefaultMs)).toMatchObject({ code: 0, signal: null });
+  expect(performance.now() - before).toBeGreaterThan(900);
 });
 
-test('the upstream\'s request is cancelled when the time is up', async () => {
+test('the upstream request is cancelled when --shutdown-timeout is over', async () => {
   const both = await startBoth({ args: ['--shutdown-timeout', '0.2'] });
   const { client, request } = await asking(both);
   both.daemon.signal('SIGTERM');
-  expect(await request.connection.closed()).not.toBe('local');
+  expect(await request.connection.closed(belowDefaultMs)).not.toBe('local');
   expect(await client.waitForClose()).not.toBe('local');
   expect((await both.daemon.waitForExit()).code).toBe(0);
 });
 
-test.for([['--shutdown-timeout', 1], ['a second signal', 2]] as const)('an answer over HTTP/1.0 that %s cuts does not look whole', async ([, signals]) => {
+test.for([['--shutdown-timeout', 1], ['a second signal', 2]] as const)('a response over HTTP/1.0 that %s cuts does not look complete', async ([, signals]) => {
   const both = await startBoth({ args: ['--shutdown-timeout', signals === 1 ? '1' : '60'] });
   const { client, request } = await asking(both, { version: 'HTTP/1.0' });
   await request.reply(streamHead());

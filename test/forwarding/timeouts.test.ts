@@ -7,26 +7,26 @@ import { cleanUp } from '../support/cleanup.ts';
 import { startDaemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { chunk } from '../support/http-bytes.ts';
-import { mebibyte } from '../support/process-facts.ts';
+import { eventually, isConnecting, mebibyte } from '../support/process-facts.ts';
 import { asking, startBoth, uploadHead } from '../support/proxied.ts';
 import { ask, connect, type RawResponse } from '../support/raw-client.ts';
 import { startRelay } from '../support/relay.ts';
 import { answer, startUpstream, streamHead } from '../support/upstream.ts';
+import { within } from '../support/wait.ts';
 
 /** What the flags are set to here, in seconds. */
 const limit = '0.3';
 
-/** Longer than that, in milliseconds, without doubt. */
+/** Longer than that, in milliseconds, even though undici checks some of its timers only twice a second. */
 const longerMs = 900;
 
-/** undici looks at some of its timers twice a second only, and the machine may be busy. */
-const lateMs = 3_000;
+/** Less than the default --connect-timeout of ten seconds; the other two have none. */
+const belowDefaultMs = 9_000;
 
 async function expectTimeout(answered: Promise<RawResponse>, host: string, daemon: { stderr: string }): Promise<void> {
   const before = performance.now();
-  const response = await answered;
+  const response = await within(answered, 'the timeout', belowDefaultMs);
   expect(performance.now() - before).toBeGreaterThan(250);
-  expect(performance.now() - before).toBeLessThan(lateMs);
   expect(response.status).toBe(504);
   expect(envelopeOf(response).code).toBe('upstream_timeout');
   const lines = daemon.stderr.split('\n').filter((line) => line.includes('upstream_timeout'));
@@ -34,7 +34,7 @@ async function expectTimeout(answered: Promise<RawResponse>, host: string, daemo
   expect(lines[0]).toContain(host);
 }
 
-/** A port whose connections are never accepted: its queue is full, so that one more gets no answer at all. */
+/** A port that never accepts: its queue is full, so that the next SYN gets no answer. (node takes a backlog of 0 for none given.) */
 async function blackHole(): Promise<number> {
   const program = `const s = require('net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
     require('fs').writeSync(1, s.address().port + '\\n');
@@ -50,11 +50,11 @@ async function blackHole(): Promise<number> {
   for (;;) {
     const filler = net.connect({ port, host: '127.0.0.1' });
     cleanUp(() => filler.destroy());
-    const connected = await new Promise((resolve, reject) => {
-      filler.once('connect', () => resolve(true)).once('error', reject);
-      setTimeout(resolve, 200, false);
-    });
-    if (connected !== true) return port;
+    let isConnected = false;
+    filler.once('connect', () => (isConnected = true)).on('error', () => {});
+    await eventually(() => isConnected || isConnecting(port), () => 'a connection, or a SYN without an answer');
+    // On loopback a SYN is answered at once, or not at all.
+    if (!isConnected) return port;
   }
 }
 
@@ -65,14 +65,14 @@ describe('--connect-timeout', () => {
     await expectTimeout(ask(daemon.port), `127.0.0.1:${port}`, daemon);
   });
 
-  test('a TLS handshake that does not go on', async () => {
+  test('a TLS handshake that stalls', async () => {
     const relay = await startRelay(1, { holds: true });
     const daemon = await startDaemon({ args: ['--upstream-url', `https://localhost:${relay.port}/v1/responses`, '--upstream-ca', caFile(), '--connect-timeout', limit] });
     await expectTimeout(ask(daemon.port), `localhost:${relay.port}`, daemon);
     await relay.until(() => relay.connections[0]?.ended === true, 'the connection to be given up');
   });
 
-  test('does not limit an answer', async () => {
+  test('does not limit the response', async () => {
     const both = await startBoth({ args: ['--connect-timeout', limit] });
     const { client, request } = await asking(both);
     await new Promise((resolve) => setTimeout(resolve, longerMs));
@@ -82,7 +82,7 @@ describe('--connect-timeout', () => {
 });
 
 describe('--response-timeout', () => {
-  test('an upstream that does not answer', async () => {
+  test('an upstream that does not respond', async () => {
     const both = await startBoth({ args: ['--response-timeout', limit] });
     const { client, request } = await asking(both);
     await expectTimeout(client.response(), `localhost:${both.upstream.port}`, both.daemon);
@@ -90,7 +90,7 @@ describe('--response-timeout', () => {
     expect(both.upstream.requests).toHaveLength(1);
   });
 
-  test('an upstream that begins its head and does not end it', async () => {
+  test('an upstream that stops in its response head', async () => {
     const both = await startBoth({ args: ['--response-timeout', limit] });
     const { client, request } = await asking(both);
     await request.reply('HTTP/1.1 200 OK\r\nx-a: 1');
@@ -108,7 +108,7 @@ describe('--response-timeout', () => {
     await expectTimeout(client.response(), `localhost:${both.upstream.port}`, both.daemon);
   });
 
-  test('does not limit the upload, nor the answer once it has begun', async () => {
+  test('does not limit the upload, nor the response once it has begun', async () => {
     const both = await startBoth({ args: ['--response-timeout', limit] });
     const client = await connect(both.daemon.port);
     await client.send(uploadHead(both.daemon.port, 'Content-Length: 10'));
@@ -126,7 +126,7 @@ describe('--response-timeout', () => {
 });
 
 describe('--idle-timeout', () => {
-  test('an upstream that falls silent in the middle: the answer breaks', async () => {
+  test('an upstream that falls silent in the middle: the response is cut', async () => {
     const both = await startBoth({ args: ['--idle-timeout', limit] });
     const { client, request } = await asking(both);
     await request.reply(streamHead());
@@ -135,12 +135,11 @@ describe('--idle-timeout', () => {
     const before = performance.now();
     expect(await client.waitForClose()).not.toBe('local');
     expect(performance.now() - before).toBeGreaterThan(250);
-    expect(performance.now() - before).toBeLessThan(lateMs);
     expect((await client.response()).complete).toBe(false);
     await both.daemon.waitForStderr(new RegExp(`cut: .*localhost:${both.upstream.port}.*timeout`, 'i'));
   });
 
-  test('does not limit the wait for the head, nor an answer that goes on', async () => {
+  test('does not limit the wait for the head, nor a response that keeps coming', async () => {
     const both = await startBoth({ args: ['--idle-timeout', limit] });
     const { client, request } = await asking(both);
     await new Promise((resolve) => setTimeout(resolve, longerMs));
@@ -153,7 +152,7 @@ describe('--idle-timeout', () => {
     expect((await client.response()).complete).toBe(true);
   });
 
-  test('does not count a silence that is the client\'s, who does not read', async () => {
+  test('does not count the time in which the client does not read', async () => {
     const both = await startBoth({ args: ['--idle-timeout', limit] });
     const length = 16 * mebibyte;
     const { client, request } = await asking(both);
@@ -167,7 +166,7 @@ describe('--idle-timeout', () => {
   });
 });
 
-test('0 means none: silence is not limited, neither before the head nor between bytes', async () => {
+test('0 means no limit, neither before the head nor between bytes', async () => {
   const both = await startBoth({ args: ['--connect-timeout', '0', '--response-timeout', '0', '--idle-timeout', '0'] });
   const { client, request } = await asking(both);
   await new Promise((resolve) => setTimeout(resolve, longerMs));

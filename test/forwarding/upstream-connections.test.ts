@@ -49,7 +49,7 @@ describe('a connection that the upstream closes while it lies idle', () => {
       expect((await client.response()).status, `request ${count}`).toBe(200);
       const { connection } = await both.nextRequest();
       close(connection);
-      // At the end of these lines its FIN or RST is in the daemon's kernel, but nothing says that the daemon has read it.
+      // After these lines its FIN or RST is in the kernel, but the daemon may not have read it yet.
     }
     expect(both.upstream.requests.map(({ body }) => body.toString())).toEqual(Array.from({ length: 50 }, (_, index) => String(index)));
     expect(both.daemon.stderr).not.toMatch(/upstream_/);
@@ -83,7 +83,7 @@ describe('a connection that the upstream closes while it lies idle', () => {
       const last = both.upstream.openConnections.at(-1);
       if (last !== undefined) {
         for (let turn = random.whole(0, 3); turn > 0; turn--) await new Promise((resolve) => setImmediate(resolve));
-        // Only while it is idle: a request that has arrived may well fail.
+        // Only while it is idle: a request that has already arrived may fail.
         if (last.requests.length === 0 || last.requests.at(-1)?.body.toString() !== body) close(last);
       }
       await sent;
@@ -93,7 +93,7 @@ describe('a connection that the upstream closes while it lies idle', () => {
     }
     const arrived = both.upstream.requests.map((request) => request.body.toString());
     expect(new Set(arrived).size).toBe(arrived.length);
-    // A request whose bytes had left cannot be sent again; that must stay the exception.
+    // A request whose bytes have been sent cannot be sent again; that must stay the exception.
     expect(failed).toBeLessThan(150 / 2);
     expect(arrived.length).toBeGreaterThanOrEqual(150 - failed);
   });
@@ -116,7 +116,7 @@ describe('a connection that the upstream closes while it lies idle', () => {
   });
 });
 
-test('a request that was given up leaves no connection behind that nobody asked for', async () => {
+test('a cancelled request leaves no spare connection behind', async () => {
   const both = await startBoth();
   for (let count = 0; count < 10; count++) {
     const { client, request } = await asking(both);

@@ -27,7 +27,7 @@ describe.for(passages)('$name', (endpoint) => {
   const head = 'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n';
   const chunkedHead = `${head}transfer-encoding: chunked\r\n\r\n`;
 
-  /** What the upstream has sent when it ends. */
+  /** What the upstream has sent before it ends. */
   const beforeTheBody: ReadonlyArray<readonly [string, string]> = [
     ['before the head', ''],
     ['within the status line', 'HTTP/1.1 2'],
@@ -125,7 +125,7 @@ describe.for(passages)('$name', (endpoint) => {
     });
   });
 
-  describe('an answer that only the end of the connection ends', () => {
+  describe('a response delimited by the end of the connection', () => {
     const untilClose = `${head}connection: close\r\n\r\n`;
 
     test('is whole when the upstream ends in good order', async () => {
@@ -168,7 +168,7 @@ describe.for(passages)('$name', (endpoint) => {
     });
   });
 
-  test('an upstream that is gone during the upload is told to a client that still sends', async () => {
+  test('a client that is still uploading learns that the upstream has gone', async () => {
     const { daemon } = both;
     for (const [, cut] of cuts) {
       const client = await connect(daemon.port);

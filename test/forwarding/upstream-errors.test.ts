@@ -10,7 +10,7 @@ import { expectNoPieceOf, expectNoStack } from '../support/messages.ts';
 import { ask, connect, rawRequest } from '../support/raw-client.ts';
 import { answer, freePort, startUpstream } from '../support/upstream.ts';
 
-/** Asks once; expects this problem, told to the client in words, and to stderr in one line with host and cause. */
+/** Asks once; expects this problem in the response, and one line on stderr with the host and the cause. */
 async function expectProblem(daemon: Daemon, status: number, code: string, host: string, cause: RegExp): Promise<void> {
   const told = daemon.stderr.length;
   const response = await ask(daemon.port);

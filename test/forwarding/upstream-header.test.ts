@@ -5,7 +5,7 @@ import { refusalOf } from '../support/messages.ts';
 import { ask } from '../support/raw-client.ts';
 import { answer, startUpstream, type UpstreamRequest } from '../support/upstream.ts';
 
-/** What the upstream gets of a request with `headers`, where the daemon has `own` to send. */
+/** The request that the upstream gets for one with `headers`, if the daemon sends `own`. */
 async function sent(own: readonly string[], headers: HeaderLines): Promise<UpstreamRequest> {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const daemon = await startDaemon({ args: [...upstream.args, ...own.flatMap((header) => ['--upstream-header', header])] });
@@ -33,7 +33,7 @@ test('a client cannot add to it with underscores, nor take it away by naming it 
   expect(request.rawHead).not.toContain('theirs');
 });
 
-test('the value is what stands between the spaces, whatever it is made of', async () => {
+test('the value is everything between the surrounding spaces', async () => {
   const value = `a: b, "c" = \t'd'; e\\f ${'~!@#$%^&*()[]{}<>?/|`'.repeat(3)}`;
   const request = await sent([`X-Value: \t ${value} \t`, `X-Long:${'v'.repeat(30_000)}`], []);
   expect(request.values('x-value')).toEqual([value]);

@@ -15,7 +15,7 @@ const name = 'elsewhere.example';
 interface Beyond {
   readonly upstream: Upstream;
   readonly proxy: CorporateProxy;
-  /** Leads to the upstream, if one goes through the proxy. */
+  /** For --upstream-url; reachable only through the proxy. */
   readonly args: readonly string[];
 }
 

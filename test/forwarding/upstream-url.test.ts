@@ -56,7 +56,7 @@ describe('path and query are used as given', () => {
   });
 });
 
-test('the client\'s path is /v1/responses whatever the upstream\'s is', async () => {
+test('the client\'s path is /v1/responses, independent of the upstream\'s', async () => {
   const upstream = await startUpstream({ path: '/openai/responses?api-version=1', answer: answer(200, '{}') });
   const daemon = await startDaemon({ args: upstream.args });
   expect((await ask(daemon.port)).status).toBe(200);

@@ -25,20 +25,20 @@ describe('a user that does not exist is refused', () => {
   });
 });
 
-describe('where the kernel does not tell users apart the flag is refused', () => {
+describe('if the kernel cannot tell users apart, the flag is refused', () => {
   test.for(['EPERM', 'EACCES', 'EAFNOSUPPORT', 'EPROTONOSUPPORT'])('no netlink socket: %s', async (error) => {
     const prefix = [await nativeTool('deny-syscalls'), `socket:16=${error}`, '--'];
     const exit = await runToExit({ args: [...args, '--allow-user', '0'], prefix });
     expect(refusalOf(exit, 1)).toMatch(/--allow-user/);
     expect(exit.stderr).not.toContain('listening');
-    // It is this flag that needs it, nothing else does.
+    // Only this flag needs it.
     const upstream = await startUpstream();
     const daemon = await startDaemon({ args: upstream.args, prefix });
     expect((await ask(daemon.port, { method: 'GET' })).status).toBe(403);
   });
 
   const namespaces: Record<string, readonly string[]> = {
-    'in which nobody is mapped': ['unshare', '--user'],
+    'in which no user is mapped': ['unshare', '--user'],
     'in which one user is mapped to root': ['unshare', '--user', '--map-root-user'],
     'in which one user is mapped': ['unshare', '--user', '--map-current-user'],
   };

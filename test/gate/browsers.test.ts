@@ -34,7 +34,7 @@ const ofBrowsers: Record<string, HeaderLines> = {
   'Sec-Fetch-Site beside sec-fetch-mode': [['sec-fetch-mode', 'cors'], ['sec-fetch-site', 'same-origin']],
 };
 
-describe('no browser is a client', () => {
+describe('browsers are refused', () => {
   test.for(Object.entries(ofBrowsers))('%s', async ([, lines]) => {
     const headers = lines.map(([name, value]): [string, string] => [name, value.replace('PORT', String(daemon.port))]);
     const before = upstream.receivedBytes;

@@ -192,7 +192,7 @@ test('with the token /shutdown stops', async () => {
 
 afterAll(async () => {
   const { stderr, stdout } = await daemon.stop();
-  // Every case above, by the first of its kind or in a summary; and none of it with the token.
+  // The log has every case above, by its first line or in a summary, and never the token.
   expectNoPieceOf(token, stderr + stdout);
   for (const request of upstream.requests) {
     expectNoPieceOf(token, request.values('authorization').join());

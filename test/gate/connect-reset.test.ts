@@ -10,7 +10,7 @@ test('a CONNECT whose client resets its connection does not end the daemon', asy
   for (let round = 0; round < 40; round++) {
     const client = await connect(daemon.port);
     await client.send(`CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n`);
-    // The reset has to meet the refusal at another moment each time.
+    // The reset should meet the refusal at a different moment each time.
     await new Promise((resolve) => setTimeout(resolve, round % 5));
     client.socket.resetAndDestroy();
     await client.closed;
@@ -19,7 +19,7 @@ test('a CONNECT whose client resets its connection does not end the daemon', asy
   expect(daemon.exit).toBeUndefined();
 });
 
-test('a CONNECT behind a running answer does not leave its client hanging', async () => {
+test('a CONNECT behind a running response does not leave its client hanging', async () => {
   const upstream = await startUpstream();
   const daemon = await startDaemon({ args: upstream.args });
   const client = await connect(daemon.port);

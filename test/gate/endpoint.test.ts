@@ -24,7 +24,7 @@ describe('POST /v1/responses is served', () => {
     'over HTTP/1.1': {},
     'over HTTP/1.0': { version: 'HTTP/1.0' },
     'without a body': { body: '' },
-    'whatever the content type says': { headers: [['Content-Type', 'text/plain']] },
+    'with any content type': { headers: [['Content-Type', 'text/plain']] },
   };
   test.for(Object.entries(served))('%s', async ([, request]) => {
     const response = await ask(daemon.port, request);
@@ -90,7 +90,7 @@ describe('CONNECT is refused', () => {
     const forwarded = await forwardedBy(async () => {
       const response = await ask(daemon.port, { method: 'CONNECT', target });
       expect([400, 403]).toContain(response.status);
-      // llhttp itself knows that a CONNECT's target is an authority.
+      // llhttp itself requires an authority as a CONNECT's target.
       if (target !== '/v1/responses') {
         expect(response.status).toBe(403);
         expect(envelopeOf(response).message).toContain('POST /v1/responses');
@@ -148,7 +148,7 @@ describe('other HTTP versions are refused', () => {
   });
 });
 
-describe('what is no request at all is refused', () => {
+describe('what is not HTTP is refused', () => {
   const garbage: Record<string, string> = {
     'a method in lower case': 'post /v1/responses HTTP/1.1\r\n\r\n',
     'an unknown method': 'POSTS /v1/responses HTTP/1.1\r\n\r\n',
@@ -185,7 +185,7 @@ describe('a refusal keeps the connection', () => {
     expect((await client.response()).status).toBe(200);
   });
 
-  test('and its place in a pipeline', async () => {
+  test('also in a pipeline', async () => {
     const client = await connect(daemon.port);
     const good = rawRequest(daemon.port);
     const bad = rawRequest(daemon.port, { target: '/v1/models' });

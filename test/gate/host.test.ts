@@ -17,7 +17,7 @@ describe('served', () => {
     expect((await ask(daemon.port, { host: `${name}:${daemon.port}` })).status).toBe(200);
   });
 
-  test('whatever the case of the header\'s own name', async () => {
+  test('in any case of the header name', async () => {
     for (const name of ['host', 'HOST', 'hOsT']) {
       expect((await ask(daemon.port, { host: undefined, headers: [[name, `localhost:${daemon.port}`]] })).status).toBe(200);
     }
@@ -37,7 +37,7 @@ const refused: readonly string[] = [
   'user@127.0.0.1:PORT', 'user:password@localhost:PORT', '127.0.0.1:PORT@evil.example', 'evil.example@127.0.0.1:PORT', '127.0.0.1:PORT/', '127.0.0.1:PORT/v1/responses', '127.0.0.1:PORT?', '127.0.0.1:PORT#',
   'http://127.0.0.1:PORT', '//127.0.0.1:PORT', '127.0.0.1:PORT, 127.0.0.1:PORT', '127.0.0.1:PORT,evil.example', 'evil.example, 127.0.0.1:PORT', '127.0.0.1:PORT evil.example', 'evil.example 127.0.0.1:PORT',
   '"127.0.0.1:PORT"', '*', '*:PORT', 'null', '',
-  // names that a stranger's DNS can make resolve to 127.0.0.1
+  // names that an attacker's DNS can resolve to 127.0.0.1
   'evil.example', 'evil.example:PORT', 'evil.example:80', '127.0.0.1.nip.io:PORT', 'localtest.me:PORT', 'localhost.evil.example:PORT', '127.0.0.1.evil.example:PORT', 'evil.localhost:PORT', 'xlocalhost:PORT',
   'localhostx:PORT', 'api.openai.com', 'api.openai.com:PORT', 'kubernetes.docker.internal:PORT', 'a:PORT', `${'a'.repeat(10_000)}:PORT`,
 ];

@@ -7,6 +7,7 @@ import { ask, rawRequest, exchange } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
+import { defaultWaitMs } from '../support/wait.ts';
 
 interface Issued {
   readonly daemon: Daemon;
@@ -14,14 +15,14 @@ interface Issued {
   readonly token: string;
 }
 
-/** A daemon that issued a token; what it wrote is checked to be one line with exactly the three fields. */
+/** A daemon that issued a token. Its server info is checked to be one line with exactly the three fields. */
 async function issue(file = join(scratchFolder(), 'server-info.json'), options: DaemonOptions = {}): Promise<Issued> {
   const daemon = await startDaemon({ ...options, args: [...(options.args ?? []), '--issue-token', '--server-info', file] });
   const line = await vi.waitFor(() => {
     const text = readFileSync(file, 'utf8');
     expect(text).not.toBe('');
     return text;
-  }, { timeout: 5_000, interval: 5 });
+  }, { timeout: defaultWaitMs, interval: 5 });
   const info = JSON.parse(line) as { token: string };
   expect(info).toEqual({ port: daemon.port, pid: daemon.pid, token: expect.any(String) });
   expect(line).toBe(`${JSON.stringify(info)}\n`);
@@ -55,7 +56,7 @@ describe('the token', () => {
       // 43 characters of base64 or 64 of hex hold 256 bits.
       expect(/^[0-9a-f]+$/.test(token) ? token.length * 4 : Math.floor(token.replace(/=+$/, '').length * 6)).toBeGreaterThanOrEqual(256);
     }
-    // Chance alone gives two tokens 3 equal characters at the beginning once in 262,144 starts.
+    // By chance two tokens begin with the same 3 characters once in 262,144 starts.
     expect(new Set(tokens.map((token) => token.slice(0, 3))).size).toBe(3);
   });
 
@@ -141,7 +142,7 @@ describe('a file that is there already', () => {
     writeFileSync(file, '');
     chmodSync(file, 0o666);
     const daemon = await startDaemon({ args: ['--server-info', file] });
-    await vi.waitFor(() => expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`), { timeout: 5_000, interval: 5 });
+    await vi.waitFor(() => expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`), { timeout: defaultWaitMs, interval: 5 });
     expect(modeOf(file)).toBe(0o666);
   });
 });

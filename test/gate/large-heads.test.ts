@@ -22,7 +22,7 @@ function withHeadOf(size: number, lineBytes = size): Buffer {
   const headers: [string, string][] = [];
   let left = size - least.length;
   while (left > 0) {
-    // What would be too short for a line of its own goes to the one before it.
+    // A rest too short for a header line is added to the line before.
     const bytes = left < lineBytes + 10 ? left : lineBytes;
     headers.push(['X', 'y'.repeat(bytes - 'X: \r\n'.length)]);
     left -= bytes;

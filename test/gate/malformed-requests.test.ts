@@ -7,7 +7,7 @@ import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
 
 let upstream: Upstream;
 let daemon: Daemon;
-/** How many requests the upstream was sent on purpose. */
+/** How many requests were meant to reach the upstream. */
 let admitted = 0;
 
 beforeAll(async () => {
@@ -18,7 +18,7 @@ beforeAll(async () => {
 const glued = (): Buffer => rawRequest(daemon.port, { headers: [['X-Glued', 'yes']] });
 const gluedShutdown = (): Buffer => rawRequest(daemon.port, { method: 'GET', target: '/shutdown' });
 
-/** All answers on a connection that these bytes, and nothing else, were sent on, once the daemon has closed it. */
+/** Sends these bytes on a new connection, waits until the daemon closes it, and returns all responses. */
 async function answersTo(raw: Uint8Array, halfCloses = false): Promise<RawResponse[]> {
   const client = await connect(daemon.port);
   await client.send(raw);
@@ -28,7 +28,7 @@ async function answersTo(raw: Uint8Array, halfCloses = false): Promise<RawRespon
   return parseResponses(client.received, true);
 }
 
-/** One refusal, declared and followed by the end of the connection. */
+/** One refusal that announces and then ends the connection. */
 function expectRefusal(answers: RawResponse[], statuses: readonly number[]): void {
   expect(answers).toHaveLength(1);
   for (const refusal of answers) {
@@ -39,7 +39,7 @@ function expectRefusal(answers: RawResponse[], statuses: readonly number[]): voi
   }
 }
 
-/** Refused when its head is read: nothing of it may reach the upstream. */
+/** Refused when its head is read: none of it may reach the upstream. */
 async function expectRefusedHead([, raw, ...statuses]: Malformed): Promise<void> {
   const before = upstream.receivedBytes;
   const bytes = Buffer.from(raw, 'latin1');
@@ -64,7 +64,7 @@ async function expectRefusedWhenCut([, raw, ...statuses]: Malformed): Promise<vo
   for (const request of upstream.requests.slice(before)) expect(request.isComplete).toBe(false);
 }
 
-// Their bytes need the port, which is not known yet; the tables need their names only.
+// The requests contain the port, which is not known yet; the test names do not need it.
 const positions = (table: (port: number) => Malformed[]): (readonly [name: string, find: () => Malformed])[] =>
   table(0).map(([name], index) => [name, () => table(daemon.port)[index] ?? expect.fail('the table has changed')]);
 
@@ -88,7 +88,7 @@ describe('cut short', () => {
   test.for(positions(cutShort))('%s', ([, find]) => expectRefusedWhenCut(find()));
 });
 
-describe('the unusual that is allowed is read in one way', () => {
+describe('unusual but valid requests are read in one way only', () => {
   const host = (): string => `Host: 127.0.0.1:${daemon.port}`;
   const head = (...lines: string[]): string => `${['POST /v1/responses HTTP/1.1', host(), ...lines].join('\r\n')}\r\n\r\n`;
   const allowed: Record<string, () => string> = {
@@ -112,7 +112,7 @@ describe('the unusual that is allowed is read in one way', () => {
     await client.send(Buffer.concat([Buffer.from(raw(), 'latin1'), glued()]));
     expect((await client.responses(2)).map(({ status }) => status)).toEqual([200, 200]);
     admitted += 2;
-    // What the tests before this one cancelled may arrive late, but never whole.
+    // Requests that earlier tests cancelled may still arrive, but never complete.
     const [first, second, ...more] = upstream.requests.slice(before).filter(({ isComplete }) => isComplete);
     expect(more).toEqual([]);
     expect(first?.values('x-glued')).toEqual([]);
@@ -136,7 +136,7 @@ describe('a good request before a malformed one', () => {
 });
 
 afterAll(async () => {
-  // Whatever was still on its way is there once the daemon has ended.
+  // What was still on its way has arrived once the daemon has ended.
   expect(daemon.exit).toBeUndefined();
   const exit = await daemon.stop();
   expect(exit.code).toBe(0);
@@ -147,7 +147,7 @@ afterAll(async () => {
   expect(lines.length).toBeLessThan(40);
 });
 
-/** Every second request that was sent on purpose was a glued one, but for those of the last table. */
+/** Every second of those was a glued one, except in the last table. */
 function admittedGlued(): number {
   return Math.floor((admitted - 3) / 2);
 }

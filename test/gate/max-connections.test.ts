@@ -11,7 +11,7 @@ async function start(limit: number): Promise<{ daemon: Daemon; upstream: Upstrea
   return { daemon, upstream };
 }
 
-/** Connections that were accepted, in their order: each was answered once. */
+/** Opens `count` connections, in order. Each has had one response. */
 async function accepted(daemon: Daemon, count: number): Promise<RawClient[]> {
   const clients: RawClient[] = [];
   for (let index = 0; index < count; index++) {
@@ -23,7 +23,7 @@ async function accepted(daemon: Daemon, count: number): Promise<RawClient[]> {
   return clients;
 }
 
-/** Whether each still answers. */
+/** Whether each connection still gets responses. */
 async function alive(daemon: Daemon, clients: readonly RawClient[]): Promise<boolean[]> {
   return Promise.all(clients.map(async (client) => {
     await client.send(rawRequest(daemon.port, { method: 'GET' }));
@@ -31,7 +31,7 @@ async function alive(daemon: Daemon, clients: readonly RawClient[]): Promise<boo
   }));
 }
 
-test('the oldest that asks for nothing makes room', async () => {
+test('the oldest idle connection makes room', async () => {
   const { daemon } = await start(3);
   const old = await accepted(daemon, 3);
   await accepted(daemon, 1);
@@ -55,11 +55,11 @@ test('a refused upload that goes on does not hold a place', async () => {
   await uploader.send(`POST /v1/models HTTP/1.1\r\nHost: 127.0.0.1:${daemon.port}\r\nContent-Length: 1000000\r\n\r\nx`);
   expect((await uploader.response()).status).toBe(403);
   const others = await accepted(daemon, 2);
-  await uploader.waitForClose(1_500);
+  await uploader.waitForClose();
   expect(await alive(daemon, others)).toEqual([true, true]);
 });
 
-test('one with an admitted request is kept', async () => {
+test('a connection with an admitted request is kept', async () => {
   const { daemon, upstream } = await start(3);
   const [waiting, uploading, idle] = await accepted(daemon, 3);
   if (waiting === undefined || uploading === undefined || idle === undefined) expect.fail('three were opened');
@@ -78,7 +78,7 @@ test('one with an admitted request is kept', async () => {
   expect((await uploading.response()).status).toBe(200);
 });
 
-test('where all are busy the newest goes, and there is room again when one is done', async () => {
+test('if all are busy the newest is closed, and there is room again when one is done', async () => {
   const { daemon, upstream } = await start(2);
   const busy = await accepted(daemon, 2);
   for (const client of busy) await client.send(rawRequest(daemon.port));
@@ -95,7 +95,7 @@ test('where all are busy the newest goes, and there is room again when one is do
   expect((await ask(daemon.port)).status).toBe(200);
 });
 
-test('the limit counts what is open, not what was', async () => {
+test('the limit counts open connections, not past ones', async () => {
   const { daemon, upstream } = await start(1);
   upstream.answerWith(body);
   for (let count = 0; count < 20; count++) expect((await ask(daemon.port)).status).toBe(200);

@@ -11,7 +11,7 @@ test('a connection has one exchange at a time', async () => {
   for (let index = 0; index < 5; index++) {
     const request = await (await upstream.nextRequest()).complete();
     expect(request.body.toString()).toBe(`{"n":${index}}`);
-    // Another client gets its turn in between: what the first one has in store is not at the upstream.
+    // Another client is served in between: the first one's further requests are not at the upstream.
     const other = await connect(daemon.port);
     await other.send(rawRequest(daemon.port, { body: '{"other":true}' }));
     const others = await (await upstream.nextRequest()).complete();
@@ -24,7 +24,7 @@ test('a connection has one exchange at a time', async () => {
   }
 });
 
-test('a flood of requests on one connection is one exchange at a time, too', async () => {
+test('a flood of requests on one connection is handled one exchange at a time', async () => {
   const upstream = await startUpstream({ tls: false });
   const daemon = await startDaemon({ args: upstream.args });
   const client = await connect(daemon.port);
@@ -32,7 +32,7 @@ test('a flood of requests on one connection is one exchange at a time, too', asy
   const other = await connect(daemon.port);
   await other.send(rawRequest(daemon.port));
   await upstream.until(() => upstream.requests.some((request) => request.values('x-flood').length === 0), 'the request of another client');
-  // The flood may have been cut off altogether.
+  // The flood may have been cut off entirely.
   expect(upstream.requests.length).toBeLessThanOrEqual(2);
   for (const request of upstream.requests) await request.reply(answer(200, '{}'));
   expect((await other.response()).status).toBe(200);

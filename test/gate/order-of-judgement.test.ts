@@ -9,7 +9,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 
-/** What can be wrong, in the order in which it is judged. Each is one more fault of the same request. */
+/** Possible faults, in the order in which they are judged. Each is one more fault of the same request. */
 const faults = ['framing', 'host', 'browser', 'user', 'target', 'token'] as const;
 type Fault = (typeof faults)[number];
 
@@ -25,16 +25,16 @@ const verdicts: Record<Fault, { status: number; code: string }> = {
 const token = randomBytes(32).toString('base64url');
 let upstream: Upstream;
 let forAll: Daemon;
-let forStrangers: Daemon;
+let forOthers: Daemon;
 
 beforeAll(async () => {
   upstream = await startUpstream();
   const file = join(scratchFolder(), 'token');
   writeFileSync(file, token, { mode: 0o600 });
   const args = [...upstream.args, '--http-shutdown', '--client-token-file', file];
-  // Whoever runs the tests is not served by the second one.
-  const stranger = process.getuid?.() === nobody.uid ? 0 : nobody.uid;
-  [forAll, forStrangers] = await Promise.all([startDaemon({ args }), startDaemon({ args: [...args, '--allow-user', String(stranger)] })]);
+  // The second one does not serve the user who runs the tests.
+  const otherUid = process.getuid?.() === nobody.uid ? 0 : nobody.uid;
+  [forAll, forOthers] = await Promise.all([startDaemon({ args }), startDaemon({ args: [...args, '--allow-user', String(otherUid)] })]);
 });
 
 const unknownCoding: HeaderLines = [['Transfer-Encoding', 'gzip, chunked']];
@@ -43,9 +43,9 @@ function sets(): (readonly Fault[])[] {
   return Array.from({ length: 2 ** faults.length - 1 }, (_, bits) => faults.filter((__, index) => ((bits + 1) >> index) & 1));
 }
 
-describe('of several faults the first one is told', () => {
+describe('of several faults the first one is reported', () => {
   test.for(sets())('%s', async (set) => {
-    const daemon = set.includes('user') ? forStrangers : forAll;
+    const daemon = set.includes('user') ? forOthers : forAll;
     const response = await ask(daemon.port, {
       host: set.includes('host') ? 'evil.example' : `127.0.0.1:${daemon.port}`,
       target: set.includes('target') ? '/v1/models' : '/v1/responses',
@@ -74,7 +74,7 @@ test('the order is the same for /shutdown', async () => {
     const response = await ask(forAll.port, { method: 'GET', target: '/shutdown', ...request });
     expect({ status: response.status, code: envelopeOf(response).code }, fault).toEqual(verdicts[fault]);
   }
-  const response = await ask(forStrangers.port, { method: 'GET', target: '/shutdown', headers: [['Authorization', `Bearer ${token}`]] });
+  const response = await ask(forOthers.port, { method: 'GET', target: '/shutdown', headers: [['Authorization', `Bearer ${token}`]] });
   expect(envelopeOf(response).code).toBe(verdicts.user.code);
-  expect([forAll.exit, forStrangers.exit]).toEqual([undefined, undefined]);
+  expect([forAll.exit, forOthers.exit]).toEqual([undefined, undefined]);
 });

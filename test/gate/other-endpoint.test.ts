@@ -21,7 +21,7 @@ test('--endpoint serves exactly that target, and says so when it refuses another
   expect(upstream.requests).toHaveLength(1);
 });
 
-// Compared as text, so each of these is served, and nothing that only means the same.
+// Compared as text: exactly these are served, and no equivalent spelling.
 test.for([
   ['/', ['', '//', '/?', '/x']],
   ['/v1/responses/', ['/v1/responses', '/v1/responses//']],

@@ -3,7 +3,7 @@ import { startDaemon, type Daemon } from '../support/daemon.ts';
 import { ask, connect, exchange, rawRequest, type RawRequest } from '../support/raw-client.ts';
 import { startUpstream } from '../support/upstream.ts';
 
-/** A line that a daemon writes of a refusal may not be longer. The longest piece of a stranger's text in it is 200 characters. */
+/** Longest line about a refusal. At most 200 characters of it come from the client. */
 const maxLineLength = 400;
 
 async function start(): Promise<Daemon> {
@@ -15,25 +15,25 @@ function refusals(stderr: string): string[] {
   return stderr.split('\n').filter((line) => line.includes('refused'));
 }
 
-/** How many refusals the lines tell of: one each, or the sum of what they count. */
-function told(lines: readonly string[]): number {
+/** How many refusals the lines report: one each, or the sum of their counts. */
+function reported(lines: readonly string[]): number {
   return lines.reduce((sum, line) => {
     const counts = [...line.matchAll(/\b(\d+) [a-z_]+/g)].map(([, count]) => Number(count));
     return sum + (line.includes('refused more') ? counts.reduce((total, count) => total + count, 0) : 1);
   }, 0);
 }
 
-test('the first refusal is told at once, the second not', async () => {
+test('the first refusal is logged with its path, the second is only counted', async () => {
   const daemon = await start();
   await ask(daemon.port, { method: 'GET', target: '/first' });
-  await daemon.waitForStderr(/refused.*\/first/, 900);
+  await daemon.waitForStderr(/refused.*\/first/);
   await ask(daemon.port, { method: 'GET', target: '/second' });
-  await daemon.waitForStderr(/refused more.*\b1\b/, 3_000);
+  await daemon.waitForStderr(/refused more.*\b1\b/);
   expect(daemon.stderr).not.toContain('/second');
   expect(refusals(daemon.stderr)).toHaveLength(2);
 });
 
-test('10,000 refusals of all kinds make a few lines, which tell of all of them', async () => {
+test('10,000 refusals of all kinds make a few lines that add up to 10,000', async () => {
   const daemon = await start();
   const since = performance.now();
   const kept: RawRequest[] = [{ method: 'GET' }, { target: '/v1/models' }, { host: 'evil.example' }, { headers: [['Origin', 'null']] }, { method: 'OPTIONS', target: '*' }];
@@ -55,12 +55,12 @@ test('10,000 refusals of all kinds make a few lines, which tell of all of them',
   expect(lines.length).toBeLessThanOrEqual(10 + seconds + 1);
   expect(lines.filter((line) => line.includes('refused more')).length).toBeLessThanOrEqual(seconds + 1);
   expect(stderr.length).toBeLessThan(20_000);
-  expect(told(lines)).toBe(10_000);
-}, 30_000);
+  expect(reported(lines)).toBe(10_000);
+});
 
-test('a stranger\'s text is escaped and cut', async () => {
+test('a client\'s text is escaped and truncated', async () => {
   const texts = ['/\x1b[2J\x1b[31mred', '/\xff\xfe', '/\xe2\x80\xae', '/"quoted"\\', `/${'a'.repeat(60_000)}`, '/\x7f', '/\x9b31m', '/$(reboot)`reboot`', '/%0a%1b[31m', '/\xc2\x85x', '/…', '/<script>'];
-  // The first refusal of its kind shows what was asked for, so each daemon has a text for each kind.
+  // Only the first refusal of a kind shows the request, so each daemon gets one text for each kind.
   for (let first = 0; first < texts.length; first += 4) {
     const daemon = await start();
     const target = (index: number): string => Buffer.from(texts[first + index] ?? '', 'latin1').toString('latin1');
@@ -83,7 +83,7 @@ test.each([
   ['GET', '/v1/models#secret?secret', 'GET /v1/models#...'],
   ['GET', 'http://user:secret@example.com/v1/models?secret', 'GET http://...@example.com/v1/models?...'],
   ['CONNECT', 'user:secret@example.com:443', 'CONNECT ...@example.com:443'],
-])('of %s %s nothing is told that may be a secret', async (method, target, told) => {
+])('no possible secret of %s %s is logged', async (method, target, told) => {
   const daemon = await start();
   await exchange(daemon.port, rawRequest(daemon.port, { method, target }));
   const { stderr } = await daemon.stop();
@@ -91,7 +91,7 @@ test.each([
   expect(stderr).not.toContain('secret');
 });
 
-test('a stranger\'s bytes cannot make a line of their own', async () => {
+test('a client\'s bytes cannot forge a line of the log', async () => {
   const daemon = await start();
   for (const text of ['/\nresponses-api-proxy: forged', '/\rresponses-api-proxy: forged', '/\r\nresponses-api-proxy: forged', '/\0responses-api-proxy: forged', '/\u0085responses-api-proxy: forged']) {
     await exchange(daemon.port, rawRequest(daemon.port, { method: 'GET', target: text }));

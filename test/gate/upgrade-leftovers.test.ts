@@ -3,8 +3,8 @@ import { startDaemon, type Daemon } from '../support/daemon.ts';
 import { connect, parseResponses, rawRequest } from '../support/raw-client.ts';
 import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
 
-// An Upgrade is ignored. What follows in the same packet is then a request like any other, and may not get lost:
-// the reader would go on in the middle of it, and take its body for the next request.
+// An Upgrade is ignored. What follows in the same packet is a request like any other and must not get lost:
+// otherwise the parser would continue in the middle of it, and take its body for the next request.
 
 let upstream: Upstream;
 let daemon: Daemon;

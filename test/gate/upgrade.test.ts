@@ -35,7 +35,7 @@ test('an Upgrade that Connection does not name is stripped all the same', async 
   expect(request.values('upgrade')).toEqual([]);
 });
 
-test('it is the last request on its connection, whatever follows', async () => {
+test('it is the last request on its connection; what follows is ignored', async () => {
   const before = upstream.requests.length;
   const client = await connect(daemon.port);
   await client.send(Buffer.concat([rawRequest(daemon.port, { headers: h2c }), rawRequest(daemon.port)]));
@@ -46,7 +46,7 @@ test('it is the last request on its connection, whatever follows', async () => {
   expect(upstream.requests.length).toBe(before + 1);
 });
 
-test('an offer on a request that is not admitted is refused', async () => {
+test('an Upgrade on a request that is not admitted is refused', async () => {
   const before = upstream.requests.length;
   for (const headers of [h2c, websocket]) {
     const response = await ask(daemon.port, { method: 'GET', headers });

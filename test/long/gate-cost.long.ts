@@ -1,19 +1,11 @@
-import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { startDaemon, type Daemon } from '../support/daemon.ts';
+import { cpuMs } from '../support/process-facts.ts';
 import { connect, rawRequest, type RawRequest } from '../support/raw-client.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
 
 const requests = 6_000;
 const connections = 16;
-
-/** Of /proc/PID/stat. getconf CLK_TCK is 100 on every Linux there is. */
-const tickMs = 10;
-
-function cpuMs({ pid }: Daemon): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ');
-  return (Number(fields[11]) + Number(fields[12])) * tickMs;
-}
 
 /** What `requests` of these cost the daemon, in microseconds of CPU each. */
 async function costOf(daemon: Daemon, request: RawRequest, status: number, isFresh = false): Promise<number> {
@@ -42,9 +34,9 @@ async function costOf(daemon: Daemon, request: RawRequest, status: number, isFre
     }));
   };
   await run(requests / 5); // warm
-  const before = cpuMs(daemon);
+  const before = cpuMs(daemon.pid);
   await run(requests);
-  return ((cpuMs(daemon) - before) * 1_000) / requests;
+  return ((cpuMs(daemon.pid) - before) * 1_000) / requests;
 }
 
 test('refusing costs less CPU than forwarding', { timeout: 300_000 }, async () => {

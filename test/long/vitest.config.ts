@@ -2,10 +2,10 @@ import { fileURLToPath } from 'node:url';
 import { configDefaults, defineConfig } from 'vitest/config';
 import { defaultWaitMs } from '../support/wait.ts';
 
-/** They measure memory, CPU or promptness: one after the other, with nothing beside them. */
-const measuring = ['audit-million-lines', 'crowd', 'custody-load', 'gate-cost', 'held-bodies', 'forwarding-512-mib', 'forwarding-soak', 'policy-memory'].map((name) => `test/long/${name}.long.ts`);
+/** Tests that measure memory, CPU or time: one after the other, with nothing beside them. */
+const measuring = ['audit-million-lines', 'crowd', 'custody-load', 'gate-cost', 'held-bodies', 'forwarding-512-mib', 'forwarding-soak', 'policy-memory', 'prompt-exit'].map((name) => `test/long/${name}.long.ts`);
 
-/** What takes minutes: not for `npm test`, but for CI and for whoever changes how bytes move. */
+/** Tests that take minutes: not for `npm test`, but for CI and after changes to how bytes move. */
 export default defineConfig({
   root: fileURLToPath(new URL('../..', import.meta.url)),
   test: {
@@ -14,10 +14,11 @@ export default defineConfig({
       { extends: true, test: { name: 'alone', include: measuring, maxWorkers: 1, sequence: { groupOrder: 0 } } },
       { extends: true, test: { name: 'side by side', include: ['test/long/*.long.ts'], exclude: [...configDefaults.exclude, ...measuring], maxWorkers: 3, sequence: { groupOrder: 1 } } },
     ],
+    setupFiles: ['test/support/cleanup-hooks.ts'],
     globalSetup: ['test/support/global-setup.ts'],
     pool: 'forks',
     testTimeout: 180_000,
-    hookTimeout: 20_000,
+    hookTimeout: 90_000,
     expect: { poll: { timeout: defaultWaitMs } },
   },
 });

@@ -17,7 +17,7 @@ beforeAll(async () => {
   upstream = await startUpstream({ answer: answer(200, '{}') });
 });
 
-/** Starts a daemon and returns the key it uses, as the upstream sees it. */
+/** Starts a daemon and returns the key that the upstream gets. */
 async function keyInUse(options: DaemonOptions): Promise<string | undefined> {
   const daemon = await startDaemon({ ...options, args: [...upstream.args, ...(options.args ?? [])] });
   const [response, request] = await Promise.all([ask(daemon.port), upstream.nextRequest()]);
@@ -49,7 +49,7 @@ describe('the first line of stdin is the key', () => {
     const stdin: DaemonOptions['stdin'] = async (pipe) => {
       for (const piece of ['sk', '-proj', '-Abc', '_12', '3', '\r', '\n']) {
         pipe.write(piece);
-        // Nothing tells when a piece was read; what matters is that they arrive apart.
+        // No event says that a piece was read; what matters is that they arrive apart.
         await pause(15);
       }
     };
@@ -162,7 +162,7 @@ describe('refused', () => {
     'one byte more than 8 KiB': `${secret.repeat(200).slice(0, maxKeyBytes + 1)}\n`,
     'one byte more than 8 KiB, without a newline': secret.repeat(200).slice(0, maxKeyBytes + 1),
     '1 MiB': `${secret.repeat(24_000)}\n`,
-    // The neighbours in ASCII of what is allowed, and what shells and JSON would leave around a key.
+    // Characters next to the allowed ones in ASCII, and those that shells and JSON put around a key.
     ...Object.fromEntries([...',:@[`{}|!"%*'].map((character) => [`the character ${character}`, inside(character)])),
   };
   test.for(Object.entries(refused))('%s', async ([, stdin]) => {
@@ -194,7 +194,7 @@ describe('refused', () => {
     }
   });
 
-  test('a terminal as stdin, without waiting for somebody to type', async (context) => {
+  test('a terminal as stdin, without waiting for input', async (context) => {
     needs(context, 'command script');
     // `script` gives its command a terminal and passes on its exit code (-e); what the command writes arrives on our stdout.
     const exit = await runToExit({ prefix: ['sh', '-c', 'exec script -qec "$1" /dev/null', 'sh'], stdin: () => {} });

@@ -41,13 +41,13 @@ test('arguments pass as they are', async () => {
   mkdirSync(folder);
   const file = join(folder, "server 'info'.json");
   const daemon = await startDaemon({ args: ['--server-info', file] });
-  await expect.poll(() => existsSync(file), { timeout: 5_000, interval: 5 }).toBe(true);
+  await expect.poll(() => existsSync(file), { interval: 5 }).toBe(true);
   expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`);
 });
 
 test('without a node on PATH it says so and exits 1', async () => {
   const folder = scratchFolder();
-  // Whatever the shell script itself may need, but no node.
+  // Everything the shell script itself needs, but no node.
   for (const name of ['sh', 'env', 'readlink', 'dirname', 'basename', 'uname', 'id', 'cat', 'sed', 'grep', 'awk', 'expr', 'test', 'printf', 'tr', 'cut']) {
     const { stdout } = await runTool('sh', ['-c', `command -v ${name}`]);
     if (stdout.startsWith('/')) symlinkSync(stdout.trim(), join(folder, name));

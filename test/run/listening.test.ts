@@ -42,7 +42,7 @@ test('--port N is where it listens', async () => {
   expect((await ask(port)).status).toBe(200);
 });
 
-test('without --port each daemon gets a port of its own', async () => {
+test('without --port each daemon gets a free port', async () => {
   const [one, two] = await Promise.all([startDaemon(), startDaemon()]);
   expect(one.port).not.toBe(two.port);
   expect((await ask(one.port, { method: 'GET' })).status).toBe(403);
@@ -69,6 +69,6 @@ test('the announcement is one line of stderr, and stdout stays empty', async () 
 test('it is announced when it is ready, not before', async () => {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const daemon = await startDaemon({ args: upstream.args });
-  // The first thing after the announcement, without a moment in between.
+  // Immediately after the announcement.
   expect(await Promise.all([ask(daemon.port), ask(daemon.port)]).then((both) => both.map(({ status }) => status))).toEqual([200, 200]);
 });

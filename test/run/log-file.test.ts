@@ -8,7 +8,7 @@ import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { within } from '../support/wait.ts';
 
-/** Resolves once the file's text matches; polls, for there is no event for another process's write. */
+/** Resolves once the file's text matches. Polls: another process's write is no event here. */
 async function textOf(file: string, pattern: RegExp): Promise<string> {
   const look = async (): Promise<string> => {
     for (;;) {
@@ -26,7 +26,7 @@ async function startLogged(file: string, options: Parameters<typeof launch>[0] =
   return listeningOn(running, Number(port));
 }
 
-test('what would go to stderr goes to the file, appended, 0600 whatever the umask', async () => {
+test('what would go to stderr is appended to the file, which is 0600 under any umask', async () => {
   const file = join(scratchFolder(), 'log');
   const first = await startLogged(file, { prefix: shell('umask 000') });
   expect(statSync(file).mode & 0o777).toBe(0o600);
@@ -67,7 +67,7 @@ test('once listening it holds none of the standard streams it was given', async 
   expect(daemon.exit).toBeUndefined();
 });
 
-/** Whether both pipes came to their end, which takes that nobody holds the other side. */
+/** Resolves once both pipes have ended, so no process holds the other side. */
 async function ended({ child }: Daemon): Promise<boolean> {
   await Promise.all([child.stdout, child.stderr].map((pipe) => (pipe === null || pipe.readableEnded ? undefined : new Promise((resolve) => pipe.once('end', resolve)))));
   return true;
@@ -97,7 +97,7 @@ test('with --run-as it still can', async (context) => {
   await textOf(file, /refused/);
 });
 
-test('a file that cannot be had ends the start, with a hint', async () => {
+test('a file that cannot be opened ends the start, with a hint', async () => {
   const folder = scratchFolder();
   const link = join(folder, 'link');
   writeFileSync(join(folder, 'target'), '');
@@ -107,7 +107,7 @@ test('a file that cannot be had ends the start, with a hint', async () => {
   }
 });
 
-test('a failure to start is told on stderr too, where somebody is still looking', async () => {
+test('a failure to start is reported on stderr too, where a user still sees it', async () => {
   const file = join(scratchFolder(), 'log');
   const taken = await startDaemon();
   const exit = await runToExit({ args: ['--log-file', file, '--port', String(taken.port)] });

@@ -136,7 +136,7 @@ describe('wrong arguments exit 2 without reading a key', () => {
     [['--http-shutdown='], '--http-shutdown'],
   ];
   test.for(wrong)('%j', async ([args, named]) => {
-    // Stdin stays open and says nothing: whoever read it first would wait forever.
+    // Stdin stays open and silent: a daemon that read it first would wait for ever.
     const exit = await runToExit({ args, stdin: () => {} });
     expect(refusalOf(exit, 2)).toContain(named);
   });
@@ -190,7 +190,7 @@ describe('no stack trace reaches the user', () => {
     expectNoStack(exit.stderr);
   });
 
-  test.for(['--help', '--version'])('%s whose output nobody takes', async (flag) => {
+  test.for(['--help', '--version'])('%s whose output is not read', async (flag) => {
     for (const stdout of ['&-', '/dev/full']) {
       const exit = await runToExit({ args: [flag], prefix: shell(`exec >${stdout}`), stdin: () => {} });
       expect([0, 1]).toContain(exit.code);

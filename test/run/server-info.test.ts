@@ -9,11 +9,12 @@ import { runTool } from '../support/native-tools.ts';
 import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
+import { defaultWaitMs } from '../support/wait.ts';
 
 /** Starts a daemon with --server-info FILE and waits until FILE is written. */
 async function startWith(file: string, options: DaemonOptions = {}): Promise<Daemon> {
   const daemon = await startDaemon({ ...options, args: ['--server-info', file, '--http-shutdown', ...(options.args ?? [])] });
-  await vi.waitFor(() => expect(readFileSync(file, 'utf8')).not.toBe(''), { timeout: 5_000, interval: 5 });
+  await vi.waitFor(() => expect(readFileSync(file, 'utf8')).not.toBe(''), { timeout: defaultWaitMs, interval: 5 });
   return daemon;
 }
 
@@ -30,19 +31,19 @@ describe('what it holds', () => {
     expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
   });
 
-  test('whoever reads it can connect at once', async () => {
+  test('a reader can connect at once', async () => {
     const file = join(scratchFolder(), 'server-info.json');
     await startWith(file);
     const info = JSON.parse(readFileSync(file, 'utf8')) as { port: number };
     expect((await ask(info.port, { method: 'GET' })).status).toBe(403);
   });
 
-  test('whoever looks, at whatever moment, sees nothing or all of it', async () => {
+  test('a reader at any moment sees nothing or all of it', async () => {
     const file = join(scratchFolder(), 'server-info.json');
     writeFileSync(file, '');
     const running = launch({ args: ['--server-info', file] });
     await new Promise((resolve) => running.child.stdin?.once('finish', resolve));
-    // Looks without a pause, so that a line written in two pieces would be seen in between. Tracing it is not allowed.
+    // Reads without a pause, so that a line written in two pieces would be noticed. Tracing the daemon is not allowed.
     const deadline = performance.now() + 8_000;
     let seen = '';
     while (seen === '' && performance.now() < deadline) seen = readFileSync(file, 'utf8');
@@ -73,7 +74,7 @@ describe('a new file', () => {
   test('may have a relative path', async () => {
     const folder = scratchFolder();
     const daemon = await startDaemon({ args: ['--server-info', 'info/here.json'], cwd: folder });
-    await vi.waitFor(() => expect(readFileSync(join(folder, 'info/here.json'), 'utf8')).toBe(lineOf(daemon)), { timeout: 5_000, interval: 5 });
+    await vi.waitFor(() => expect(readFileSync(join(folder, 'info/here.json'), 'utf8')).toBe(lineOf(daemon)), { timeout: defaultWaitMs, interval: 5 });
     await daemon.stop();
     expect(existsSync(join(folder, 'info/here.json'))).toBe(false);
   });
@@ -105,7 +106,7 @@ describe('a file that exists', () => {
     const file = join(scratchFolder(), 'server-info.json');
     writeFileSync(file, `${'x'.repeat(10_000)}\n`);
     const daemon = await startDaemon({ args: ['--server-info', file] });
-    await vi.waitFor(() => expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon)), { timeout: 5_000, interval: 5 });
+    await vi.waitFor(() => expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon)), { timeout: defaultWaitMs, interval: 5 });
   });
 
   test('is enough, even in a folder that the daemon may not write', async (context) => {
@@ -117,7 +118,7 @@ describe('a file that exists', () => {
     const daemon = await startWith(file, { user: nobody });
     expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
     expect(modeOf(file)).toBe(0o666);
-    // It may not remove the file at the end, and that is no error.
+    // It has no right to remove the file at the end, which is no error.
     const exit = await daemon.stop();
     expect(exit.code).toBe(0);
     expect(existsSync(file)).toBe(true);
@@ -179,10 +180,10 @@ describe('what is refused', () => {
     expect(lstatSync(file).isFIFO()).toBe(true);
   });
 
-  test('a FIFO that somebody reads', async () => {
+  test('a FIFO with a reader', async () => {
     const file = join(scratchFolder(), 'server-info.json');
     await runTool('mkfifo', [file]);
-    // Opened for both, a FIFO never makes its opener wait.
+    // Opening a FIFO for reading and writing never blocks.
     const exit = await runToExit({ args: ['--server-info', file], prefix: shell(`exec 7<>'${file}'`) });
     expect(refusalOf(exit, 1)).toContain(file);
   });

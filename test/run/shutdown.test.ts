@@ -7,11 +7,8 @@ import { expectNoStack } from '../support/messages.ts';
 import { ask, connect, exchange, rawRequest, type RawClient, type RawRequest } from '../support/raw-client.ts';
 import { answer, startUpstream, streamHead, type Upstream, type UpstreamRequest } from '../support/upstream.ts';
 
-/**
- * What is quicker than this did not wait for the default --shutdown-timeout of 10 s. The promise is 100 ms;
- * a machine that is busy with other tests may need more.
- */
-const soonMs = 3_000;
+/** Longer than any test waits: a daemon that ends has waited for nothing. test/long measures how soon. */
+const patient = ['--shutdown-timeout', '3600'];
 
 const shutdown: RawRequest = { method: 'GET', target: '/shutdown' };
 
@@ -22,10 +19,10 @@ interface RunningAnswer {
   readonly request: UpstreamRequest;
 }
 
-/** A daemon in the middle of an answer: the client has its head and first event. */
+/** A daemon in the middle of a response: the client has its head and first event. */
 async function answering(options: DaemonOptions = {}): Promise<RunningAnswer> {
   const upstream = await startUpstream();
-  const daemon = await startDaemon({ ...options, args: [...upstream.args, '--http-shutdown', ...(options.args ?? [])] });
+  const daemon = await startDaemon({ ...options, args: [...upstream.args, '--http-shutdown', ...(options.args ?? patient)] });
   const client = await connect(daemon.port);
   await client.send(rawRequest(daemon.port));
   const request = await upstream.nextRequest();
@@ -46,27 +43,26 @@ async function refusesConnections(port: number): Promise<boolean> {
   return connect(port).then(() => false, () => true);
 }
 
-/** The time from now until the daemon has ended with code 0. */
-async function timeToEnd(daemon: Daemon): Promise<number> {
-  const before = performance.now();
-  const exit = await daemon.waitForExit(15_000);
-  expect(exit).toMatchObject({ code: 0, signal: null, stdout: '' });
-  return performance.now() - before;
+/** Less than the default --shutdown-timeout of ten seconds. */
+const belowDefaultMs = 9_000;
+
+async function expectToEnd(daemon: Daemon, timeoutMs?: number): Promise<void> {
+  expect(await daemon.waitForExit(timeoutMs)).toMatchObject({ code: 0, signal: null, stdout: '' });
 }
 
 describe('GET /shutdown', () => {
-  test('answers 200 and ends the daemon with code 0, soon', async () => {
-    const daemon = await startDaemon({ args: ['--http-shutdown'] });
+  test('answers 200 and ends the daemon with code 0', async () => {
+    const daemon = await startDaemon({ args: ['--http-shutdown', ...patient] });
     const response = await ask(daemon.port, shutdown);
     expect(response.status).toBe(200);
     expect(response.complete).toBe(true);
-    expect(await timeToEnd(daemon)).toBeLessThan(soonMs);
+    await expectToEnd(daemon);
   });
 
   test('answers over HTTP/1.0 too', async () => {
-    const daemon = await startDaemon({ args: ['--http-shutdown'] });
+    const daemon = await startDaemon({ args: ['--http-shutdown', ...patient] });
     expect((await ask(daemon.port, { ...shutdown, version: 'HTTP/1.0' })).status).toBe(200);
-    expect(await timeToEnd(daemon)).toBeLessThan(soonMs);
+    await expectToEnd(daemon);
   });
 
   test('is refused without --http-shutdown', async () => {
@@ -113,71 +109,70 @@ describe.for<[string, (daemon: Daemon) => Promise<unknown> | void]>([
   ['SIGINT', (daemon) => daemon.signal('SIGINT')],
   ['SIGHUP', (daemon) => daemon.signal('SIGHUP')],
 ])('%s', ([, trigger]) => {
-  test('ends an idle daemon with code 0, soon, whatever connections are kept', async () => {
+  test('ends an idle daemon with code 0 despite open connections', async () => {
     const upstream = await startUpstream({ answer: answer(200, '{}') });
-    const daemon = await startDaemon({ args: [...upstream.args, '--http-shutdown'] });
+    const daemon = await startDaemon({ args: [...upstream.args, '--http-shutdown', ...patient] });
     const [kept, , halfway] = await Promise.all([connect(daemon.port), connect(daemon.port), connect(daemon.port)]);
     await kept.send(rawRequest(daemon.port));
     expect((await kept.response()).status).toBe(200);
     await halfway.send('POST /v1/responses HT');
     await trigger(daemon);
-    expect(await timeToEnd(daemon)).toBeLessThan(soonMs);
+    await expectToEnd(daemon);
   });
 
-  test('lets a running answer finish, and takes no new connection meanwhile', async () => {
+  test('lets a running response finish, and accepts no new connection meanwhile', async () => {
     const running = await answering();
     await trigger(running.daemon);
-    // A signal is dealt with a moment after it was sent.
-    await expect.poll(() => refusesConnections(running.daemon.port), { timeout: 5_000, interval: 10 }).toBe(true);
+    // A signal takes effect a moment after it is sent.
+    await expect.poll(() => refusesConnections(running.daemon.port), { interval: 10 }).toBe(true);
     expect(running.daemon.exit).toBe(undefined);
     await finish(running);
-    expect(await timeToEnd(running.daemon)).toBeLessThan(soonMs);
+    await expectToEnd(running.daemon);
   });
 
-  test('cuts an answer that is still running after --shutdown-timeout', async () => {
+  test('cuts a response that is still running after --shutdown-timeout', async () => {
     const { daemon, client } = await answering({ args: ['--shutdown-timeout', '1'] });
     const before = performance.now();
     await trigger(daemon);
-    expect(await client.waitForClose()).not.toBe('local');
-    expect((await client.response()).complete).toBe(false);
-    await timeToEnd(daemon);
+    expect(await client.waitForClose(belowDefaultMs)).not.toBe('local');
     expect(performance.now() - before).toBeGreaterThan(900);
-    expect(performance.now() - before).toBeLessThan(1_000 + soonMs);
+    expect((await client.response()).complete).toBe(false);
+    await expectToEnd(daemon);
   });
 });
 
-test('an answer whose head is not here yet is running too', async () => {
+test('a response counts as running before its head has come', async () => {
   const upstream = await startUpstream();
-  const daemon = await startDaemon({ args: upstream.args });
+  const daemon = await startDaemon({ args: [...upstream.args, ...patient] });
   const client = await connect(daemon.port);
   await client.send(rawRequest(daemon.port));
   const request = await upstream.nextRequest();
   daemon.signal('SIGTERM');
-  await expect.poll(() => refusesConnections(daemon.port), { timeout: 5_000, interval: 10 }).toBe(true);
+  await expect.poll(() => refusesConnections(daemon.port), { interval: 10 }).toBe(true);
   await request.reply(answer(200, 'late'));
   expect((await client.response()).text()).toBe('late');
-  expect(await timeToEnd(daemon)).toBeLessThan(soonMs);
+  await expectToEnd(daemon);
 });
 
-test('so is one whose request is still being uploaded', async () => {
+test('and while its request is still being uploaded', async () => {
   const upstream = await startUpstream({ answer: answer(200, 'whole') });
-  const daemon = await startDaemon({ args: upstream.args });
+  const daemon = await startDaemon({ args: [...upstream.args, ...patient] });
   const client = await connect(daemon.port);
   const raw = rawRequest(daemon.port, { body: 'x'.repeat(1_000) });
   await client.send(raw.subarray(0, -500));
   const request = await upstream.nextRequest();
   daemon.signal('SIGTERM');
-  await expect.poll(() => refusesConnections(daemon.port), { timeout: 5_000, interval: 10 }).toBe(true);
+  await expect.poll(() => refusesConnections(daemon.port), { interval: 10 }).toBe(true);
   await client.send(raw.subarray(-500));
   expect((await client.response()).text()).toBe('whole');
   expect((await request.complete()).bodyLength).toBe(1_000);
-  expect(await timeToEnd(daemon)).toBeLessThan(soonMs);
+  await expectToEnd(daemon);
 });
 
-test('with --shutdown-timeout 0 nothing is waited for', async () => {
+test('with --shutdown-timeout 0 it waits for nothing', async () => {
   const { daemon, client } = await answering({ args: ['--shutdown-timeout', '0'] });
   daemon.signal('SIGTERM');
-  expect(await timeToEnd(daemon)).toBeLessThan(soonMs);
+  await expectToEnd(daemon, belowDefaultMs);
   expect((await client.response()).complete).toBe(false);
 });
 
@@ -185,23 +180,19 @@ describe('a second signal ends it at once', () => {
   test.for<[NodeJS.Signals, NodeJS.Signals]>([['SIGTERM', 'SIGTERM'], ['SIGINT', 'SIGINT'], ['SIGINT', 'SIGTERM'], ['SIGHUP', 'SIGINT']])('%s, then %s', async ([first, second]) => {
     const { daemon, client } = await answering();
     daemon.signal(first);
-    await expect.poll(() => refusesConnections(daemon.port), { timeout: 5_000, interval: 10 }).toBe(true);
+    await expect.poll(() => refusesConnections(daemon.port), { interval: 10 }).toBe(true);
     expect(daemon.exit).toBe(undefined);
-    const before = performance.now();
     daemon.signal(second);
     await daemon.waitForExit();
-    expect(performance.now() - before).toBeLessThan(soonMs);
     expect((await client.response()).complete).toBe(false);
   });
 
   test('GET /shutdown, then SIGTERM', async () => {
     const { daemon } = await answering();
     await ask(daemon.port, shutdown);
-    const before = performance.now();
     daemon.signal('SIGTERM');
     daemon.signal('SIGINT');
     await daemon.waitForExit();
-    expect(performance.now() - before).toBeLessThan(soonMs);
   });
 });
 
@@ -213,7 +204,7 @@ describe('a signal that was ignored at start stays ignored', () => {
     ['SIGHUP by nohup', 'SIGHUP', ['nohup']],
   ])('%s', async ([, signal, prefix]) => {
     const upstream = await startUpstream({ answer: answer(200, '{}') });
-    const daemon = await startDaemon({ args: [...upstream.args, '--http-shutdown'], prefix });
+    const daemon = await startDaemon({ args: [...upstream.args, '--http-shutdown', ...patient], prefix });
     for (let count = 0; count < 3; count++) {
       daemon.signal(signal);
       expect((await ask(daemon.port)).status).toBe(200);
@@ -221,34 +212,34 @@ describe('a signal that was ignored at start stays ignored', () => {
     expect(daemon.exit).toBe(undefined);
     // The others still work.
     daemon.signal(signal === 'SIGTERM' ? 'SIGINT' : 'SIGTERM');
-    expect(await timeToEnd(daemon)).toBeLessThan(soonMs);
+    await expectToEnd(daemon);
   });
 
-  test('also when it is sent while an answer runs', async () => {
+  test('also when it is sent during a response', async () => {
     const running = await answering({ prefix: shell('trap "" HUP') });
     running.daemon.signal('SIGHUP');
     running.daemon.signal('SIGHUP');
     expect((await ask(running.daemon.port, { method: 'GET' })).status).toBe(403);
     await finish(running);
     running.daemon.signal('SIGTERM');
-    expect(await timeToEnd(running.daemon)).toBeLessThan(soonMs);
+    await expectToEnd(running.daemon);
   });
 });
 
 describe('while it waits for its key', () => {
-  /** A daemon that reads its stdin, on which nothing has come yet. */
+  /** A daemon that waits for its key on stdin. */
   async function waiting(prefix: readonly string[] = []): Promise<Running> {
     const upstream = await startUpstream({ answer: answer(200, '{}') });
     const running = launch({ args: upstream.args, prefix, stdin: () => {} });
-    // Hardened and asleep: the one thing it does then is wait.
+    // Hardened and asleep: it is waiting.
     await expect.poll(() => {
       const status = readFileSync(`/proc/${running.pid}/status`, 'utf8');
       return /^NoNewPrivs:\s*1$/m.test(status) && /^State:\s*S/m.test(status);
-    }, { timeout: 5_000, interval: 20 }).toBe(true);
+    }, { interval: 20 }).toBe(true);
     return running;
   }
 
-  test.for<NodeJS.Signals>(['SIGTERM', 'SIGINT', 'SIGHUP'])('%s ends it, without a word', async (signal) => {
+  test.for<NodeJS.Signals>(['SIGTERM', 'SIGINT', 'SIGHUP'])('%s ends it silently', async (signal) => {
     const running = await waiting();
     running.signal(signal);
     const exit = await running.waitForExit();
@@ -266,9 +257,9 @@ describe('while it waits for its key', () => {
 
 test('a pipelined request behind /shutdown is not served', async () => {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
-  const daemon = await startDaemon({ args: [...upstream.args, '--http-shutdown'] });
+  const daemon = await startDaemon({ args: [...upstream.args, '--http-shutdown', ...patient] });
   const raw = Buffer.concat([rawRequest(daemon.port, shutdown), rawRequest(daemon.port)]);
   expect((await exchange(daemon.port, raw)).status).toBe(200);
-  expect(await timeToEnd(daemon)).toBeLessThan(soonMs);
+  await expectToEnd(daemon);
   expect(upstream.requests).toHaveLength(0);
 });

@@ -8,19 +8,20 @@ import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
+import { defaultWaitMs } from '../support/wait.ts';
 
-/** Starts a daemon whose stderr nobody can read; its port comes from --server-info. */
+/** Starts a daemon whose stderr cannot be read; its port comes from --server-info. */
 async function startMute(upstream: Upstream, options: DaemonOptions): Promise<{ daemon: Daemon; file: string }> {
   const file = join(scratchFolder(), 'server-info.json');
   const running = launch({ ...options, args: [...upstream.args, '--http-shutdown', '--server-info', file, ...(options.args ?? [])] });
   const port = await vi.waitFor(() => {
     if (running.exit !== undefined) throw new Error(`it ended with code ${running.exit.code}, signal ${running.exit.signal}`);
     return (JSON.parse(readFileSync(file, 'utf8')) as { port: number }).port;
-  }, { timeout: 8_000, interval: 10 });
+  }, { timeout: defaultWaitMs, interval: 10 });
   return { daemon: listeningOn(running, port), file };
 }
 
-/** Serves, fails in ways that would be worth a line, serves again, and stops in good order. */
+/** Serves, fails in ways that are logged, serves again, and stops normally. */
 async function expectUnharmed(daemon: Daemon, upstream: Upstream): Promise<void> {
   expect((await ask(daemon.port)).status).toBe(200);
   upstream.answerWith((request) => request.connection.reset());
@@ -37,7 +38,7 @@ async function expectUnharmed(daemon: Daemon, upstream: Upstream): Promise<void>
 test('a stderr that is closed at start does no harm', async () => {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const { daemon, file } = await startMute(upstream, { prefix: shell('exec 2>&-') });
-  // Nothing that was opened later may have taken the place of stderr.
+  // No file opened later may have taken descriptor 2.
   expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`);
   await expectUnharmed(daemon, upstream);
 });
@@ -72,7 +73,7 @@ test('a stderr that is full and never read does no harm', async () => {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const fifo = join(scratchFolder(), 'stderr');
   await runTool('mkfifo', [fifo]);
-  // Our end does not block, the daemon's, opened by itself, does: as a pipe behind a stopped reader.
+  // Our end does not block; the daemon's is opened separately and does: like a pipe to a stopped reader.
   const ours = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
   try {
     const { daemon } = await startMute(upstream, { prefix: shell(`exec 2>'${fifo}'`) });

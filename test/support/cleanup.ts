@@ -1,18 +1,7 @@
-import { afterAll, afterEach, beforeEach } from 'vitest';
-
 type Undo = () => unknown;
 
-const scopes: Undo[][] = [[]];
-
-// What a test (or its beforeEach) opened ends with it; what beforeAll opened ends with the file.
-// Therefore no `test.concurrent`: two tests at once would end each other's things. Files run in parallel.
-beforeEach(() => {
-  scopes.push([]);
-});
-afterEach(() => runAll(scopes.pop()));
-afterAll(async () => {
-  while (scopes.length > 0) await runAll(scopes.pop());
-});
+/** One list for the file, and one for the test that is running. */
+const scopes: Undo[][] = [];
 
 /** Runs `undo` when the current test is over, or, called outside of a test, when the file's tests are. Last in, first out. */
 export function cleanUp(undo: Undo): void {
@@ -21,6 +10,12 @@ export function cleanUp(undo: Undo): void {
   scope.push(undo);
 }
 
-async function runAll(undos: Undo[] | undefined): Promise<void> {
-  for (const undo of undos?.reverse() ?? []) await undo();
+/** For cleanup-hooks.ts: what is opened from now on belongs together. */
+export function beginScope(): void {
+  scopes.push([]);
+}
+
+/** For cleanup-hooks.ts: undoes all that belongs to the innermost scope. */
+export async function endScope(): Promise<void> {
+  for (const undo of scopes.pop()?.reverse() ?? []) await undo();
 }

@@ -25,7 +25,7 @@ interface Told {
   readonly through?: string;
 }
 
-/** A corporate proxy in a process of its own. */
+/** A corporate proxy in its own process. */
 export class CorporateProxy {
   readonly port: number;
   /** http://127.0.0.1:PORT */

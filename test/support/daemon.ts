@@ -53,7 +53,7 @@ export function shell(commands: string): readonly string[] {
   return ['sh', '-c', `${commands}\nexec "$@"`, 'sh'];
 }
 
-/** A started process which may or may not become a listening daemon. */
+/** A started process that may or may not become a listening daemon. */
 export class Running {
   readonly key: string;
   readonly child: ChildProcess;
@@ -129,7 +129,7 @@ export class Running {
   }
 }
 
-/** A daemon that has announced its port. */
+/** A daemon that listens. */
 export interface Daemon extends Running {
   readonly port: number;
   /** http://127.0.0.1:PORT */
@@ -138,7 +138,7 @@ export interface Daemon extends Running {
   readonly url: string;
 }
 
-/** Starts the process and waits for nothing. It is killed when the test is over. */
+/** Starts the process and returns at once. It is killed when the test is over. */
 export function launch(options: DaemonOptions = {}): Running {
   const key = options.key ?? randomKey();
   const stdin = options.stdin ?? `${key}\n`;
@@ -150,7 +150,7 @@ export function launch(options: DaemonOptions = {}): Running {
     cwd: options.cwd ?? checkout,
     env: { PATH: options.node === undefined ? path : `${dirname(options.node)}:${path}`, ...options.env },
     stdio,
-    // A process group of its own, so that whatever a prefix leaves running can be ended with it.
+    // In its own process group, so that what a prefix leaves running can be ended with it.
     detached: true,
     ...options.user,
   });
@@ -160,7 +160,7 @@ export function launch(options: DaemonOptions = {}): Running {
   process.once('exit', kill);
   cleanUp(async () => {
     kill();
-    // A descendant that left the group could hold the pipes open; the test is over, nobody reads them.
+    // A descendant that left the group could hold the pipes open. The test is over, so they are not read any more.
     child.stdout?.destroy();
     child.stderr?.destroy();
     await running.waitForExit();
@@ -178,7 +178,7 @@ export function launch(options: DaemonOptions = {}): Running {
 /** Starts the daemon and resolves once it listens; rejects with its stderr if it ends before that. */
 export async function startDaemon(options: DaemonOptions = {}): Promise<Daemon> {
   const running = launch(options);
-  const [, digits] = await running.waitForStderr(/^responses-api-proxy listening on 127\.0\.0\.1:(\d+)\n/m, 15_000);
+  const [, digits] = await running.waitForStderr(/^responses-api-proxy listening on 127\.0\.0\.1:(\d+)\n/m);
   return listeningOn(running, Number(digits));
 }
 
@@ -188,13 +188,13 @@ export function listeningOn(running: Running, port: number): Daemon {
   return Object.assign(running, { port, origin, url: `${origin}/v1/responses` });
 }
 
-/** Starts the daemon where it is expected to end by itself, and resolves with how it did. */
+/** Starts a daemon that is expected to end by itself, and resolves with its exit. */
 export function runToExit(options: DaemonOptions = {}): Promise<Exit> {
-  return launch(options).waitForExit(15_000);
+  return launch(options).waitForExit();
 }
 
 function killGroup(running: Running): void {
-  // Once it has ended and nobody holds its pipes, its id may belong to somebody else.
+  // Once it has ended and its pipes are closed, its id may belong to another process.
   if (running.exit !== undefined) return;
   try {
     process.kill(-running.pid, 'SIGKILL');

@@ -7,8 +7,8 @@ export async function denying(...rules: readonly string[]): Promise<readonly str
   return [await nativeTool('deny-syscalls', ['-std=c11', '-D_GNU_SOURCE']), ...rules, '--'];
 }
 
-/** As on a kernel before 5.14. */
+/** Like a kernel before 5.14. */
 export const noMemfdSecret = 'memfd_secret=ENOSYS';
 
-/** As in a container that allows no locking at all. */
+/** Like a container that allows no locking at all. */
 export const noLocking = [noMemfdSecret, 'mlock=EPERM', 'mlock2=EPERM'] as const;

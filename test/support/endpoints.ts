@@ -3,26 +3,26 @@ import { chatApi, responsesApi, type Dialect } from '../../scripts/stand-in-repl
 import type { JsonObject } from '../../scripts/stand-in-steps.ts';
 import { scratchFolder } from './scratch.ts';
 
-/** An endpoint that a daemon can serve, and what passes there. */
+/** An endpoint that a daemon can serve, with a sample of its traffic. */
 export interface Endpoint {
   /** For titles. */
   readonly name: string;
   readonly path: string;
-  /** The daemon's flags that make it the one. */
+  /** The daemon's flags that select it. */
   args(): readonly string[];
-  /** A request as its clients send it, for a stream if not said otherwise. */
+  /** A request as its clients send it, by default for a stream. */
   asking(text: string, options?: { readonly stream: boolean }): JsonObject;
-  /** Such a request's text. */
+  /** The text of such a request. */
   readonly request: string;
-  /** The answer to it: a stream's events as they stand on the wire. */
+  /** The response to it: a stream's events as they are on the wire. */
   readonly events: readonly string[];
-  /** What its answers call the usage that the audit log knows. */
+  /** Its names for the usage that the audit log records. */
   readonly usage: { readonly input: string; readonly output: string };
 }
 
 const said = 'Hello, this is what a stream looks like.';
 
-/** What the daemon does by default. */
+/** The default endpoint. */
 export const responses = endpoint('/v1/responses', responsesApi, {
   args: () => [],
   asking: (text, { stream } = { stream: true }) => ({ model: 'gpt-5', stream, store: false, input: [{ type: 'message', role: 'user', content: [{ type: 'input_text', text }] }] }),
@@ -39,7 +39,7 @@ export const chatCompletions = endpoint('/v1/chat/completions', chatApi, {
 /** For `describe.for`. */
 export const endpoints: readonly Endpoint[] = [responses, chatCompletions];
 
-/** The same, and one whose answers are read as they pass: what is promised of bytes in motion holds for each of them. */
+/** The same, and one whose responses are read as they pass: the promises about forwarding hold for each. */
 export const passages: readonly Endpoint[] = [
   ...endpoints,
   { ...chatCompletions, name: `${chatCompletions.path}, audited`, args: () => [...chatCompletions.args(), '--audit-log', join(scratchFolder(), 'audit.log')] },

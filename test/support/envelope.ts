@@ -1,7 +1,7 @@
 import { expect } from 'vitest';
 import type { RawResponse } from './raw-client.ts';
 
-/** What is inside OpenAI's error envelope. */
+/** The content of OpenAI's error envelope. */
 export interface ErrorEnvelope {
   readonly message: string;
   readonly type: string;
@@ -9,7 +9,7 @@ export interface ErrorEnvelope {
   readonly code: string | null;
 }
 
-/** The error in a response of the daemon's own, after checking that it is exactly OpenAI's envelope, whole and declared as JSON. */
+/** The error in one of the daemon's own responses, after checking that it is exactly OpenAI's envelope, complete and declared as JSON. */
 export function envelopeOf(response: RawResponse): ErrorEnvelope {
   expect(response.complete).toBe(true);
   expect(response.values('content-type')).toEqual([expect.stringMatching(/^application\/json\b/)]);

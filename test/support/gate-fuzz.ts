@@ -78,10 +78,10 @@ export interface Fuzzed {
 }
 
 /**
- * Sends mutants to a daemon until `count` of them or `milliseconds` are over, each on a connection of its own whose sending side is then ended,
- * and checks what arrives upstream against the second opinion; now and then, that a good request is answered.
+ * Sends up to `count` mutants to a daemon, for `milliseconds` at most, each on a connection of its own that is then half-closed, and checks
+ * what arrives upstream against the second opinion, and that a good request is still served.
  */
-export async function fuzz(random: Random, count: number, milliseconds: number): Promise<Fuzzed> {
+export async function fuzz(random: Random, count: number, milliseconds = Number.POSITIVE_INFINITY): Promise<Fuzzed> {
   const upstream = await startUpstream({ tls: false, answer: answer(200, '{}') });
   const daemon = await startDaemon({ args: upstream.args });
   const fuzzed: Fuzzed = { sent: 0, forwarded: 0, bytes: 0 };
@@ -91,7 +91,7 @@ export async function fuzz(random: Random, count: number, milliseconds: number):
     const before = upstream.requests.length;
     const client = await connect(daemon.port);
     for (const piece of random.chance(0.5) ? [bytes] : random.split(bytes, 5)) await client.send(piece);
-    // Who ends the connection takes back what was not answered yet. So wait for the answers that are due; and where none is, now and then for one that is not.
+    // A client that ends the connection cancels what has no response yet. So wait for the responses that are due, and if none is, now and then for one that should not come.
     const allowed = admissible(bytes, daemon.port);
     const due = allowed.filter(({ isComplete }) => isComplete).length;
     const isAnswered = (): boolean => client.ending !== undefined || (due > 0 && client.text.split('HTTP/1.1 200').length > due);
@@ -103,7 +103,7 @@ export async function fuzz(random: Random, count: number, milliseconds: number):
     fuzzed.bytes += bytes.length;
     const sent = JSON.stringify(bytes.toString('latin1'));
     if (daemon.exit !== undefined) expect.fail(`the daemon has ended after ${sent}`);
-    // A good request behind it: whatever it leaves at the upstream is there by then.
+    // Once a good request behind it is served, all that the mutant sent upstream has arrived.
     const probe = `probe ${fuzzed.sent}`;
     expect((await ask(daemon.port, { body: probe })).status, sent).toBe(200);
     const arrived = upstream.requests.slice(before).filter((request) => request.body.toString() !== probe);

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
-import { makeCertificates } from './certificates.ts';
+import { makeTestCertificates } from './certificates.ts';
 import { builtMain, checkout } from './checkout.ts';
 import { copyBuild } from './copy-build.ts';
 
@@ -25,7 +25,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   process.umask(0o022);
   await chmod(folder, 0o755);
   noProxyForLoopback(process.env);
-  await makeCertificates(folder);
+  makeTestCertificates(folder);
   project.provide('runFolder', folder);
   project.provide('launcher', launcherForAll(folder));
   return () => rm(folder, { recursive: true, force: true });

@@ -1,6 +1,6 @@
-/** A lenient reader of HTTP/1.x messages, for both ends of the tests. It judges nothing; it finds where things begin and end. */
+/** A lenient reader of HTTP/1.x messages, for both ends of the tests. It does not validate; it finds where messages begin and end. */
 
-/** Header lines as they came, in order, duplicates and case kept. */
+/** Header lines as received: order, duplicates and case kept. */
 export type HeaderLines = readonly (readonly [name: string, value: string])[];
 
 export interface ParsedHead {
@@ -23,7 +23,7 @@ export function parseHead(bytes: Buffer): ParsedHead | undefined {
   return { startLine, headers, raw: bytes.toString('latin1', 0, end + 4) };
 }
 
-/** All values of a header, in order, whatever its case. */
+/** All values of a header, in order; the name matches in any case. */
 export function headerValues(headers: HeaderLines, name: string): string[] {
   return headers.filter(([key]) => key.toLowerCase() === name.toLowerCase()).map(([, value]) => value);
 }
@@ -41,11 +41,11 @@ export function framingOf(headers: HeaderLines, otherwise: Framing): Framing {
 export const noBody: Framing = { kind: 'length', length: 0 };
 
 /**
- * Takes a body apart as its bytes arrive. `push` returns what was left over once the body was complete, else undefined;
- * `onData` hears of the decoded bytes.
+ * Decodes a body as its bytes arrive. `push` returns the bytes after the body once it is complete, else undefined;
+ * `onData` gets the decoded bytes.
  */
 export class BodyReader {
-  /** Sizes of the chunks, where it is chunked. */
+  /** Sizes of the chunks, if it is chunked. */
   readonly chunkSizes: number[] = [];
   /** The lines after the last chunk. */
   trailers: string[] = [];

@@ -5,7 +5,7 @@ export interface User {
   readonly gid: number;
 }
 
-/** What each way into process `pid` led to, tried as `user`; see native/intruder.c. */
+/** Tries each way into process `pid` as `user`, and returns the outcomes; see native/intruder.c. */
 export async function intrude(pid: number, user?: User): Promise<Map<string, 'open' | 'empty' | 'refused'>> {
   const program = await nativeTool('intruder', ['-std=c11', '-D_GNU_SOURCE']);
   const { stdout } = await runTool(program, [String(pid)], user === undefined ? {} : { user });

@@ -1,11 +1,9 @@
-import { readFileSync } from 'node:fs';
 import http from 'node:http';
-import https from 'node:https';
 import net from 'node:net';
 import type tls from 'node:tls';
-import { caFile, identity } from './certificates.ts';
-import { cleanUp } from './cleanup.ts';
 import { credentialHeaders } from './credentials.ts';
+import { chunk, chunked, type HeaderLines } from './http-bytes.ts';
+import { answer, startUpstream, streamHead, type UpstreamRequest } from './upstream.ts';
 
 /**
  * What happens in one exchange:
@@ -25,7 +23,8 @@ const credentialNames = Object.values(credentialHeaders).map(({ name }) => name.
 const smallestBodyBytes = 10;
 const largestBodyBytes = 300_000;
 const pipelinedRequests = 4;
-const exchangeTimeoutMs = 20_000;
+/** Generous: a machine that is busy with other tests is no failure. */
+const exchangeTimeoutMs = 60_000;
 
 export interface LoadUpstreamOptions {
   /** Default: TLS. */
@@ -35,7 +34,7 @@ export interface LoadUpstreamOptions {
   readonly secureContext?: tls.SecureContextOptions;
 }
 
-/** An upstream that plays its part of every `Play`. */
+/** An upstream that does its part of every `Play`. */
 export interface LoadUpstream {
   readonly port: number;
   /** For the daemon's command line. */
@@ -48,76 +47,73 @@ export interface LoadUpstream {
 
 export async function startLoadUpstream(options: LoadUpstreamOptions = {}): Promise<LoadUpstream> {
   const credentials = new Map<string, number>();
-  let connections = 0;
-  const onRequest: http.RequestListener = (req, res) => {
-    const value = credentialNames.flatMap((name) => (req.headersDistinct[name] ?? []).map((text) => `${name}: ${text}`)).join(' & ');
-    credentials.set(value, (credentials.get(value) ?? 0) + 1);
-    if (Math.random() < (options.freshShare ?? 0)) res.shouldKeepAlive = false;
-    perform(String(req.headers[playHeader]) as Play, req, res);
-  };
-  const { cert, key } = identity('good');
-  const limits = { maxHeaderSize: 128 * 1024, keepAliveTimeout: 60_000 };
-  const server = options.cleartext === true
-    ? http.createServer(limits, onRequest)
-    : https.createServer({ ...limits, cert: readFileSync(cert), key: readFileSync(key), ...options.secureContext }, onRequest);
-  server.on('connection', () => connections++);
-  server.on('clientError', (_error, socket) => socket.destroy());
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  cleanUp(() => {
-    server.closeAllConnections();
-    return new Promise((resolve) => server.close(resolve));
+  const upstream = await startUpstream({
+    ...(options.cleartext === true ? { tls: false } : {}),
+    ...(options.secureContext === undefined ? {} : { secureContext: options.secureContext }),
+    keepBytes: 0,
+    onHead: (request) => {
+      const value = credentialNames.flatMap((name) => request.values(name).map((text) => `${name}: ${text}`)).join(' & ');
+      credentials.set(value, (credentials.get(value) ?? 0) + 1);
+      void beginPlay(playOf(request), request);
+    },
+    answer: (request) => void finishPlay(playOf(request), request, Math.random() < (options.freshShare ?? 0)),
   });
-  const { port } = server.address() as net.AddressInfo;
-  const url = `${options.cleartext === true ? 'http' : 'https'}://localhost:${port}/v1/responses`;
   return {
-    port,
-    args: ['--upstream-url', url, ...(options.cleartext === true ? [] : ['--upstream-ca', caFile()])],
+    port: upstream.port,
+    args: upstream.args,
     get connections() {
-      return connections;
+      return upstream.connections.length;
     },
     credentials,
   };
 }
 
-function perform(play: Play, req: http.IncomingMessage, res: http.ServerResponse): void {
-  const whenRead = (then: () => void): void => {
-    req.once('end', then).resume();
-  };
-  req.on('error', () => {});
-  switch (play) {
-    case 'too large':
-      res.writeHead(413, { 'content-type': 'application/json' }).end('{"error":{"message":"too large"}}');
-      req.resume();
-      return;
-    case 'reset':
-      req.once('data', () => req.socket.destroy()).resume();
-      return;
-    case 'cut':
-      return whenRead(() => {
-        res.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: 1\n\n', () => req.socket.destroy());
-      });
-    case 'stream':
-      return whenRead(() => sendEvents(res, 5));
-    case 'left reading':
-      return whenRead(() => sendEvents(res, Number.POSITIVE_INFINITY));
-    case 'unauthorized':
-      return whenRead(() => res.writeHead(401, { 'content-type': 'application/json' }).end('{"error":{"message":"who are you?"}}'));
-    default:
-      return whenRead(() => res.writeHead(200, { 'content-type': 'application/json' }).end('{"ok":true}'));
+function playOf(request: UpstreamRequest): Play {
+  return String(request.values(playHeader)) as Play;
+}
+
+const json: HeaderLines = [['content-type', 'application/json']];
+
+/** What is done while the request still arrives. */
+async function beginPlay(play: Play, request: UpstreamRequest): Promise<void> {
+  if (play === 'too large') await request.reply(answer(413, '{"error":{"message":"too large"}}', json));
+  if (play === 'reset') {
+    // The client may leave before that, or the test may end.
+    await request.bodyReaches(1).catch(() => {});
+    request.connection.close();
   }
 }
 
-function sendEvents(res: http.ServerResponse, count: number): void {
-  res.writeHead(200, { 'content-type': 'text/event-stream' });
-  const send = (left: number): void => {
-    if (res.destroyed) return;
-    if (left === 0) {
-      res.end();
+/** What is done once the request is whole. `isLast`: its connection ends with the answer. */
+async function finishPlay(play: Play, request: UpstreamRequest, isLast: boolean): Promise<void> {
+  const { connection } = request;
+  const last: HeaderLines = isLast ? [['connection', 'close']] : [];
+  const events: HeaderLines = [['content-type', 'text/event-stream'], ...last];
+  switch (play) {
+    case 'too large':
+    case 'reset':
       return;
-    }
-    res.write('data: {"type":"response.output_text.delta"}\n\n', () => setImmediate(send, left - 1));
-  };
-  send(count);
+    case 'cut':
+      await request.reply(streamHead(200, events));
+      await request.reply(chunk('data: 1\n\n'));
+      connection.close();
+      return;
+    case 'stream':
+    case 'left reading':
+      await request.reply(streamHead(200, events));
+      for (let left = play === 'stream' ? 5 : Number.POSITIVE_INFINITY; left > 0 && connection.ending === undefined; left--) {
+        await request.reply(chunk('data: {"type":"response.output_text.delta"}\n\n'));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      await request.reply('0\r\n\r\n');
+      break;
+    case 'unauthorized':
+      await request.reply(answer(401, '{"error":{"message":"who are you?"}}', [...json, ...last]));
+      break;
+    default:
+      await request.reply(Buffer.concat([Buffer.from(streamHead(200, [...json, ...last])), chunked('{"ok":true}')]));
+  }
+  if (isLast) connection.halfClose();
 }
 
 export interface LoadOptions {

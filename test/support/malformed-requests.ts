@@ -1,6 +1,6 @@
 /**
- * Requests as no honest client sends them: what a smuggler relies on two parsers reading differently, and what is not
- * HTTP/1.1 at all. Each is raw bytes, latin1, for a daemon on a given port.
+ * Malformed requests: those that two parsers may read differently, as request smuggling needs, and what is not HTTP/1.1 at all.
+ * Each is raw bytes, latin1, for a daemon on a given port.
  */
 
 /** The name of a malformed request, its bytes, and the statuses that refuse it. */
@@ -8,14 +8,14 @@ export type Malformed = readonly [name: string, raw: string, ...statuses: number
 
 const requestLine = 'POST /v1/responses HTTP/1.1';
 
-/** An otherwise good request with `lines` in its head. The body is 5 bytes; a reader that is fooled finds the rest where its next request would be. */
+/** An otherwise good request with `lines` in its head. The body is 5 bytes; a parser that is fooled reads the rest as the next request. */
 function withLines(port: number, lines: readonly string[], body = 'hello', line = requestLine): string {
   return `${[line, `Host: 127.0.0.1:${port}`, ...lines].join('\r\n')}\r\n\r\n${body}`;
 }
 
 const chunkedHello = '5\r\nhello\r\n0\r\n\r\n';
 
-/** Heads that lie about where the body ends, or say it in a way that can be read in two. */
+/** Heads that are wrong or ambiguous about where the body ends. */
 export function badFraming(port: number): Malformed[] {
   const lengths = (...values: string[]): string => withLines(port, values.map((value) => `Content-Length:${value}`));
   const codings = (...values: string[]): string => withLines(port, values.map((value) => `Transfer-Encoding:${value}`), chunkedHello);
@@ -100,7 +100,7 @@ export function badFraming(port: number): Malformed[] {
   ];
 }
 
-/** Heads whose lines are not lines, or whose names are not names. */
+/** Heads with malformed header lines or names. */
 export function badHeaders(port: number): Malformed[] {
   const line = (text: string): string => withLines(port, ['Content-Length: 5', text]);
   const bytes = (raw: string): string => raw;
@@ -148,7 +148,7 @@ export function badHeaders(port: number): Malformed[] {
   ];
 }
 
-/** First lines that are not POST, a target and a version we know. */
+/** Request lines other than POST, a target and a known version. */
 export function badRequestLines(port: number): Malformed[] {
   const first = (text: string): string => withLines(port, ['Content-Length: 5'], 'hello', text);
   return [
@@ -204,7 +204,7 @@ export function badRequestLines(port: number): Malformed[] {
   ];
 }
 
-/** Bodies that are no chunks, behind a good head. */
+/** Malformed chunked bodies behind a good head. */
 export function badChunks(port: number): Malformed[] {
   const body = (text: string): string => withLines(port, ['Transfer-Encoding: chunked'], text);
   const rest = '\r\nhello\r\n0\r\n\r\n';
@@ -240,7 +240,7 @@ export function badChunks(port: number): Malformed[] {
   ];
 }
 
-/** Good beginnings of requests that then stop: to be sent, and the sending side ended. */
+/** Truncated requests: to be sent, followed by FIN. */
 export function cutShort(port: number): Malformed[] {
   const whole = withLines(port, ['Content-Length: 5']);
   const chunks = withLines(port, ['Transfer-Encoding: chunked'], '5\r\nhello\r\n0\r\nX: y\r\n\r\n');

@@ -14,7 +14,7 @@ export interface Find {
 
 export interface Scan {
   readonly bytesRead: number;
-  /** Pages that the kernel reads for nobody, such as those of memfd_secret(2). */
+  /** Pages that the kernel refuses to read, such as those of memfd_secret(2). */
   readonly unreadablePages: number;
   readonly found: readonly Find[];
 }
@@ -27,7 +27,7 @@ export async function scanMemory(pid: number, secret: string, { standing = true 
   return JSON.parse(stdout) as Scan;
 }
 
-/** Of `found`, what lies outside of the process's locked memory. */
+/** The finds that lie outside the process's locked memory. */
 export function outsideLockedMemory(pid: number, found: readonly Find[]): Find[] {
   const areas = lockedAreasOf(pid);
   return found.filter(({ offset }) => !areas.some(({ from, to }) => BigInt(offset) >= from && BigInt(offset) < to));

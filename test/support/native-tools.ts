@@ -32,7 +32,7 @@ export interface ToolResult {
   readonly stderr: string;
 }
 
-/** Runs a program to its end, whatever its exit code. `input` goes to its stdin. */
+/** Runs a program to its end; any exit code will do. `input` goes to its stdin. */
 export function runTool(program: string, args: readonly string[] = [], options: { input?: string | Uint8Array; user?: { uid: number; gid: number }; timeoutMs?: number } = {}): Promise<ToolResult> {
   return new Promise((resolve, reject) => {
     const child = execFile(program, [...args], { timeout: options.timeoutMs ?? 60_000, maxBuffer: 64 * 1024 * 1024, ...options.user }, (error, stdout, stderr) => {

@@ -1,4 +1,5 @@
 import { readFileSync, readdirSync } from 'node:fs';
+import { defaultWaitMs } from './wait.ts';
 
 export const mebibyte = 1024 * 1024;
 
@@ -9,7 +10,16 @@ export function memoryOf(pid: number): { readonly now: number; readonly peak: nu
   return { now: bytes('VmRSS'), peak: bytes('VmHWM') };
 }
 
-/** How many descriptors a process has open; undefined where we may not look (it is not dumpable, and we are not root). */
+/** USER_HZ, in which /proc counts CPU time, is 100 wherever Linux runs. */
+const tickMs = 10;
+
+/** CPU time that a process has used, user and system, in milliseconds. */
+export function cpuMs(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * tickMs;
+}
+
+/** How many descriptors a process has open; undefined where we may not look (a process that is not dumpable, seen by a plain user). */
 export function descriptorsOf(pid: number): number | undefined {
   try {
     return readdirSync(`/proc/${pid}/fd`).length;
@@ -18,27 +28,32 @@ export function descriptorsOf(pid: number): number | undefined {
   }
 }
 
-/** A TCP connection over IPv4 as its side with the port `local` has it. */
+/** A TCP connection over IPv4, seen from the end with the port `local`. */
 export interface KernelConnection {
   readonly local: number;
   readonly remote: number;
-  /** Its bytes that the other side has not acknowledged. */
+  /** Bytes it sent that the other side has not acknowledged. */
   readonly unsent: number;
-  /** Bytes that came and that its process has not read. */
+  /** Bytes received that its process has not read. */
   readonly unread: number;
 }
 
-/** All established connections. Anybody may look, also at those of processes that are closed to view. */
+/** All established connections. Every user may look, even at those of processes that hide the rest. */
 export function establishedConnections(): KernelConnection[] {
   return connectionsIn('01');
 }
 
-/** The ports of those who have closed, and whose FIN the other side has not acknowledged (FIN-WAIT-1). */
+/** The local ports of connections whose FIN the other side has not acknowledged (FIN-WAIT-1). */
 export function portsWithWaitingFin(): ReadonlySet<number> {
   return new Set(connectionsIn('04').map(({ local }) => local));
 }
 
-/** @param wanted a state of TCP as the kernel numbers it, see its include/net/tcp_states.h */
+/** Whether a connection to `port` is being made and has had no answer (SYN-SENT). */
+export function isConnecting(port: number): boolean {
+  return connectionsIn('02').some(({ remote }) => remote === port);
+}
+
+/** @param wanted a TCP state as the kernel numbers it, see include/net/tcp_states.h */
 function connectionsIn(wanted: string): KernelConnection[] {
   const portOf = (address = ''): number => Number.parseInt(address.slice(-4), 16);
   const [, ...lines] = readFileSync('/proc/net/tcp', 'utf8').trim().split('\n');
@@ -49,13 +64,13 @@ function connectionsIn(wanted: string): KernelConnection[] {
   });
 }
 
-/** How many connections to `port` of this machine have not been closed by those who made them. */
+/** How many connections to `port` are established, counted at the end that made them. */
 export function establishedTo(port: number): number {
   return establishedConnections().filter(({ remote }) => remote === port).length;
 }
 
-/** Waits until `condition` holds, which is looked at every 10 ms: for what the kernel knows and tells nobody. */
-export async function eventually(condition: () => boolean, what: () => string, timeoutMs = 8_000): Promise<void> {
+/** Waits until `condition` holds. Polls every 10 ms: the kernel announces no such change. */
+export async function eventually(condition: () => boolean, what: () => string, timeoutMs = defaultWaitMs): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`waited ${timeoutMs} ms for ${what()}`);

@@ -3,7 +3,7 @@ import { responses, type Endpoint } from './endpoints.ts';
 import { connect, exchange, rawRequest, type RawClient, type RawRequest, type RawResponse } from './raw-client.ts';
 import { startUpstream, type Answer, type Upstream, type UpstreamOptions, type UpstreamRequest } from './upstream.ts';
 
-/** A daemon and its upstream, which says nothing by itself unless it is told to. */
+/** A daemon and its upstream, which does not respond by itself unless it is given an answer. */
 export class Proxied {
   readonly upstream: Upstream;
   readonly daemon: Daemon;
@@ -32,13 +32,13 @@ export class Proxied {
     return exchange(this.daemon.port, this.rawRequest(request), { bodiless: request.method === 'HEAD' });
   }
 
-  /** For beforeEach, where tests share the two: forgets what earlier tests left, so that one failure stays one failure. */
+  /** For beforeEach, if tests share the two: forgets what earlier tests left, so that one failure does not cause others. */
   startOver(answer: Answer = () => {}): void {
     this.upstream.answerWith(answer);
     this.#requestsTaken = this.upstream.requests.length;
   }
 
-  /** The oldest request since `startOver` that was not handed out yet, as soon as its head is here. */
+  /** The oldest request since `startOver` not returned yet, as soon as its head is here. */
   async nextRequest(): Promise<UpstreamRequest> {
     const index = this.#requestsTaken++;
     await this.upstream.until(() => this.upstream.requests.length > index, 'the next request');
@@ -64,13 +64,13 @@ export async function startBoth(options: ProxiedOptions = {}): Promise<Proxied> 
   return new Proxied(upstream, await startDaemon({ ...options.daemon, args: [...upstream.args, ...endpoint.args(), ...(options.args ?? [])] }), endpoint);
 }
 
-/** One exchange, up to the moment when the upstream has the whole request. */
+/** An exchange whose whole request the upstream has. */
 export interface Underway {
   readonly client: RawClient;
   readonly request: UpstreamRequest;
 }
 
-/** A client whose whole request has arrived at the upstream, and nothing of an answer. */
+/** A client whose whole request has arrived at the upstream, with no response yet. */
 export async function asking(both: Proxied, request: RawRequest = {}): Promise<Underway> {
   const client = await connect(both.daemon.port);
   await client.send(both.rawRequest(request));

@@ -1,7 +1,7 @@
-/** The seed of this run's random tests: TEST_SEED, to repeat a run, or a new one. Put it into the test's name, where a failure shows it. */
+/** The seed of this run's random tests: TEST_SEED, to repeat a run, or a new one. Put it into the test's name, so that a failure shows it. */
 export const seed: number = Number(process.env['TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
 
-/** Random values that depend on a seed alone (mulberry32). */
+/** Random values that depend only on a seed (mulberry32). */
 export class Random {
   #state: number;
 

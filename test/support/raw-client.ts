@@ -18,7 +18,7 @@ export interface RawRequest {
   readonly body?: string | Uint8Array | undefined;
 }
 
-/** The bytes of a request to the daemon on `port`: by default of one that is admitted. */
+/** The bytes of a request to the daemon on `port`, by default an admitted one. */
 export function rawRequest(port: number, request: RawRequest = {}): Buffer {
   const method = request.method ?? 'POST';
   const host = 'host' in request ? request.host : `127.0.0.1:${port}`;
@@ -33,7 +33,7 @@ export function rawRequest(port: number, request: RawRequest = {}): Buffer {
   return Buffer.concat([toBytes(`${lines.join('\r\n')}\r\n\r\n`), bytes ?? Buffer.alloc(0)]);
 }
 
-/** A response as it came. */
+/** A response as received. */
 export interface RawResponse {
   readonly status: number;
   readonly statusLine: string;
@@ -42,9 +42,9 @@ export interface RawResponse {
   readonly rawHead: string;
   /** Decoded. */
   readonly body: Buffer;
-  /** False where the connection ended before the body did. */
+  /** False if the connection ended before the body did. */
   readonly complete: boolean;
-  /** Where it is chunked. */
+  /** If it is chunked. */
   readonly chunkSizes: readonly number[];
   readonly trailers: readonly string[];
   /** Status lines of the 1xx responses before it. */
@@ -59,7 +59,7 @@ export interface RawResponse {
 /** How the daemon ended the connection: with FIN, with RST (ECONNRESET), with another error's code; or 'local', the test itself. */
 export type ClientEnding = 'end' | 'ECONNRESET' | 'local' | (string & {});
 
-/** A TCP client that sends whatever bytes it is told to. */
+/** A TCP client that sends raw bytes. */
 export class RawClient {
   readonly socket: net.Socket;
   /** How the connection ended, if it did. */
@@ -151,7 +151,7 @@ export class RawClient {
     await this.#changing.when(look, () => `${length} bytes; ${count()} so far`, timeoutMs);
   }
 
-  /** Resolves once `condition` holds; it is looked at whenever bytes arrive and at the end. */
+  /** Resolves once `condition` holds; it is checked whenever bytes arrive, and at the end of the connection. */
   async until(condition: () => boolean, what: string, timeoutMs?: number): Promise<void> {
     await this.#changing.when(() => (condition() ? true : undefined), () => `${what}; so far:\n${this.text}`, timeoutMs);
   }
@@ -172,8 +172,8 @@ export class RawClient {
   }
 
   /**
-   * The next response that was not taken yet: resolves when it is complete, or cut short by the end of the connection;
-   * rejects if the connection ends before its head is complete. `bodiless`: it answers a HEAD.
+   * The next response not taken yet: resolves when it is complete, or cut short by the end of the connection;
+   * rejects if the connection ends before its head is complete. `bodiless`: it is the response to a HEAD.
    */
   response(options: { bodiless?: boolean; timeoutMs?: number } = {}): Promise<RawResponse> {
     const index = this.#responsesTaken++;
@@ -220,7 +220,7 @@ export async function exchange(port: number, raw: string | Uint8Array, options: 
   }
 }
 
-/** `exchange` with a request made by `rawRequest`: without options, one that is admitted. */
+/** `exchange` with a request made by `rawRequest`, by default an admitted one. */
 export function ask(port: number, request: RawRequest = {}): Promise<RawResponse> {
   return exchange(port, rawRequest(port, request), { bodiless: request.method === 'HEAD' });
 }

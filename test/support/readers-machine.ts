@@ -76,7 +76,7 @@ export class Machine {
 
   /** Runs a shell snippet to its end. */
   run(snippet: Pick<Snippet, 'code'>, options: RunOptions = {}): Promise<Exit> {
-    return this.start(snippet, options).waitForExit(15_000);
+    return this.start(snippet, options).waitForExit();
   }
 
   /** Runs a JavaScript snippet as a module. */

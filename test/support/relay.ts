@@ -6,11 +6,11 @@ import { Changing } from './wait.ts';
 export interface RelayedConnection {
   readonly accepted: net.Socket;
   readonly index: number;
-  /** Whether the one who connected has ended it. */
+  /** Whether the daemon has ended it. */
   readonly ended: boolean;
 }
 
-/** Stands between the daemon and an upstream, below TLS: holds connections back, and cuts them where the upstream could not. */
+/** Relays TCP between the daemon and an upstream, below TLS: it can hold connections back, and cut them at points the upstream cannot. */
 export class Relay {
   readonly port: number;
   readonly connections: RelayedConnection[] = [];
@@ -28,7 +28,7 @@ export class Relay {
     server.on('connection', (accepted) => this.#accept(accepted));
   }
 
-  /** Lets everything through, what waits and what comes later. */
+  /** Passes on everything from now on, also what is held back. */
   release(): void {
     this.#holds = false;
     for (const join of this.#held.splice(0)) join();

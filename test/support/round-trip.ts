@@ -11,7 +11,7 @@ const valueAlphabet = `${Array.from({ length: 94 }, (_, at) => String.fromCharCo
 
 const mostBody = 200_000;
 
-/** Headers that belong to nobody on the way, with random case, order, duplicates and bytes. */
+/** End-to-end headers with random case, order, duplicates and bytes. */
 function headersOf(random: Random, kind: string): HeaderLines {
   const names = Array.from({ length: random.whole(1, 6) }, () => `${kind}-${random.text(random.whole(1, 12), nameAlphabet)}`);
   return Array.from({ length: random.whole(0, 20) }, (): [string, string] => [random.pick(names), random.text(random.chance(0.05) ? random.whole(1_000, 3_000) : random.whole(0, 30), valueAlphabet).trim()]);

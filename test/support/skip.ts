@@ -5,7 +5,7 @@ import type { TestContext } from 'vitest';
 import { nobody } from './daemon.ts';
 import { launcher } from './daemon-paths.ts';
 
-/** What a test may need of the machine: to run as root, not to, to be able to start the daemon as `nobody`, or a command on PATH. */
+/** What a test may need: to run as root, or as a plain user, a build that the user `nobody` can run, or a command on PATH. */
 export type Need = 'root' | 'not root' | 'root and a build that other users can run' | `command ${string}`;
 
 /** Skips the test, with the reason in the output, unless all needs are met: `needs(context, 'root', 'command gdb')` as its first line. */

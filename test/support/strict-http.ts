@@ -1,6 +1,6 @@
 /**
- * A second opinion on what a client's bytes are: RFC 9112 read strictly, and the gate's rules by their description.
- * It shares nothing with the daemon, so that what both admit can be compared.
+ * A second, independent reading of a client's bytes: RFC 9112 read strictly, and the gate's rules as documented.
+ * It shares no code with the daemon, so that the two can be compared.
  */
 
 /** A request that may go upstream. */
@@ -16,18 +16,18 @@ const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const maxHeadBytes = 64 * 1024;
 const maxLines = 256;
 
-/** The requests in `bytes` that may go upstream, up to the first thing that is not HTTP/1.1, or whose end could be read in two ways. */
+/** The requests in `bytes` that may go upstream, up to the first bytes that are not HTTP/1.1 or whose end is ambiguous. */
 export function admissible(bytes: Buffer, port: number): Admissible[] {
   const found: Admissible[] = [];
   let at = 0;
   for (;;) {
-    // RFC 9112 section 2.2: empty lines before a request are passed over. Bare CR and LF there end no line of anything.
+    // RFC 9112 section 2.2: empty lines before a request are skipped. A bare CR or LF there is harmless.
     while (bytes[at] === 0x0d || bytes[at] === 0x0a) at++;
     const end = bytes.indexOf('\r\n\r\n', at, 'latin1');
     if (end < 0 || end + 4 - at > maxHeadBytes) return found;
     const [requestLine = '', ...lines] = bytes.toString('latin1', at, end).split('\r\n');
     at = end + 4;
-    // Spaces between the parts of a request line may be more than one (section 3).
+    // The parts of a request line may be separated by more than one space (section 3).
     const [, method, target, version] = /^([A-Z-]+) +([!-~\x80-\xff]+) +HTTP\/(\d\.\d)$/.exec(requestLine) ?? [];
     if (method === undefined || target === undefined || version === undefined || lines.length > maxLines) return found;
     const headers: [string, string][] = [];
@@ -57,7 +57,7 @@ export function admissible(bytes: Buffer, port: number): Admissible[] {
 
 interface Body {
   readonly data: Buffer;
-  /** Where what follows begins; undefined if it is not whole, or malformed. */
+  /** Where the next message begins; undefined if the body is incomplete or malformed. */
   readonly end: number | undefined;
 }
 

@@ -7,11 +7,11 @@ import { cleanUp } from './cleanup.ts';
 import { BodyReader, framingOf, headerValues, noBody, parseHead, toBytes, type HeaderLines, type ParsedHead } from './http-bytes.ts';
 import { Changing } from './wait.ts';
 
-/** Bodies are kept up to this size; of longer ones only the length and the hash are known. */
+/** Bodies are kept up to this size; of longer ones only the length and the hash. */
 const defaultKeepBytes = 8 * 1024 * 1024;
 
 export interface UpstreamOptions {
-  /** Its identity, or false for cleartext. Default: 'good'. */
+  /** Its TLS identity, or false for cleartext. Default: 'good'. */
   readonly tls?: IdentityName | false;
   /** More options of its TLS context, such as maxVersion or ciphers. */
   readonly secureContext?: tls.SecureContextOptions;
@@ -27,6 +27,8 @@ export interface UpstreamOptions {
   readonly keepBytes?: number;
   /** See Upstream.answerWith. */
   readonly answer?: Answer;
+  /** Called with each request as soon as its head is here, before its body is read. */
+  readonly onHead?: (request: UpstreamRequest) => void;
 }
 
 /** Raw bytes that answer each request as soon as it is complete, or a function that is called then and may return them. */
@@ -46,7 +48,7 @@ export function streamHead(status = 200, headers: HeaderLines = [['content-type'
   return `HTTP/1.1 ${status} Reason\r\n${headers.map(([name, value]) => `${name}: ${value}\r\n`).join('')}transfer-encoding: chunked\r\n\r\n`;
 }
 
-/** What ended a connection: the peer's FIN, its reset (or another error's code), or the test itself. */
+/** How a connection ended: by the peer's FIN, its reset (or another error's code), or the test itself. */
 export type Ending = 'end' | 'local' | (string & {});
 
 /** One request as it arrived: its head is complete, its body may not be. */
@@ -300,8 +302,8 @@ export class UpstreamConnection {
 }
 
 /**
- * A stand-in for the upstream that is as impolite as the test wants: it speaks raw bytes on accepted sockets.
- * Without an `answer` it says nothing by itself: take requests with `nextRequest()` and reply.
+ * An upstream that sends raw bytes, valid or not, on accepted sockets.
+ * Without an `answer` it does not respond by itself: take requests with `nextRequest()` and reply.
  */
 export class Upstream {
   readonly port: number;
@@ -315,6 +317,7 @@ export class Upstream {
   readonly #changing = new Changing();
   readonly #server: net.Server;
   readonly #keepBytes: number;
+  readonly #onHead: ((request: UpstreamRequest) => void) | undefined;
   #answer: Answer | undefined;
   #requestsTaken = 0;
   #connectionsTaken = 0;
@@ -326,6 +329,7 @@ export class Upstream {
     this.#server = server;
     this.#keepBytes = options.keepBytes ?? defaultKeepBytes;
     this.#answer = options.answer;
+    this.#onHead = options.onHead;
     this.port = address.port;
     this.url = `${secure ? 'https' : 'http'}://localhost:${address.port}${options.path ?? '/v1/responses'}`;
     this.args = ['--upstream-url', this.url, ...(secure ? ['--upstream-ca', caFile()] : [])];
@@ -338,13 +342,13 @@ export class Upstream {
     this.#answer = answer;
   }
 
-  /** The oldest request that was not handed out yet, as soon as its head is here. Await `complete()` for its body. */
+  /** The oldest request not returned yet, as soon as its head is here. Await `complete()` for its body. */
   async nextRequest(timeoutMs?: number): Promise<UpstreamRequest> {
     const index = this.#requestsTaken++;
     return this.#changing.when(() => this.requests[index], () => `request ${index} at the upstream; ${this.#summary()}`, timeoutMs);
   }
 
-  /** The oldest connection that was not handed out yet, as soon as it is accepted (its handshake may still run or fail). */
+  /** The oldest connection not returned yet, as soon as it is accepted (its handshake may still run or fail). */
   async nextConnection(timeoutMs?: number): Promise<UpstreamConnection> {
     const index = this.#connectionsTaken++;
     return this.#changing.when(() => this.connections[index], () => `connection ${index} at the upstream; ${this.#summary()}`, timeoutMs);
@@ -385,6 +389,7 @@ export class Upstream {
       (head) => {
         const request = new UpstreamRequest(connection, head, this.#keepBytes, this.#changing);
         this.requests.push(request);
+        this.#onHead?.(request);
         return request;
       },
       (request) => {

@@ -61,8 +61,13 @@ export class Visitor {
   }
 
   /** Resolves once it has made `count` visits. */
-  async visits(count: number): Promise<void> {
-    await this.#changing.when(() => (this.visited.length >= count ? true : undefined), () => `${count} visits; ${this.visited.length} so far`);
+  visits(count: number): Promise<void> {
+    return this.until(({ length }) => length >= count, `${count} visits`);
+  }
+
+  /** Resolves once `condition` holds of its visits. */
+  async until(condition: (visited: readonly Visited[]) => boolean, what: string): Promise<void> {
+    await this.#changing.when(() => (condition(this.visited) ? true : undefined), () => `${what}; ${this.visited.length} visits so far`);
   }
 
   /** Tells it to stop, and resolves with all of its visits once they are over. */

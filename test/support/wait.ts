@@ -1,9 +1,9 @@
-/** How long a test waits for any one event before it fails, in milliseconds. */
-export const defaultWaitMs = 8_000;
+/** How long a test waits for one event before it fails, in milliseconds. Generous: it only delays failures, and the machine may be busy. */
+export const defaultWaitMs = 30_000;
 
 /**
- * Something that changes now and then, and on whose state tests can wait.
- * Its owner calls `changed()` after each change; waiters look again then, and only then: no polling, no sleeping.
+ * State that tests can wait on. Its owner calls `changed()` after each change, and only then do the waiters look again:
+ * no polling, no sleeping.
  */
 export class Changing {
   readonly #waiters = new Set<() => void>();
@@ -13,8 +13,8 @@ export class Changing {
   }
 
   /**
-   * Resolves with what `look` returns as soon as that is not undefined, rejects with what it throws,
-   * and rejects after `timeoutMs` with a message made of `what`, which says what was waited for and what is there instead.
+   * Resolves with the first result of `look` that is not undefined; rejects with what `look` throws.
+   * After `timeoutMs` it rejects with a message that includes `what()`: what was awaited, and the current state.
    */
   when<T>(look: () => T | undefined, what: () => string, timeoutMs = defaultWaitMs): Promise<T> {
     return new Promise<T>((resolve, reject) => {
@@ -43,7 +43,7 @@ export class Changing {
   }
 }
 
-/** A promise which anyone may resolve, once, and which knows whether it has been. */
+/** A promise that is resolved from outside, once, and whose state can be read. */
 export class Once<T> {
   readonly promise: Promise<T>;
   #resolve: (value: T) => void = () => {};
@@ -69,7 +69,7 @@ export class Once<T> {
   }
 }
 
-/** `promise`, or a rejection that names `what` after `timeoutMs`. */
+/** `promise`; after `timeoutMs` it rejects instead, naming `what`. */
 export function within<T>(promise: Promise<T>, what: string, timeoutMs = defaultWaitMs): Promise<T> {
   return new Promise<T>((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`waited ${timeoutMs} ms for ${what}`)), timeoutMs);

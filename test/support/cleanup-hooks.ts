@@ -1,0 +1,9 @@
+import { afterAll, afterEach, beforeEach } from 'vitest';
+import { beginScope, endScope } from './cleanup.ts';
+
+// Runs at the start of each file (setupFiles). What a test (or its beforeEach) opened ends with it; what beforeAll opened ends with the file.
+// Therefore no `test.concurrent`: two tests at once would end each other's things. Files run in parallel.
+beginScope();
+beforeEach(beginScope);
+afterEach(endScope);
+afterAll(endScope);
