@@ -38,7 +38,7 @@ export async function check(options: Options, users: Users, native: Native | und
   if (logFile !== undefined) checkLogFile(logFile);
   const exposure = installationExposure();
   const watched = await oversight();
-  const { custody, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
+  const { custody, waived } = lockMemory(lockedBytes(options.renewal !== undefined), native, options.unsafeUnlockedMemory);
   checkUnobserved();
   const { maxConnections, lowered } = fitConnections(options.maxConnections);
   if (allowedUids.length > 0) peerLookup(native);
@@ -66,6 +66,7 @@ export async function check(options: Options, users: Users, native: Native | und
     ...(serverInfo === undefined ? [] : [['writes', `${serverInfo}${serverInfoOwner === undefined ? '' : `, for ${serverInfoOwner.name}`}`] as const]),
     ...notes(other === undefined ? [] : [`${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); it would be overwritten`]),
     ['keeps the key in', custody],
+    ...renewalOf(options),
     ...notes(waived.map((loss) => `--unsafe-unlocked-memory: ${loss}`)),
     ['runs as', runAs === undefined ? `uid ${process.geteuid?.()}` : `${runAs.name} (uid ${runAs.uid}), once started as root`],
     ...notes(runAs === undefined && process.geteuid?.() === 0 ? ['running as root; --run-as USER gives root up once started'] : []),
@@ -87,6 +88,12 @@ function tokenSource({ token }: Options): string {
     case 'given':
       return 'the one in --client-token-file';
   }
+}
+
+function renewalOf({ renewal }: Options): Intention[] {
+  if (renewal === undefined) return [];
+  const wiped = renewal.maxAgeMs === undefined ? '' : `; one older than ${renewal.maxAgeMs / 1000} s is wiped`;
+  return [['renews the key', `with each further line on stdin${wiped}`]];
 }
 
 function trustedCas({ upstream: { origin, ca } }: Options): string {

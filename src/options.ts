@@ -36,9 +36,16 @@ export interface Options {
   readonly runAs: string | undefined;
   readonly allowUsers: readonly string[];
   readonly token: { readonly kind: 'none' } | { readonly kind: 'issued' } | { readonly kind: 'given'; readonly token: string };
+  /** Further lines on stdin replace the key; undefined where it is read once. */
+  readonly renewal: KeyRenewal | undefined;
   readonly unsafeUnlockedMemory: boolean;
   /** What is only to be checked, in place of a run: nothing, a start, or that and a connection to the upstream. */
   readonly check: 'nothing' | 'start' | 'upstream';
+}
+
+export interface KeyRenewal {
+  /** How long one key may be used, in milliseconds; undefined for no limit. */
+  readonly maxAgeMs: number | undefined;
 }
 
 /** What a command line asks for: a run, or to print a text. */
@@ -92,6 +99,8 @@ export const flags = {
   'http-shutdown': { group: 'Stopping:', describe: 'GET /shutdown stops the daemon' },
   'shutdown-timeout': { takes: 'seconds', default: '10', group: 'Stopping:', describe: 'time that running answers have to finish' },
 
+  'renewable-key': { group: 'Custody:', describe: 'each further line on stdin replaces the key' },
+  'key-max-age': { takes: 'seconds', group: 'Custody:', describe: 'time after which a key is wiped unless it was renewed' },
   'run-as': { takes: 'user', group: 'Custody:', describe: 'give up root for this user, once started' },
   'unsafe-unlocked-memory': { group: 'Custody:', describe: 'run even where the key cannot be locked in memory' },
 
@@ -176,6 +185,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     runAs: values['run-as'],
     allowUsers: values['allow-user'],
     token: parseToken(values['issue-token'], values['client-token-file'], serverInfo),
+    renewal: parseRenewal(values['renewable-key'], values['key-max-age']),
     unsafeUnlockedMemory: values['unsafe-unlocked-memory'],
     check: values['check-upstream'] ? 'upstream' : values.check ? 'start' : 'nothing',
   };
@@ -202,6 +212,14 @@ function parseSeconds(name: FlagName, text: string): number {
   const value = /^\d+(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
   if (value <= maxSeconds) return Math.round(value * 1000);
   throw misuse(`--${name} takes seconds from 0 to ${maxSeconds}`);
+}
+
+function parseRenewal(isRenewable: boolean, maxAge: string | undefined): KeyRenewal | undefined {
+  if (maxAge !== undefined && !isRenewable) throw misuse('--key-max-age needs --renewable-key');
+  if (!isRenewable) return undefined;
+  const maxAgeMs = maxAge === undefined ? undefined : parseSeconds('key-max-age', maxAge);
+  if (maxAgeMs === 0) throw misuse('--key-max-age takes seconds, more than 0');
+  return { maxAgeMs };
 }
 
 function parseEndpoint(given: string): string {

@@ -112,6 +112,17 @@ export class Running {
     return this.#output.when(look, () => `${pattern} on stderr, which has:\n${this.#stderr}`, timeoutMs);
   }
 
+  /** Resolves once stderr as a whole has `text` in it `count` times; rejects if the process ends without. */
+  async waitForStderrTimes(text: string, count: number, timeoutMs?: number): Promise<void> {
+    const look = (): true | undefined => {
+      if (this.#stderr.split(text).length > count) return true;
+      const exit = this.#exit.value;
+      if (exit !== undefined) throw new Error(`ended (code ${exit.code}, signal ${exit.signal}) without ${count} times ${text} on stderr:\n${exit.stderr}`);
+      return undefined;
+    };
+    await this.#output.when(look, () => `${count} times ${text} on stderr, which has:\n${this.#stderr}`, timeoutMs);
+  }
+
   /** Sends a signal to the process itself. */
   signal(name: NodeJS.Signals): void {
     this.child.kill(name);
