@@ -24,6 +24,7 @@ import { RefusalLog } from './run/refusal-log.ts';
 import { checkMayGiveTo, findAccount, findRunAs, findUid } from './run/users.ts';
 import { exitCodes } from './run/exit-codes.ts';
 import { Failure } from './run/failure.ts';
+import { checkInheritedSocket } from './run/inherited-socket.ts';
 import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hardening.ts';
 import { keepIgnoring, listenForStop } from './run/signals.ts';
 import { Log } from './run/log.ts';
@@ -60,6 +61,9 @@ async function main(): Promise<void> {
     return;
   }
   const { options } = command;
+  const { listenOn } = options;
+  if (listenOn.kind === 'inherited') checkInheritedSocket(native);
+  for (const name of ['LISTEN_FDS', 'LISTEN_PID']) delete process.env[name];
   const users = findUsers(options, native);
   if (options.check !== 'nothing') {
     const { check } = await import('./check.ts');
@@ -103,7 +107,7 @@ async function main(): Promise<void> {
   const { maxConnections, lowered } = fitConnections(options.maxConnections);
   if (lowered !== undefined) log.advise(lowered);
   const server = await listen({
-    port: options.port,
+    listenOn,
     maxConnections,
     rules: {
       endpoint: options.endpoint,

@@ -2,10 +2,12 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Field, canonicalName, isReserved } from './proxy/headers.ts';
+import type { ListenOn } from './proxy/listener.ts';
 import type { UpstreamOptions } from './proxy/upstream.ts';
 import { parseProxy, parseUpstreamUrl } from './proxy/upstream-url.ts';
 import { type Flag, type Values, helpText, misuse, readArguments } from './run/command-line.ts';
 import { Failure, reason } from './run/failure.ts';
+import { isSocketActivated } from './run/inherited-socket.ts';
 import { readTrustedFile } from './run/trusted-file.ts';
 
 /**
@@ -14,7 +16,7 @@ import { readTrustedFile } from './run/trusted-file.ts';
  * A new flag is a row of `flags`, a member of `Options` and a line of `validate`.
  */
 export interface Options {
-  readonly port: number;
+  readonly listenOn: ListenOn;
   readonly maxConnections: number;
   readonly endpoint: string;
   readonly httpShutdown: boolean;
@@ -128,7 +130,7 @@ export const examples = [
 /**
  * Reads the command line.
  *
- * @param environment for HTTPS_PROXY and NO_PROXY
+ * @param environment for HTTPS_PROXY, NO_PROXY, LISTEN_FDS and LISTEN_PID
  * @param columns of the terminal that help is shown on; undefined where there is none
  * @throws {Failure} with exit code 2 for wrong arguments; the message never repeats a value, except for the name of a file
  */
@@ -147,6 +149,11 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
   const upstream = parseUpstreamUrl(values['upstream-url'] ?? `https://api.openai.com${endpoint}`);
   const { port, policy, 'server-info': serverInfo, 'server-info-owner': serverInfoOwner, 'log-file': logFile, 'audit-log': auditLog } = values;
 
+  const isActivated = isSocketActivated(environment, process.pid);
+  if (isActivated && port !== undefined) throw misuse('--port cannot go with an inherited socket (LISTEN_FDS)', 'the port is that of the socket; drop one of the two');
+  if (isActivated && values['http-shutdown']) {
+    throw misuse('--http-shutdown cannot go with an inherited socket (LISTEN_FDS)', 'the next connection would start the daemon again; stop it by its service manager');
+  }
   if (serverInfoOwner !== undefined && serverInfo === undefined) throw misuse('--server-info-owner needs --server-info');
   if (values['audit-required'] && auditLog === undefined) throw misuse('--audit-required needs --audit-log');
   if (auditLog !== undefined && [logFile, serverInfo].some((file) => file !== undefined && locationOf(file) === locationOf(auditLog))) {
@@ -157,7 +164,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     throw misuse('Accept-Encoding cannot be set together with --audit-log or --policy: the daemon sets it, to read the answer');
   }
   return {
-    port: port === undefined ? 0 : parseNumber('port', port, 1, 65_535),
+    listenOn: isActivated ? { kind: 'inherited' } : { kind: 'port', port: port === undefined ? 0 : parseNumber('port', port, 1, 65_535) },
     maxConnections: parseNumber('max-connections', values['max-connections'], 1, 100_000),
     endpoint,
     httpShutdown: values['http-shutdown'],

@@ -20,6 +20,8 @@ export interface DaemonOptions {
   readonly stdin?: string | Uint8Array | ((stdin: Writable) => unknown) | number | 'ignore';
   /** What stderr is, instead of a pipe that is read: the number of an open file descriptor. */
   readonly stderr?: number;
+  /** An open file descriptor that is its descriptor 3. Default: none is. */
+  readonly descriptor3?: number;
   /** The environment of the launcher besides PATH. Nothing is inherited from the test run. */
   readonly env?: Readonly<Record<string, string>>;
   /** A command that executes the launcher (without forking, or pid and exit are its own): ['prlimit', '--memlock=65536'], shell('umask 077'), ... */
@@ -156,7 +158,7 @@ export function launch(options: DaemonOptions = {}): Running {
   const [command, ...rest] = [...(options.prefix ?? []), options.launcher ?? launcher, ...(options.args ?? [])];
   if (command === undefined) throw new Error('nothing to start');
   const path = process.env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin';
-  const stdio: StdioOptions = [typeof stdin === 'number' || stdin === 'ignore' ? stdin : 'pipe', 'pipe', options.stderr ?? 'pipe'];
+  const stdio: StdioOptions = [typeof stdin === 'number' || stdin === 'ignore' ? stdin : 'pipe', 'pipe', options.stderr ?? 'pipe', ...(options.descriptor3 === undefined ? [] : [options.descriptor3])];
   const child = spawn(command, rest, {
     cwd: options.cwd ?? checkout,
     env: { PATH: options.node === undefined ? path : `${dirname(options.node)}:${path}`, ...options.env },
