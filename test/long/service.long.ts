@@ -101,7 +101,7 @@ describe('under a real systemd', () => {
     // The sealed systemd reads units from /run/units alone, so that is where /etc/systemd/system has to lead.
     const system = await SealedSystemd.boot({ 'multi-user.target': '[Unit]\nDescription=multi-user\n' }, `
       cp -R /shared/prefix/. /usr/local/
-      sed -i 's/--port 8787/--port ${port}/' /usr/local/lib/node_modules/responses-api-proxy/scripts/systemd/${name}
+      sed -i 's/:8787/:${port}/' /usr/local/lib/node_modules/responses-api-proxy/scripts/systemd/${socketName}
       rm -f /usr/local/bin/node
       ln -s /shared/node /usr/local/bin/node
       mount --bind /run/units /etc/systemd/system
