@@ -31,7 +31,7 @@ beforeAll(async () => {
   const result = await installGlobally(packed.file, join(scratchFolder(), 'prefix'));
   problem = registryProblem(result);
   installation = result.installation;
-});
+}, 150_000);
 
 beforeEach((context) => skipUnless(context, problem === undefined, problem ?? ''));
 
@@ -189,6 +189,7 @@ describe('under a real systemd', () => {
   test('it stops in order and leaves nothing behind', { timeout: bootTimeoutMs }, async () => {
     const machine = await Machine.boot();
     await machine.start();
+    await machine.expectToServe(); // before it has its listeners, SIGTERM just ends it
     expect(await machine.system.systemctl('stop', name)).toMatchObject({ code: 0 });
     expect(await machine.system.show(name, 'ActiveState', 'Result', 'ExecMainStatus', 'NRestarts')).toEqual({ ActiveState: 'inactive', Result: 'success', ExecMainStatus: '0', NRestarts: '0' });
     expect((await machine.system.run('ls', '/run/responses-api-proxy')).code).not.toBe(0);
