@@ -33,22 +33,22 @@ export interface Users {
  * @throws {Failure} the one that a start would end with
  */
 export async function check(options: Options, users: Users, native: Native | undefined, oversight: () => Promise<readonly Intention[]>): Promise<string> {
-  const { logFile, serverInfo, upstream } = options;
+  const { listenOn, logFile, serverInfo, upstream } = options;
   const { runAs, serverInfoOwner, allowedUids } = users;
   if (logFile !== undefined) checkLogFile(logFile);
   const exposure = installationExposure();
   const watched = await oversight();
-  const { custody, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
+  const { custody, waived } = lockMemory(lockedBytes(options.renewal !== undefined), native, options.unsafeUnlockedMemory);
   checkUnobserved();
   const { maxConnections, lowered } = fitConnections(options.maxConnections);
   if (allowedUids.length > 0) peerLookup(native);
-  await checkPort(options.port);
+  if (listenOn.kind === 'port') await checkPort(listenOn.port);
   const other = serverInfo === undefined ? undefined : ServerInfoFile.check(serverInfo, native, options.token.kind === 'issued', serverInfoOwner);
   if (runAs !== undefined && native !== undefined) giveUpRoot(runAs, native);
   const verified = options.check === 'upstream' ? await tryUpstream(upstream) : undefined;
 
   return table([
-    ['listens on', `127.0.0.1, ${options.port === 0 ? 'a free port' : `port ${options.port}`}; at most ${maxConnections} connections at once`],
+    ['listens on', `127.0.0.1, ${portOf(options)}; at most ${maxConnections} connections at once`],
     ...notes(lowered === undefined ? [] : [lowered.message]),
     ['serves', servedTargets(options).join(', ')],
     ['to', allowedUids.length === 0 ? 'every user of this machine' : `uid ${allowedUids.join(', ')} only`],
@@ -66,6 +66,7 @@ export async function check(options: Options, users: Users, native: Native | und
     ...(serverInfo === undefined ? [] : [['writes', `${serverInfo}${serverInfoOwner === undefined ? '' : `, for ${serverInfoOwner.name}`}`] as const]),
     ...notes(other === undefined ? [] : [`${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); it would be overwritten`]),
     ['keeps the key in', custody],
+    ...renewalOf(options),
     ...notes(waived.map((loss) => `--unsafe-unlocked-memory: ${loss}`)),
     ['runs as', runAs === undefined ? `uid ${process.geteuid?.()}` : `${runAs.name} (uid ${runAs.uid}), once started as root`],
     ...notes(runAs === undefined && process.geteuid?.() === 0 ? ['running as root; --run-as USER gives root up once started'] : []),
@@ -87,6 +88,17 @@ function tokenSource({ token }: Options): string {
     case 'given':
       return 'the one in --client-token-file';
   }
+}
+
+function portOf({ listenOn }: Options): string {
+  if (listenOn.kind === 'inherited') return 'on the socket that it inherits';
+  return listenOn.port === 0 ? 'a free port' : `port ${listenOn.port}`;
+}
+
+function renewalOf({ renewal }: Options): Intention[] {
+  if (renewal === undefined) return [];
+  const wiped = renewal.maxAgeMs === undefined ? '' : `; one older than ${renewal.maxAgeMs / 1000} s is wiped`;
+  return [['renews the key', `with each further line on stdin${wiped}`]];
 }
 
 function trustedCas({ upstream: { origin, ca } }: Options): string {

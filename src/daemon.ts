@@ -11,19 +11,20 @@ import { injectionOf } from './key/injection.ts';
 import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { lockMemory } from './key/locked-memory.ts';
 import { type Account, type Native, loadNative } from './native/native.ts';
-import { type Options, parseCommandLine } from './options.ts';
+import { type KeyRenewal, type Options, parseCommandLine } from './options.ts';
 import { kernelSockets } from './proxy/kernel-sockets.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
 import { listen } from './proxy/listener.ts';
 import { type Observer, noObserver } from './proxy/observer.ts';
 import { warmUp } from './proxy/undici.ts';
 import { explain } from './proxy/upstream-error.ts';
-import { connectUpstream } from './proxy/upstream.ts';
+import { connectUpstream, unlessExpired } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
 import { RefusalLog } from './run/refusal-log.ts';
 import { checkMayGiveTo, findAccount, findRunAs, findUid } from './run/users.ts';
 import { exitCodes } from './run/exit-codes.ts';
 import { Failure } from './run/failure.ts';
+import { checkInheritedSocket } from './run/inherited-socket.ts';
 import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hardening.ts';
 import { keepIgnoring, listenForStop } from './run/signals.ts';
 import { Log } from './run/log.ts';
@@ -60,6 +61,9 @@ async function main(): Promise<void> {
     return;
   }
   const { options } = command;
+  const { listenOn } = options;
+  if (listenOn.kind === 'inherited') checkInheritedSocket(native);
+  for (const name of ['LISTEN_FDS', 'LISTEN_PID']) delete process.env[name];
   const users = findUsers(options, native);
   if (options.check !== 'nothing') {
     const { check } = await import('./check.ts');
@@ -78,16 +82,15 @@ async function main(): Promise<void> {
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
   if (runAs !== undefined) await warmUp(); // root may read files that the other user may not
-  const { memory, custody, waived } = lockMemory(lockedBytes, native, options.unsafeUnlockedMemory);
+  const { renewal } = options;
+  const { memory, custody, waived } = lockMemory(lockedBytes(renewal !== undefined), native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
   if (options.token.kind === 'given' && isWeakToken(options.token.token)) {
     log.say('--client-token-file holds a token of less than 128 bits, which can be guessed; make one with: openssl rand -hex 32');
   }
   cleanups.unshift(() => memory.wipe()); // before whatever could fail or take its time
   checkUnobserved();
-  const key = LockedKey.read(stdin, memory.buffer);
-  // A pipe that is still open would keep its writer waiting, and could hold what came after the key.
-  redirectToDevNull(stdin);
+  const { key, hasKey } = renewal === undefined ? readKey(memory.buffer) : await readRenewableKey(memory.buffer, renewal);
   checkUnobserved(); // waiting for the key may have taken long
 
   const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
@@ -104,7 +107,7 @@ async function main(): Promise<void> {
   const { maxConnections, lowered } = fitConnections(options.maxConnections);
   if (lowered !== undefined) log.advise(lowered);
   const server = await listen({
-    port: options.port,
+    listenOn,
     maxConnections,
     rules: {
       endpoint: options.endpoint,
@@ -116,7 +119,7 @@ async function main(): Promise<void> {
     },
     peerUidOf: allowedUids.length > 0 ? peerLookup(native) : options.auditLog === undefined ? undefined : peerLookupIfAny(native),
     forwarding: {
-      upstream: connections.upstream,
+      upstream: hasKey === undefined ? connections.upstream : unlessExpired(connections.upstream, hasKey),
       upstreamHost,
       ownFields: ownFields(credentialField(options, injection.placeholder), [...options.upstreamHeaders, ...observer.upstreamFields]),
       failures,
@@ -158,6 +161,29 @@ async function main(): Promise<void> {
   await server.stop(options.shutdownTimeoutMs);
   refusals.flush();
   process.exit(exitCodes.stopped);
+}
+
+interface KeyInUse {
+  key: LockedKey;
+  /** Undefined where it stays until the end. */
+  hasKey: (() => boolean) | undefined;
+}
+
+function readKey(memory: Buffer): KeyInUse {
+  const key = LockedKey.read(stdin, memory);
+  // A pipe that is still open would keep its writer waiting, and could hold what came after the key.
+  redirectToDevNull(stdin);
+  return { key, hasKey: undefined };
+}
+
+/** Loaded with `--renewable-key` alone. */
+async function readRenewableKey(memory: Buffer, { maxAgeMs }: KeyRenewal): Promise<KeyInUse> {
+  const { Renewal, checkRenewable } = await import('./key/renewal.ts');
+  checkRenewable(stdin);
+  const { key, next } = LockedKey.readRenewable(stdin, memory);
+  const reports = new BoundedLog(log);
+  const renewal = new Renewal({ fd: stdin, key, next, maxAgeMs, report: (message) => reports.say(message) });
+  return { key, hasKey: () => renewal.hasKey() };
 }
 
 /** Who the flags name. */

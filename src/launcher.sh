@@ -60,6 +60,7 @@ IFS='
 for name in $names; do
   case $name in
     HTTPS_PROXY | https_proxy | NO_PROXY | no_proxy) ;;
+    LISTEN_FDS | LISTEN_PID) ;; # socket activation, sd_listen_fds(3)
     *) set -- -u "$name" "$@" ;;
   esac
 done

@@ -2,10 +2,12 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Field, canonicalName, isReserved } from './proxy/headers.ts';
+import type { ListenOn } from './proxy/listener.ts';
 import type { UpstreamOptions } from './proxy/upstream.ts';
 import { parseProxy, parseUpstreamUrl } from './proxy/upstream-url.ts';
 import { type Flag, type Values, helpText, misuse, readArguments } from './run/command-line.ts';
 import { Failure, reason } from './run/failure.ts';
+import { isSocketActivated } from './run/inherited-socket.ts';
 import { readTrustedFile } from './run/trusted-file.ts';
 
 /**
@@ -14,7 +16,7 @@ import { readTrustedFile } from './run/trusted-file.ts';
  * A new flag is a row of `flags`, a member of `Options` and a line of `validate`.
  */
 export interface Options {
-  readonly port: number;
+  readonly listenOn: ListenOn;
   readonly maxConnections: number;
   readonly endpoint: string;
   readonly httpShutdown: boolean;
@@ -36,9 +38,16 @@ export interface Options {
   readonly runAs: string | undefined;
   readonly allowUsers: readonly string[];
   readonly token: { readonly kind: 'none' } | { readonly kind: 'issued' } | { readonly kind: 'given'; readonly token: string };
+  /** Further lines on stdin replace the key; undefined where it is read once. */
+  readonly renewal: KeyRenewal | undefined;
   readonly unsafeUnlockedMemory: boolean;
   /** What is only to be checked, in place of a run: nothing, a start, or that and a connection to the upstream. */
   readonly check: 'nothing' | 'start' | 'upstream';
+}
+
+export interface KeyRenewal {
+  /** How long one key may be used, in milliseconds; undefined for no limit. */
+  readonly maxAgeMs: number | undefined;
 }
 
 /** What a command line asks for: a run, or to print a text. */
@@ -92,6 +101,8 @@ export const flags = {
   'http-shutdown': { group: 'Stopping:', describe: 'GET /shutdown stops the daemon' },
   'shutdown-timeout': { takes: 'seconds', default: '10', group: 'Stopping:', describe: 'time that running answers have to finish' },
 
+  'renewable-key': { group: 'Custody:', describe: 'each further line on stdin replaces the key' },
+  'key-max-age': { takes: 'seconds', group: 'Custody:', describe: 'time after which a key is wiped unless it was renewed' },
   'run-as': { takes: 'user', group: 'Custody:', describe: 'give up root for this user, once started' },
   'unsafe-unlocked-memory': { group: 'Custody:', describe: 'run even where the key cannot be locked in memory' },
 
@@ -119,7 +130,7 @@ export const examples = [
 /**
  * Reads the command line.
  *
- * @param environment for HTTPS_PROXY and NO_PROXY
+ * @param environment for HTTPS_PROXY, NO_PROXY, LISTEN_FDS and LISTEN_PID
  * @param columns of the terminal that help is shown on; undefined where there is none
  * @throws {Failure} with exit code 2 for wrong arguments; the message never repeats a value, except for the name of a file
  */
@@ -138,6 +149,11 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
   const upstream = parseUpstreamUrl(values['upstream-url'] ?? `https://api.openai.com${endpoint}`);
   const { port, policy, 'server-info': serverInfo, 'server-info-owner': serverInfoOwner, 'log-file': logFile, 'audit-log': auditLog } = values;
 
+  const isActivated = isSocketActivated(environment, process.pid);
+  if (isActivated && port !== undefined) throw misuse('--port cannot go with an inherited socket (LISTEN_FDS)', 'the port is that of the socket; drop one of the two');
+  if (isActivated && values['http-shutdown']) {
+    throw misuse('--http-shutdown cannot go with an inherited socket (LISTEN_FDS)', 'the next connection would start the daemon again; stop it by its service manager');
+  }
   if (serverInfoOwner !== undefined && serverInfo === undefined) throw misuse('--server-info-owner needs --server-info');
   if (values['audit-required'] && auditLog === undefined) throw misuse('--audit-required needs --audit-log');
   if (auditLog !== undefined && [logFile, serverInfo].some((file) => file !== undefined && locationOf(file) === locationOf(auditLog))) {
@@ -148,7 +164,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     throw misuse('Accept-Encoding cannot be set together with --audit-log or --policy: the daemon sets it, to read the answer');
   }
   return {
-    port: port === undefined ? 0 : parseNumber('port', port, 1, 65_535),
+    listenOn: isActivated ? { kind: 'inherited' } : { kind: 'port', port: port === undefined ? 0 : parseNumber('port', port, 1, 65_535) },
     maxConnections: parseNumber('max-connections', values['max-connections'], 1, 100_000),
     endpoint,
     httpShutdown: values['http-shutdown'],
@@ -176,6 +192,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     runAs: values['run-as'],
     allowUsers: values['allow-user'],
     token: parseToken(values['issue-token'], values['client-token-file'], serverInfo),
+    renewal: parseRenewal(values['renewable-key'], values['key-max-age']),
     unsafeUnlockedMemory: values['unsafe-unlocked-memory'],
     check: values['check-upstream'] ? 'upstream' : values.check ? 'start' : 'nothing',
   };
@@ -202,6 +219,14 @@ function parseSeconds(name: FlagName, text: string): number {
   const value = /^\d+(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
   if (value <= maxSeconds) return Math.round(value * 1000);
   throw misuse(`--${name} takes seconds from 0 to ${maxSeconds}`);
+}
+
+function parseRenewal(isRenewable: boolean, maxAge: string | undefined): KeyRenewal | undefined {
+  if (maxAge !== undefined && !isRenewable) throw misuse('--key-max-age needs --renewable-key');
+  if (!isRenewable) return undefined;
+  const maxAgeMs = maxAge === undefined ? undefined : parseSeconds('key-max-age', maxAge);
+  if (maxAgeMs === 0) throw misuse('--key-max-age takes seconds, more than 0');
+  return { maxAgeMs };
 }
 
 function parseEndpoint(given: string): string {

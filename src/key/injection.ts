@@ -7,48 +7,65 @@ import type { LockedKey, Piece } from './locked-key.ts';
 /**
  * The one place where the key meets a socket.
  *
- * undici composes a request head as a string, so whatever stands in it stays in V8's heap, many times over. It is given
- * a random placeholder instead, and a socket whose `write` puts the key in its place, in locked memory, and writes that
- * as ONE buffer: SSL_write then encrypts it where it stands. Two writes at once would not do, for a busy or corked
- * socket joins them by writev, and node's TLS copies what it joins into ordinary memory.
+ * undici builds a request head as a string, and everything in that string stays in V8's heap, many times over. So undici
+ * gets a random placeholder, and a socket whose `write` copies the head into locked memory with the key in its place and
+ * writes that as ONE buffer, which SSL_write encrypts in place. Two writes would not do: a busy or corked socket joins
+ * them by writev, and node's TLS copies what it joins into ordinary memory.
  */
 export interface Injection {
-  /** Stands for the key in the headers given to undici. Random, and never sent: nobody else can know it. */
+  /** Stands for the key in the headers given to undici. Random and never sent, so no client can know it. */
   readonly placeholder: string;
-  /** Wraps a connector of undici so that its sockets inject the key. */
+  /** Wraps an undici connector so that its sockets inject the key. */
   connector(connect: buildConnector.connector): buildConnector.connector;
 }
 
 const nothing = new Uint8Array(0);
 
-/** Emitted on a socket when a request's head is about to be written to it. */
+/** Emitted on a socket right before a request's head is written to it. */
 export const requestBegins = Symbol('request begins');
 
-/** Nothing was sent. */
+/** The request was not sent. */
 class BusySocketError extends Error {
   readonly code = 'UPSTREAM_BUSY';
 }
 
+/** The request was not sent: there is no key, or it was wiped while the request waited for a connection. */
+export class KeyExpiredError extends Error {
+  readonly code = 'KEY_EXPIRED';
+
+  constructor() {
+    super('the key has expired');
+  }
+}
+
 export function injectionOf(key: LockedKey): Injection {
   const placeholder = randomBytes(32).toString('hex');
-  // One scratch area serves every socket, for SSL_write has read it when it returns. In the clear, libuv may
+  // One scratch area serves every socket, because SSL_write has read it when it returns. In the clear, libuv may
   // keep the pointer until the write is done; until then the area is that socket's.
-  let lentTo: Socket | undefined;
+  let loan: { readonly socket: Socket } | undefined;
+  const giveBack = (ended: typeof loan): void => {
+    if (loan !== ended) return;
+    loan = undefined;
+    key.clearScratch();
+  };
 
   const writeHead: WriteHead = (socket, plain, head, pieces) => {
-    // The length of a chunk is text as well.
+    // undici writes chunk lengths as text too.
     if (!head.includes(placeholder)) return writeAll(plain, [head, ...pieces]);
     const isBusy = socket.writableLength > 0 || socket.writableCorked > 0;
-    if (isBusy || (lentTo !== undefined && !lentTo.destroyed)) {
+    if (isBusy || loan?.socket.destroyed === false) {
       socket.destroy(new BusySocketError('the socket was not idle, so the key was not written to it'));
+      return false;
+    }
+    if (key.length === 0) {
+      socket.destroy(new KeyExpiredError());
       return false;
     }
     socket.emit(requestBegins);
     const { first, rest } = key.inject(head, placeholder, pieces);
-    lentTo = socket instanceof TLSSocket ? undefined : socket;
-    const wantsMore = plain.write(first, () => {
-      if (lentTo === socket) lentTo = undefined;
-    });
+    const ours = (loan = { socket });
+    const wantsMore = plain.write(first, () => giveBack(ours));
+    if (socket instanceof TLSSocket || socket.writableLength === 0) giveBack(ours);
     return rest.length === 0 ? wantsMore : writeAll(plain, rest);
   };
 
@@ -57,15 +74,15 @@ export function injectionOf(key: LockedKey): Injection {
     connector: (connect) => (options, callback) =>
       connect(options, (error, socket) => {
         if (error !== null || socket === null) return callback(error ?? new Error('no socket'), null);
-        carryHeads(socket as Socket, writeHead, (text) => text.includes(placeholder));
-        // Node 26 does not yet write from within 'secureConnect': it keeps what it is given, in ordinary memory.
+        interceptHeadWrites(socket as Socket, writeHead, (text) => text.includes(placeholder));
+        // Node 26 keeps a copy, in ordinary memory, of what is written during 'secureConnect'.
         setImmediate(() => callback(null, socket as Socket));
         return undefined;
       }),
   };
 }
 
-/** The writing half of a socket, as it was before we put ours in its place. */
+/** A socket's own methods, from before `interceptHeadWrites`. */
 interface Plain {
   write(piece: string, encoding: BufferEncoding): boolean;
   write(piece: Uint8Array, done?: (error?: Error | null) => void): boolean;
@@ -78,10 +95,10 @@ type WriteHead = (socket: Socket, plain: Plain, head: string, pieces: Piece[]) =
 /**
  * Gives a socket the `write` described above.
  *
- * undici writes text (the head, the length of a chunk) before the bytes it belongs to, between cork and uncork. So the
- * text is held until those bytes come, or until the socket is uncorked, and goes out with them.
+ * undici writes text (the head, the length of a chunk) before the bytes it belongs to, between cork and uncork. The text
+ * is held until those bytes come or the socket is uncorked, and goes out with them.
  */
-function carryHeads(socket: Socket, writeHead: WriteHead, isHead: (text: string) => boolean): void {
+function interceptHeadWrites(socket: Socket, writeHead: WriteHead, isHead: (text: string) => boolean): void {
   const plain: Plain = {
     write: socket.write.bind(socket) as Plain['write'],
     cork: socket.cork.bind(socket),
@@ -89,7 +106,7 @@ function carryHeads(socket: Socket, writeHead: WriteHead, isHead: (text: string)
   };
   let corked = false;
   let held: string[] = [];
-  /** What comes behind a head that waits for the socket to be idle. */
+  /** What was written after a head that waits for the socket to be idle. */
   let behindHead: Piece[] | undefined;
 
   const flush = (last: Uint8Array[]): boolean => {
@@ -97,7 +114,7 @@ function carryHeads(socket: Socket, writeHead: WriteHead, isHead: (text: string)
     if (head === undefined) return writeAll(plain, last);
     held = [];
     const pieces = [...following, ...last];
-    // undici lends a socket again once its answer is there, though the request before may not have left node yet.
+    // undici reuses a socket as soon as its answer is complete, when the last request may not have left node yet.
     return socket.writableLength > 0 && isHead(head) ? writeOnceIdle(head, pieces) : writeHead(socket, plain, head, pieces);
   };
 
@@ -106,7 +123,7 @@ function carryHeads(socket: Socket, writeHead: WriteHead, isHead: (text: string)
     plain.write(nothing, (error) => {
       const rest = behindHead ?? [];
       behindHead = undefined;
-      if (error !== undefined && error !== null) return; // the socket is gone, and undici knows
+      if (error !== undefined && error !== null) return; // the socket was destroyed, and undici knows
       writeHead(socket, plain, head, pieces);
       if (rest.length > 0) writeAll(plain, rest);
       socket.emit('drain');
@@ -132,7 +149,7 @@ function carryHeads(socket: Socket, writeHead: WriteHead, isHead: (text: string)
   };
 }
 
-/** Writes ordinary pieces; several go out together. Returns false when the socket wants a pause, like `write`. */
+/** Writes pieces without the key, in one go. Returns false when the caller should wait for 'drain', like `write`. */
 function writeAll(plain: Plain, pieces: Piece[]): boolean {
   let wantsMore = true;
   plain.cork();

@@ -1,75 +1,108 @@
-import { readSync } from 'node:fs';
-import { isatty } from 'node:tty';
-import { Failure, reason } from '../run/failure.ts';
+import { lineAreaBytes, maxKeyBytes, readFirstLine } from './key-line.ts';
 
-/** Longest key, in bytes. JSON Web Tokens with many claims reach 4 KiB. */
-export const maxKeyBytes = 8 * 1024;
-
-/** Room to read the key into: the key, its line ending, and enough more to see that something else came along. */
-const keyAreaBytes = 12 * 1024;
-
-/** Room to build the beginning of one request in. With the key's area half of the 64 KiB that old systems let a user lock. */
+/** Room to build the beginning of one request in. */
 const scratchBytes = 20 * 1024;
-
-/** How much memory is asked of the system. */
-export const lockedBytes = keyAreaBytes + scratchBytes;
 
 /** Most bytes that may stand before the key in a request head: `POST target HTTP/1.1`, Host, Connection, the header's name. */
 export const maxBytesBeforeKey = scratchBytes - maxKeyBytes;
 
-/** Wait between two looks at a stdin that is in non-blocking mode and has nothing yet. */
-const stdinPollMs = 5;
+/**
+ * How much locked memory the key needs: 28 KiB, or 40 KiB with room for the next line. Old systems let a user lock 64 KiB.
+ *
+ *     | the key | scratch | the next line |
+ */
+export function lockedBytes(isRenewable: boolean): number {
+  return maxKeyBytes + scratchBytes + (isRenewable ? lineAreaBytes : 0);
+}
 
-const pipeHint = 'pipe it in: printenv OPENAI_API_KEY | env -u OPENAI_API_KEY responses-api-proxy';
-
-const lineFeed = 0x0a;
-const carriageReturn = 0x0d;
+/** A part of a request as undici writes it: text in latin1, or bytes. */
+export type Piece = string | Uint8Array;
 
 /**
  * The key, and the only memory it is ever written to.
  *
- * Nothing here makes a string of it, copies it to ordinary memory or hands it out: it is read by read(2) into locked
- * memory and leaves in a view of locked memory that goes to a socket.
+ * No method makes a string of it, copies it to ordinary memory or returns it: read(2) puts it into locked memory, and it
+ * leaves in a view of locked memory that goes to a socket.
  */
 export class LockedKey {
-  readonly #key: Buffer;
+  readonly #area: Buffer;
   readonly #scratch: Buffer;
+  #length = 0;
+  #scratchUsed = 0;
 
-  private constructor(key: Buffer, scratch: Buffer) {
-    this.#key = key;
+  private constructor(area: Buffer, scratch: Buffer) {
+    this.#area = area;
     this.#scratch = scratch;
   }
 
   /**
-   * Reads the key: the first line of `fd`, without waiting for its end.
+   * Reads the key: the first line of `fd`, without waiting for the end of input. No other line may follow.
    *
-   * @param memory `lockedBytes` of locked memory, the key's from now on; who took it wipes it
-   * @throws {Failure} when there is no key, or something that is not one; the message holds none of it
+   * @param memory `lockedBytes(false)` of locked memory, which the key takes over; its allocator wipes it at exit
+   * @throws {Failure} when there is no key, or something that is not one; the message quotes nothing of it
    */
   static read(fd: number, memory: Buffer): LockedKey {
-    return new LockedKey(readFirstLine(fd, memory.subarray(0, keyAreaBytes)), memory.subarray(keyAreaBytes));
+    const [area, scratch] = divide(memory);
+    const line = scratch.subarray(0, lineAreaBytes); // it is free until the first request
+    const key = new LockedKey(area, scratch);
+    key.replace(readFirstLine(fd, line, false).key);
+    line.fill(0);
+    return key;
   }
 
-  /** Length of the key in bytes. */
+  /**
+   * The same for a key that other lines may replace.
+   *
+   * @param memory `lockedBytes(true)`
+   * @returns `next`, where they are to be read into, with what came together with the first line
+   */
+  static readRenewable(fd: number, memory: Buffer): { key: LockedKey; next: NextLine } {
+    const [area, scratch, line] = divide(memory);
+    const key = new LockedKey(area, scratch);
+    const { key: first, rest } = readFirstLine(fd, line, true);
+    key.replace(first);
+    line.copyWithin(0, rest.byteOffset - line.byteOffset).fill(0, rest.length);
+    return { key, next: { area: line, filled: rest.length } };
+  }
+
+  /** Length of the key in bytes; 0 once it was wiped. */
   get length(): number {
-    return this.#key.length;
+    return this.#length;
+  }
+
+  /**
+   * Puts another key in the place of this one, which is gone then. A request is built in one go (`inject`), so each has
+   * one or the other.
+   *
+   * @param key in locked memory; the caller wipes it
+   */
+  replace(key: Buffer): void {
+    this.#area.set(key);
+    this.#area.fill(0, key.length);
+    this.#length = key.length;
+  }
+
+  /** Forgets the key: `inject` must not be called until there is another. */
+  wipe(): void {
+    this.#area.fill(0);
+    this.#length = 0;
   }
 
   /**
    * Builds the beginning of a request in locked memory: `head` with the key in place of the first `placeholder`, and as
    * many of the `pieces` that follow it as fit.
    *
-   * @returns `first`, a view of locked memory that the next call overwrites, and `rest`, what has to follow it.
+   * @returns `first`, a view of locked memory that is the caller's until `clearScratch`, and `rest`, what has to follow it.
    *          Where the head does not fit, `first` ends with the key.
-   * @throws {RangeError} when `head` has no placeholder, or too far behind (see `maxBytesBeforeKey`)
+   * @throws {RangeError} when there is no key, or `head` has no placeholder, or too far behind (see `maxBytesBeforeKey`)
    */
   inject(head: string, placeholder: string, pieces: readonly Piece[]): { first: Buffer; rest: Piece[] } {
     const at = head.indexOf(placeholder);
     const scratch = this.#scratch;
-    if (at === -1 || at + this.length > scratch.length) throw new RangeError('no place for the key in the request head');
+    if (this.length === 0 || at === -1 || at + this.length > scratch.length) throw new RangeError('no place for the key in the request head');
     const after = head.slice(at + placeholder.length);
     scratch.write(head.slice(0, at), 'latin1');
-    scratch.set(this.#key, at);
+    scratch.set(this.#area.subarray(0, this.length), at);
     let end = at + this.length;
     const rest: Piece[] = [];
     for (const piece of [after, ...pieces]) {
@@ -80,71 +113,25 @@ export class LockedKey {
         end += piece.length;
       }
     }
+    this.#scratchUsed = end;
     return { first: scratch.subarray(0, end), rest };
   }
-}
 
-/** A part of a request as undici writes it: text in latin1, or bytes. */
-export type Piece = string | Uint8Array;
-
-/** Reads up to the first line feed, the end, or the end of `area`. */
-function readFirstLine(fd: number, area: Buffer): Buffer {
-  if (isatty(fd)) throw noKey('stdin is a terminal');
-  let filled = 0;
-  let lineEnd = -1;
-  while (lineEnd === -1 && filled < area.length) {
-    const count = readSome(fd, area.subarray(filled));
-    if (count === 0) break;
-    filled += count;
-    lineEnd = area.subarray(0, filled).indexOf(lineFeed);
-  }
-  const read = area.subarray(0, filled);
-  const line = lineEnd === -1 ? read : read.subarray(0, lineEnd);
-  const after = read.subarray(line.length);
-  if (after.some((byte) => byte !== lineFeed && byte !== carriageReturn)) {
-    throw new Failure('more than one line came on stdin', { hint: 'pipe the key alone' });
-  }
-  let length = line.length;
-  while (length > 0 && line[length - 1] === carriageReturn) length--;
-  const key = line.subarray(0, length);
-  if (key.length === 0) throw noKey(filled === 0 ? 'nothing came on stdin' : 'the first line on stdin is empty');
-  if (key.length > maxKeyBytes) throw new Failure(`the key is longer than ${maxKeyBytes} bytes`, { hint: 'pipe the key alone' });
-  if (!isB64Token(key)) {
-    throw new Failure('the key has characters that no bearer token has', {
-      hint: 'a key has letters, digits and - . _ ~ + /, then perhaps = (RFC 6750); look for quotes, spaces or a BOM',
-    });
-  }
-  return key;
-}
-
-function noKey(what: string): Failure {
-  return new Failure(`no key: ${what}`, { hint: pipeHint });
-}
-
-/** read(2) straight into `area`; waits where stdin is non-blocking. Returns 0 at the end. */
-function readSome(fd: number, area: Buffer): number {
-  const pause = new Int32Array(new SharedArrayBuffer(4));
-  for (;;) {
-    try {
-      return readSync(fd, area);
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EOF') return 0;
-      if (code !== 'EAGAIN') throw new Failure(`cannot read the key from stdin: ${reason(error)}`, { hint: pipeHint });
-      Atomics.wait(pause, 0, 0, stdinPollMs);
-    }
+  /** To be called once no write reads what `inject` has built: the key is in one place again. */
+  clearScratch(): void {
+    this.#scratch.fill(0, 0, this.#scratchUsed);
+    this.#scratchUsed = 0;
   }
 }
 
-/** RFC 6750 section 2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`. */
-function isB64Token(key: Buffer): boolean {
-  let body = key.length;
-  while (body > 0 && key[body - 1] === 0x3d) body--;
-  return body > 0 && key.subarray(0, body).every(isB64TokenByte);
+function divide(memory: Buffer): [area: Buffer, scratch: Buffer, line: Buffer] {
+  const scratchEnd = maxKeyBytes + scratchBytes;
+  return [memory.subarray(0, maxKeyBytes), memory.subarray(maxKeyBytes, scratchEnd), memory.subarray(scratchEnd)];
 }
 
-function isB64TokenByte(byte: number): boolean {
-  const isDigit = byte >= 0x30 && byte <= 0x39;
-  const isLetter = (byte >= 0x41 && byte <= 0x5a) || (byte >= 0x61 && byte <= 0x7a);
-  return isDigit || isLetter || '-._~+/'.includes(String.fromCharCode(byte));
+/** Locked memory for the next line. */
+export interface NextLine {
+  readonly area: Buffer;
+  /** How many bytes of the area were read already. */
+  readonly filled: number;
 }

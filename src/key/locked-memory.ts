@@ -3,7 +3,7 @@ import { Failure } from '../run/failure.ts';
 import { hardeningSteps } from '../run/hardening.ts';
 import { type Locking, type Native, missingAddonHint } from '../native/native.ts';
 
-/** Memory that a secret may be written to. */
+/** Memory that may hold a secret. */
 export interface LockedMemory {
   readonly buffer: Buffer;
   wipe(): void;
@@ -18,12 +18,13 @@ const custodies: Record<Locking, string> = {
 const missingAddon = 'its native part is missing or does not load';
 
 /**
- * Takes memory that is neither swapped out nor dumped, and where the kernel has memfd_secret(2), readable by nobody else.
+ * Allocates memory that is never swapped out or dumped. Where the kernel has memfd_secret(2), no other process can read
+ * it, not even as root.
  *
  * @param native undefined where the addon could not be loaded
- * @param isWaived the user said --unsafe-unlocked-memory
- * @returns the memory; where the key is in it, in words; and what protection it lacks that was waived
- * @throws {Failure} with exit code 3 when there is nothing to lock with, and that was not waived
+ * @param isWaived the user passed --unsafe-unlocked-memory
+ * @returns the memory; in words, where the key is in it; and the waived protections that it lacks
+ * @throws {Failure} with exit code 3 when memory cannot be locked and that was not waived
  */
 export function lockMemory(bytes: number, native: Native | undefined, isWaived: boolean): { memory: LockedMemory; custody: string; waived: string[] } {
   if (native === undefined) {
@@ -52,9 +53,9 @@ function allocate(bytes: number, native: Native, isWaived: boolean): ReturnType<
 }
 
 function withoutAddon(what: string): string {
-  return `${what}: not provided, for ${missingAddon}`;
+  return `${what}: not provided, because ${missingAddon}`;
 }
 
 function unsafe(message: string, hint: string): Failure {
-  return new Failure(message, { hint: `${hint}; --unsafe-unlocked-memory goes without`, exitCode: exitCodes.unsafe });
+  return new Failure(message, { hint: `${hint}; --unsafe-unlocked-memory runs without it`, exitCode: exitCodes.unsafe });
 }

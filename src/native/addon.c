@@ -249,6 +249,27 @@ static napi_value account(napi_env env, napi_callback_info info) {
   return set_number(env, result, "gid", found.gid);
 }
 
+/* inspectSocket(descriptor: number): { family, type, protocol, isListening, address, port } */
+static napi_value inspectSocket(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  int32_t descriptor;
+  napi_value argument, result, listening;
+  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
+  TRY(napi_get_value_int32(env, argument, &descriptor));
+
+  struct socket_facts facts;
+  struct failure failure = inspect_socket(descriptor, &facts);
+  if (failure.error != 0) return throw_failure(env, failure);
+  TRY(napi_create_object(env, &result));
+  if (set_number(env, result, "family", (uint32_t)facts.family) == NULL) return NULL;
+  if (set_number(env, result, "type", (uint32_t)facts.type) == NULL) return NULL;
+  if (set_number(env, result, "protocol", (uint32_t)facts.protocol) == NULL) return NULL;
+  if (set_number(env, result, "port", facts.port) == NULL) return NULL;
+  TRY(napi_get_boolean(env, facts.listening != 0, &listening));
+  TRY(napi_set_named_property(env, result, "isListening", listening));
+  return set_string(env, result, "address", facts.address);
+}
+
 NAPI_MODULE_INIT() {
 #define METHOD(name) {#name, NULL, name, NULL, NULL, NULL, napi_enumerable, NULL}
   const napi_property_descriptor exported[] = {
@@ -264,6 +285,7 @@ NAPI_MODULE_INIT() {
     METHOD(lockFile),
     METHOD(unlinkAt),
     METHOD(account),
+    METHOD(inspectSocket),
   };
 #undef METHOD
   TRY(napi_define_properties(env, exports, sizeof exported / sizeof *exported, exported));

@@ -32,6 +32,7 @@ const char *errno_name(int error) {
     NAME(ENOMEM);
     NAME(ENOSYS);
     NAME(ENOTDIR);
+    NAME(ENOTSOCK);
     NAME(EOPNOTSUPP);
     NAME(EPERM);
     NAME(EPROTONOSUPPORT);

@@ -66,6 +66,18 @@ struct failure unacknowledged_bytes(int socket, int *bytes);
 /* send_queue.c: close(2) discards what is in the send queue and sends a reset. */
 struct failure reset_on_close(int socket);
 
+/* inherited_socket.c: the numbers of socket(2); address and port are set for AF_INET alone. */
+struct socket_facts {
+  int family;
+  int type;
+  int protocol;
+  int listening;
+  char address[INET_ADDRSTRLEN];
+  uint16_t port;
+};
+
+struct failure inspect_socket(int fd, struct socket_facts *facts);
+
 /* file_lock.c: `locked` is false where another process has it. */
 struct failure lock_file(int file, bool *locked);
 

@@ -25,8 +25,21 @@ export interface Native {
   lockFile(descriptor: number): boolean;
   /** Removes a file by its name in an open folder, which is given by its descriptor (unlinkat(2)). */
   unlinkAt(folder: number, name: string): void;
+  /** What kind of socket an open descriptor is; throws ENOTSOCK or EBADF where it is none. */
+  inspectSocket(descriptor: number): SocketFacts;
   /** Finds an account by name or uid (getpwnam(3), getpwuid(3)); undefined where there is none. */
   account(nameOrUid: string): Account | undefined;
+}
+
+/** A socket's properties, in the numbers of socket(2). */
+export interface SocketFacts {
+  family: number;
+  type: number;
+  protocol: number;
+  isListening: boolean;
+  /** Where it is bound to; '' and 0 unless it is an IPv4 socket. */
+  address: string;
+  port: number;
 }
 
 /** An account of this machine. */

@@ -8,6 +8,9 @@ const maxPipelinedRequests = 16;
 /** How long we keep reading from a connection that was told to end: closing with unread input would reset it and lose our last answer. */
 export const lingerMs = 2_000;
 
+/** How long a client that has not been told of the end may take to send its last request. */
+const lastRequestMs = 1_000;
+
 /** A client's connection and its exchanges. */
 export class Connection {
   readonly socket: Socket;
@@ -122,6 +125,11 @@ export class Connection {
   close(): void {
     this.#hasStoppedParsing = true;
     this.socket.destroySoon();
+  }
+
+  /** Closes soon, unless another request comes: its client may have sent one before it could know of the end. */
+  closeUnlessUsed(): void {
+    setTimeout(() => this.isBusy || this.close(), lastRequestMs);
   }
 
   /** Breaks off what is running so that it cannot look complete. */

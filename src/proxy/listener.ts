@@ -2,6 +2,7 @@ import { type RequestListener, type Server, createServer } from 'node:http';
 import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
 import { type Rules, headTooLarge, maxHeadBytes } from '../gate/gate.ts';
 import { Failure, reason } from '../run/failure.ts';
+import { inheritedDescriptor } from '../run/inherited-socket.ts';
 import { Connection, Connections } from './connections.ts';
 import type { Problem } from './problem.ts';
 import { type HandlerOptions, RequestHandler } from './request-handler.ts';
@@ -23,9 +24,11 @@ const idleConnectionMs = 120_000;
 
 const tcpKeepAliveMs = 30_000;
 
+/** A port of our own, 0 for one of the system's choice; or the socket that a service manager passed. */
+export type ListenOn = { readonly kind: 'port'; readonly port: number } | { readonly kind: 'inherited' };
+
 export interface ListenerOptions extends Omit<HandlerOptions, 'rules'> {
-  /** 0 for a port of the system's choice. */
-  readonly port: number;
+  readonly listenOn: ListenOn;
   readonly maxConnections: number;
   /** All but the port, which is known once it is bound. */
   readonly rules: Omit<Rules, 'port'>;
@@ -62,7 +65,7 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   // Node silently drops header lines beyond its own limit; the gate counts instead.
   server.maxHeadersCount = 0;
 
-  await bind(server, options.port);
+  await bind(server, options.listenOn);
   const { port } = server.address() as AddressInfo;
   const connections = new Connections(options.maxConnections);
   const handler = new RequestHandler({ ...options, rules: { ...options.rules, port } });
@@ -79,17 +82,20 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
  */
 export async function checkPort(port: number): Promise<void> {
   const server = createServer();
-  await bind(server, port);
+  await bind(server, { kind: 'port', port });
   server.close();
 }
 
-function bind(server: Server, port: number): Promise<void> {
+function bind(server: Server, listenOn: ListenOn): Promise<void> {
+  const port = listenOn.kind === 'port' ? listenOn.port : 0;
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
+      if (listenOn.kind === 'inherited') return reject(new Failure(`cannot serve on the inherited socket: ${reason(error)}`));
       const hint = error.code === 'EACCES' ? 'a port below 1024 needs root; choose a higher --port, or none' : 'choose another --port, or none';
-      reject(new Failure(`cannot bind ${address}:${port}: ${reason(error)}`, { hint }));
+      return reject(new Failure(`cannot bind ${address}:${port}: ${reason(error)}`, { hint }));
     });
-    server.listen({ host: address, port, backlog }, () => {
+    const where = listenOn.kind === 'port' ? { host: address, port } : { fd: inheritedDescriptor };
+    server.listen({ ...where, backlog }, () => {
       server.removeAllListeners('error');
       resolve();
     });
@@ -139,20 +145,27 @@ function problemOf({ code }: NodeJS.ErrnoException): Problem {
   }
 }
 
-function stop(server: Server, connections: Connections, handler: RequestHandler, { observer }: ListenerOptions, graceMs: number): Promise<void> {
+function stop(server: Server, connections: Connections, handler: RequestHandler, { observer, listenOn }: ListenerOptions, graceMs: number): Promise<void> {
+  // The service manager keeps an inherited socket open: new connections wait for the next daemon, and ours must not fail.
+  const isHandingOver = listenOn.kind === 'inherited';
   /** While answers are running, other connections stay open, so that their requests are told why they are refused. */
   const closeWhenDone = (): void => {
-    if ([...connections].some(({ isBusy }) => isBusy)) return;
+    if (isHandingOver || [...connections].some(({ isBusy }) => isBusy)) return;
     for (const connection of connections) connection.close();
   };
-  handler.stop();
+  handler.stop(isHandingOver);
   // Not http's own `close`, which also closes idle connections.
   const stopped = new Promise<void>((resolve) => NetServer.prototype.close.call(server, () => resolve()));
   for (const connection of connections) {
     connection.announceClose();
     connection.socket.once('close', closeWhenDone);
+    if (isHandingOver) connection.closeUnlessUsed();
   }
-  server.on('connection', (socket) => socket.once('close', closeWhenDone)); // those that the kernel had accepted
+  // Those that the kernel had accepted.
+  server.on('connection', (socket) => {
+    socket.once('close', closeWhenDone);
+    if (isHandingOver) connections.of(socket)?.closeUnlessUsed();
+  });
   closeWhenDone();
   const deadline = setTimeout(() => {
     observer.stop();

@@ -34,15 +34,19 @@ interface RequestContext {
 /** Decides on each request and sends it where it belongs: to the upstream, to an answer of our own, or away. */
 export class RequestHandler {
   readonly #options: HandlerOptions;
-  #isStopping = false;
+  #state: 'serving' | 'stopping' | 'handing over' = 'serving';
 
   constructor(options: HandlerOptions) {
     this.#options = options;
   }
 
-  /** From now on, requests are told that the daemon is stopping. */
-  stop(): void {
-    this.#isStopping = true;
+  /**
+   * From now on, requests are told that the daemon is stopping.
+   *
+   * @param isHandingOver another daemon will serve the socket: a connection's next request is served, and told to be its last
+   */
+  stop(isHandingOver: boolean): void {
+    this.#state = isHandingOver ? 'handing over' : 'stopping';
   }
 
   /** @param expectsContinue the client waits for a 100 (Continue) before it sends the body (RFC 9110 section 10.1.1) */
@@ -57,7 +61,8 @@ export class RequestHandler {
     }
     const verdict = judge(factsOf(req, connection), this.#options.rules);
     if (verdict.action === 'refuse') return this.#refuse(context, verdict.refusal);
-    if (this.#isStopping) return this.#refuseWhileStopping(context);
+    const isLast = this.#state === 'handing over' && verdict.action === 'forward' && !connection.isBusy;
+    if (this.#state !== 'serving' && !isLast) return this.#refuseWhileStopping(context);
     switch (verdict.action) {
       case 'forward':
         return this.#forward(context, expectsContinue);
@@ -127,9 +132,12 @@ export class RequestHandler {
     const exchange = new Exchange(req, res, this.#options.forwarding, observer);
     res.once('close', () => {
       connection.exchangeEnded(exchange);
-      if (this.#isStopping && !connection.isBusy) connection.close();
+      if (this.#state === 'serving' || connection.isBusy) return;
+      if (this.#state === 'handing over') connection.closeUnlessUsed();
+      else connection.close();
     });
     discardRest(req, res);
+    if (this.#state === 'handing over') exchange.announceClose();
     connection.enqueue(exchange);
   }
 

@@ -1,5 +1,5 @@
 import type { Dispatcher } from 'undici';
-import type { Injection } from '../key/injection.ts';
+import { type Injection, KeyExpiredError } from '../key/injection.ts';
 import type { RawHeaders } from '../gate/raw-headers.ts';
 import { hasForeignCoding } from './headers.ts';
 import { KeepWarm, SuspendCheck } from './keep-warm.ts';
@@ -61,6 +61,17 @@ export interface UpstreamConnections {
   readonly upstream: Upstream;
   /** To be called once the daemon listens: makes a first connection and keeps one warm. */
   warm(): void;
+}
+
+/** The same upstream, for a key that may expire: without a key, a request fails at once. */
+export function unlessExpired(upstream: Upstream, hasKey: () => boolean): Upstream {
+  return (sink) => {
+    const request = upstream(sink);
+    return {
+      send: (headers, upload) => (hasKey() ? request.send(headers, upload) : sink.fail(new KeyExpiredError())),
+      cancel: () => request.cancel(),
+    };
+  };
 }
 
 /**

@@ -12,6 +12,8 @@ const allowedEnvironment = new Set([
   'https_proxy',
   'NO_PROXY',
   'no_proxy',
+  'LISTEN_FDS',
+  'LISTEN_PID',
 ]);
 
 /** What the launcher gives node (a warning of node's would go to stderr past our log, with a stack). */

@@ -6,6 +6,7 @@ import { randomKey, startDaemon, type Daemon } from '../support/daemon.ts';
 import { chunk, toBytes, type HeaderLines } from '../support/http-bytes.ts';
 import { Random, seed } from '../support/random.ts';
 import { connect, exchange, rawRequest, type RawRequest } from '../support/raw-client.ts';
+import { renewed } from '../support/renewals.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { streamHead, startUpstream, type Upstream, type UpstreamRequest } from '../support/upstream.ts';
 
@@ -38,13 +39,20 @@ function below(random: Random, end: number): number {
 test.for([
   ['alone', () => []],
   ['with everything that reads answers and requests', everything],
+  ['with keys that are renewed and expire', renewable],
 ] as const)('two daemons with different keys cannot be told apart: %s', async ([, args]) => {
   const keys = [randomKey(), randomKey()] as const;
-  const [one, other] = [await observe(keys[0], keys, args), await observe(keys[1], keys, args)];
-  expect(one.answers.length).toBeGreaterThan(answers);
+  // What each is renewed with: the other's first key, then one of its own.
+  const next = [[keys[1], randomKey()], [keys[0], randomKey()]] as const;
+  const [one, other] = [await observe(keys[0], next[0], keys, args), await observe(keys[1], next[1], keys, args)];
+  expect(one.answers.length).toBeGreaterThan(args === renewable ? 25 : answers);
   for (const [index, answer] of one.answers.entries()) expect(other.answers[index], `seed ${seed}`).toBe(answer);
   expect(other, `seed ${seed}`).toEqual(one);
 });
+
+function renewable(): string[] {
+  return ['--renewable-key', '--key-max-age', '6'];
+}
 
 function everything(folder: string): string[] {
   const policy = join(folder, 'policy.json');
@@ -54,13 +62,14 @@ function everything(folder: string): string[] {
   return ['--policy', policy, '--audit-log', join(folder, 'audit.log'), '--client-token-file', token];
 }
 
-async function observe(key: string, keys: readonly [string, string], args: (folder: string) => readonly string[]): Promise<Observations> {
+async function observe(key: string, next: readonly string[], keys: readonly [string, string], args: (folder: string) => readonly string[]): Promise<Observations> {
   const random = new Random(seed);
   const folder = scratchFolder();
   const flags = args(folder);
   const upstream = await startUpstream();
   const info = join(folder, 'info.json');
-  const daemon = await startDaemon({ key, args: [...upstream.args, '--http-shutdown', '--http-health', '--server-info', info, ...flags] });
+  const isRenewable = flags.includes('--renewable-key');
+  const daemon = await startDaemon({ key, ...(isRenewable ? { stdin: (pipe) => pipe.write(`${key}\n`) } : {}), args: [...upstream.args, '--http-shutdown', '--http-health', '--server-info', info, ...flags] });
   const commandLine = readFileSync(`/proc/${daemon.pid}/cmdline`, 'latin1');
   const withoutNumbers = (text: string): string => text
     .replaceAll(`:${daemon.port}`, ':PORT')
@@ -76,14 +85,15 @@ async function observe(key: string, keys: readonly [string, string], args: (fold
 
   const seen: string[] = [withoutNumbers(readFileSync(info, 'utf8')), ...filesNow()];
   for (const request of requests(keys, random)) seen.push(await refused(daemon, request));
-  for (let i = 0; i < answers; i++) seen.push(await answered(daemon, upstream, script(keys, random)));
+  for (let i = 0; i < (isRenewable ? 3 : answers); i++) seen.push(await answered(daemon, upstream, script(keys, random)));
+  if (isRenewable) seen.push(...(await renewals(daemon, upstream, next, random)));
   seen.push(...filesNow());
   seen.push(await refused(daemon, { method: 'GET', target: '/shutdown', ...authorized }));
   const exit = await daemon.waitForExit();
   return {
     answers: seen.map(withoutNumbers),
     log: logOf(withoutNumbers(exit.stderr)),
-    auditLog: flags.length === 0 ? '' : recordsOf(join(folder, 'audit.log')),
+    auditLog: flags.includes('--audit-log') ? recordsOf(join(folder, 'audit.log')) : '',
     files: filesNow(),
     commandLine: withoutNumbers(commandLine),
     exit: { code: exit.code, signal: exit.signal, stdout: exit.stdout },
@@ -91,6 +101,20 @@ async function observe(key: string, keys: readonly [string, string], args: (fold
 }
 
 const authorized: { headers: HeaderLines } = { headers: [['Authorization', 'Bearer a-token-of-our-own-0123456789abcdef']] };
+
+/** Renewals between bad lines, each followed by an answer; then the end of stdin, and of the last key. */
+async function renewals(daemon: Daemon, upstream: Upstream, next: readonly string[], random: Random): Promise<string[]> {
+  const seen: string[] = [];
+  for (const [index, key] of next.entries()) {
+    daemon.child.stdin?.write(`${key} \n${key.repeat(100)}\n\n${key}${random.pick(['', '\r'])}\n`);
+    await renewed(daemon, index + 1);
+    seen.push(await answered(daemon, upstream, { pieces: ['HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}'], ending: 'keep' }));
+  }
+  daemon.child.stdin?.end(next[0]?.slice(0, 20));
+  await daemon.waitForStderr(/--key-max-age and was wiped/, 15_000);
+  seen.push(await refused(daemon, { body: '{}', ...authorized }));
+  return seen;
+}
 
 /** Requests that are not forwarded, with either key, or pieces of one, in every place. */
 function requests(keys: readonly [string, string], random: Random): RawRequest[] {

@@ -39,7 +39,7 @@ describe('the commands that change the machine', () => {
     expect((await machine.run(snippetIn('scripts/systemd/README.md', 'systemctl enable'))).code).toBe(0);
     expect(readFileSync(join(machine.folder, 'sudo.log'), 'utf8')).toBe(
       `install -m 600 /dev/stdin /etc/openai-api-key < ${machine.key}\n` +
-        `cp ${machine.folder}/global/responses-api-proxy/scripts/systemd/responses-api-proxy.service /etc/systemd/system/\n` +
+        `cp ${['service', 'socket'].map((kind) => `${machine.folder}/global/responses-api-proxy/scripts/systemd/responses-api-proxy.${kind}`).join(' ')} /etc/systemd/system/\n` +
         'systemctl enable --now responses-api-proxy\n',
     );
   });

@@ -1,14 +1,16 @@
 import { chmodSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import { join } from 'node:path';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { caFile } from '../support/certificates.ts';
 import { checkout } from '../support/daemon-paths.ts';
 import { randomKey, startDaemon } from '../support/daemon.ts';
+import { crowd } from '../support/inherited-socket.ts';
 import { expectNoPieceOf } from '../support/messages.ts';
 import { copySources, installGlobally, pack, registryProblem, type Installation } from '../support/npm.ts';
 import { nodeOfVersion } from '../support/node-versions.ts';
 import { lockedAreasOf, statusOf } from '../support/process.ts';
-import { ask } from '../support/raw-client.ts';
+import { ask, connect } from '../support/raw-client.ts';
 import { snippetIn } from '../support/readme.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { SealedSystemd, sealedSystemdProblem, share } from '../support/sealed-systemd.ts';
@@ -16,7 +18,8 @@ import { needs, skipUnless } from '../support/skip.ts';
 import { answer, freePort, startUpstream, type Upstream } from '../support/upstream.ts';
 
 const name = 'responses-api-proxy.service';
-const unit = readFileSync(join(checkout, 'scripts', 'systemd', name), 'utf8');
+const socketName = 'responses-api-proxy.socket';
+const [unit, socketUnit] = [name, socketName].map((file) => readFileSync(join(checkout, 'scripts', 'systemd', file), 'utf8')) as [string, string];
 const bootTimeoutMs = 60_000;
 
 let installation: Installation;
@@ -28,7 +31,7 @@ beforeAll(async () => {
   const result = await installGlobally(packed.file, join(scratchFolder(), 'prefix'));
   problem = registryProblem(result);
   installation = result.installation;
-});
+}, 150_000);
 
 beforeEach((context) => skipUnless(context, problem === undefined, problem ?? ''));
 
@@ -51,9 +54,11 @@ class Machine {
     const key = randomKey();
     const port = await freePort();
     const upstream = await startUpstream({ answer: answer(200, '{"served":true}') });
-    const ours = unit.replaceAll('--port 8787', `--port ${port} --upstream-url ${upstream.url} --upstream-ca /shared/ca.pem ${flags}`);
+    const ours = unit.replaceAll('  --server-info', `  --upstream-url ${upstream.url} --upstream-ca /shared/ca.pem ${flags} --server-info`);
+    const ourSocket = socketUnit.replace(':8787', `:${port}`);
     expect(ours).not.toBe(unit);
-    const system = await SealedSystemd.boot({ [name]: edit(ours) }, `
+    expect(ourSocket).not.toBe(socketUnit);
+    const system = await SealedSystemd.boot({ [name]: edit(ours), [socketName]: ourSocket }, `
       cp -R /shared/prefix/. /usr/local/
       rm -f /usr/local/bin/node
       ln -s /shared/node /usr/local/bin/node
@@ -70,7 +75,7 @@ class Machine {
     return new Machine(key, port, system, upstream);
   }
 
-  /** Starts the service. Once `systemctl start` is done, it listens. */
+  /** Starts the service, and its socket with it. Once `systemctl start` is done, clients can connect. */
   async start(): Promise<void> {
     const { code, stderr } = await this.system.systemctl('start', name);
     expect(code, `${stderr}${await this.system.journal(name)}`).toBe(0);
@@ -96,7 +101,7 @@ describe('under a real systemd', () => {
     // The sealed systemd reads units from /run/units alone, so that is where /etc/systemd/system has to lead.
     const system = await SealedSystemd.boot({ 'multi-user.target': '[Unit]\nDescription=multi-user\n' }, `
       cp -R /shared/prefix/. /usr/local/
-      sed -i 's/--port 8787/--port ${port}/' /usr/local/lib/node_modules/responses-api-proxy/scripts/systemd/${name}
+      sed -i 's/:8787/:${port}/' /usr/local/lib/node_modules/responses-api-proxy/scripts/systemd/${socketName}
       rm -f /usr/local/bin/node
       ln -s /shared/node /usr/local/bin/node
       mount --bind /run/units /etc/systemd/system
@@ -144,9 +149,47 @@ describe('under a real systemd', () => {
     expectNoPieceOf(machine.key, journal);
   });
 
+  test('the first client starts it, and finds it on the port of the socket', { timeout: bootTimeoutMs }, async () => {
+    const machine = await Machine.boot();
+    expect(await machine.system.systemctl('start', socketName)).toMatchObject({ code: 0 });
+    expect(await machine.system.show(name, 'ActiveState', 'MainPID')).toEqual({ ActiveState: 'inactive', MainPID: '0' });
+    await machine.expectToServe();
+    expect(await machine.system.show(name, 'ActiveState')).toEqual({ ActiveState: 'active' });
+  });
+
+  test.for([
+    ['a new connection for each request', false],
+    ['kept connections', true],
+  ] as const)('five restarts under load: no connection is refused or lost, each exit is 0: %s', { timeout: 150_000 }, async ([, keepsConnections]) => {
+    const machine = await Machine.boot();
+    await machine.start();
+    await machine.expectToServe();
+    const clients = crowd(machine.port, { keepsConnections });
+    for (let restart = 0; restart < 5; restart++) {
+      const before = clients.answered;
+      await expect.poll(() => clients.answered, { timeout: 15_000, interval: 20 }).toBeGreaterThan(before + 100);
+      expect(await machine.system.systemctl('stop', name)).toMatchObject({ code: 0 });
+      expect(await machine.system.show(name, 'Result', 'ExecMainStatus')).toEqual({ Result: 'success', ExecMainStatus: '0' });
+      await machine.start();
+    }
+    expect(await clients.stop()).toEqual({});
+  });
+
+  test('the port stays guarded while the service cannot start, though clients wait for it', { timeout: bootTimeoutMs }, async () => {
+    const machine = await Machine.boot({ flags: '--nonsense' });
+    expect(await machine.system.systemctl('start', socketName)).toMatchObject({ code: 0 });
+    await connect(machine.port);
+    await expect.poll(async () => (await machine.system.journal(name)).match(/unknown flag --nonsense/g)?.length, { timeout: 40_000, interval: 200 }).toBeGreaterThan(5);
+    expect(await machine.system.show(socketName, 'ActiveState')).toEqual({ ActiveState: expect.stringMatching(/^active$/) });
+    const intruder = net.createServer();
+    const error = await new Promise<NodeJS.ErrnoException>((resolve) => intruder.once('error', resolve).listen(machine.port, '127.0.0.1'));
+    expect(error.code).toBe('EADDRINUSE');
+  });
+
   test('it stops in order and leaves nothing behind', { timeout: bootTimeoutMs }, async () => {
     const machine = await Machine.boot();
     await machine.start();
+    await machine.expectToServe(); // before it has its listeners, SIGTERM just ends it
     expect(await machine.system.systemctl('stop', name)).toMatchObject({ code: 0 });
     expect(await machine.system.show(name, 'ActiveState', 'Result', 'ExecMainStatus', 'NRestarts')).toEqual({ ActiveState: 'inactive', Result: 'success', ExecMainStatus: '0', NRestarts: '0' });
     expect((await machine.system.run('ls', '/run/responses-api-proxy')).code).not.toBe(0);
@@ -261,14 +304,14 @@ describe('under a real systemd', () => {
 
   test('what is said about StandardInput is true: it is opened before the credentials are there', { timeout: bootTimeoutMs }, async () => {
     const command = /^ExecStart=\/bin\/sh -c .* sh \\$/m;
-    const machine = await Machine.boot({ edit: (text) => text.replace('Restart=on-failure', 'Restart=no').replace(command, 'StandardInput=file:%d/openai-api-key\nExecStart=responses-api-proxy \\') });
+    const machine = await Machine.boot({ edit: (text) => text.replace('Restart=on-abnormal', 'Restart=no').replace(command, 'StandardInput=file:%d/openai-api-key\nExecStart=responses-api-proxy \\') });
     await machine.system.systemctl('start', name);
     const exitOfStdin = '208';
     expect(await machine.system.show(name, 'ActiveState', 'ExecMainStatus')).toEqual({ ActiveState: 'failed', ExecMainStatus: exitOfStdin });
   });
 
   test('what is said about V8 is true: without memory that is written and executed, node ends', { timeout: bootTimeoutMs }, async () => {
-    const machine = await Machine.boot({ edit: (text) => text.replace('Restart=on-failure', 'Restart=no').replace('LockPersonality=yes', 'MemoryDenyWriteExecute=yes') });
+    const machine = await Machine.boot({ edit: (text) => text.replace('Restart=on-abnormal', 'Restart=no').replace('LockPersonality=yes', 'MemoryDenyWriteExecute=yes') });
     await machine.system.systemctl('start', name);
     await expect.poll(() => machine.system.show(name, 'ActiveState', 'Result'), { timeout: 10_000, interval: 50 })
       .toMatchObject({ ActiveState: 'failed', Result: expect.stringMatching(/signal|core-dump|exit-code/) });

@@ -54,15 +54,15 @@ describe('what is in it', () => {
     const c = readdirSync(join(checkout, 'src', 'native')).filter((file) => /\.[ch]$/.test(file)).map((file) => `src/native/${file}`);
     const addons = Object.entries(compilers).filter(([, compiler]) => hasCommand(compiler)).map(([architecture]) => `dist/native/${architecture}.node`);
     expect(filesIn(packed.content)).toEqual([
-      'LICENSE', 'README.md', 'scripts/systemd/README.md', 'src/key/README.md', 'src/oversight/README.md', 'src/proxy/README.md', 'package.json', 'scripts/build-native.sh', 'scripts/policies/codex.json', 'scripts/systemd/responses-api-proxy.logrotate', 'scripts/systemd/responses-api-proxy.service', 'src/launcher.sh', 'src/oversight/policy/policy.schema.json',
+      'LICENSE', 'README.md', 'scripts/systemd/README.md', 'src/key/README.md', 'src/oversight/README.md', 'src/proxy/README.md', 'package.json', 'scripts/build-native.sh', 'scripts/keys/README.md', 'scripts/keys/openai-oidc', 'scripts/policies/codex.json', 'scripts/systemd/responses-api-proxy.logrotate', 'scripts/systemd/responses-api-proxy.service', 'scripts/systemd/responses-api-proxy.socket', 'src/launcher.sh', 'src/oversight/policy/policy.schema.json',
       'dist/responses-api-proxy.1', ...modules, ...c, ...addons,
     ].sort());
   });
 
-  test('every file can be read by every user, and two can be executed', () => {
+  test('every file can be read by every user, and the programs can be executed', () => {
     const modes = Object.fromEntries(filesIn(packed.content).map((file) => [file, statSync(join(packed.content, file)).mode & 0o777]));
     const executable = Object.entries(modes).filter(([, mode]) => mode !== 0o644);
-    expect(executable.filter(([file]) => !file.endsWith('.node'))).toEqual([['src/launcher.sh', 0o755]]);
+    expect(executable.filter(([file]) => !file.endsWith('.node'))).toEqual([['scripts/keys/openai-oidc', 0o755], ['src/launcher.sh', 0o755]]);
     expect(executable.every(([, mode]) => mode === 0o755)).toBe(true);
   });
 

@@ -12,6 +12,7 @@ import { answer, freePort, startUpstream } from '../support/upstream.ts';
 // How it does under a real systemd is in test/long/service.long.ts.
 
 const file = join(checkout, 'scripts', 'systemd', 'responses-api-proxy.service');
+const socketFile = file.replace(/service$/, 'socket');
 const unit = readFileSync(file, 'utf8');
 
 /** Ten times what `systemd-analyze security` may find at most, from 0 (closed) to 100. */
@@ -35,7 +36,13 @@ test('systemd-analyze rates its exposure at 1.5 or less', async (context) => {
 
 test('systemd-analyze finds nothing that it does not understand', async (context) => {
   needs(context, 'command systemd-analyze');
-  expect(await runTool('systemd-analyze', ['verify', file])).toEqual({ code: 0, stdout: '', stderr: '' });
+  expect(await runTool('systemd-analyze', ['verify', file, socketFile])).toEqual({ code: 0, stdout: '', stderr: '' });
+});
+
+test('the port is the socket\'s alone', () => {
+  expect(readFileSync(socketFile, 'utf8')).toMatch(/^ListenStream=127\.0\.0\.1:8787$/m);
+  expect(valueOf('ExecStart')).not.toContain('--port');
+  expect(valueOf('Requires')).toBe('responses-api-proxy.socket');
 });
 
 test('what it cannot have is named, with the reason', () => {
@@ -86,8 +93,7 @@ test('its command serves, for a user without privileges and within its limits', 
 
   const port = await freePort();
   const upstream = await startUpstream({ answer: answer(200, '{"served":true}') });
-  const command = valueOf('ExecStart').replace('%d', credentials).replace('%t', run).replace('$$', '$')
-    .replace(/--port \d+/, `--port ${port} ${upstream.args.join(' ')}`);
+  const command = valueOf('ExecStart').replace('%d', credentials).replace('%t', run).replace('$$', '$');
   const daemon = await startDaemon({
     prefix: [
       'setpriv', `--reuid=${nobody.uid}`, `--regid=${nobody.gid}`, '--clear-groups', '--no-new-privs', '--bounding-set=-all', '--inh-caps=-all',
@@ -95,7 +101,7 @@ test('its command serves, for a user without privileges and within its limits', 
       'env', '-i', `PATH=${bin}:${process.env['PATH'] ?? ''}`,
     ],
     launcher: 'sh',
-    args: ['-c', `umask ${valueOf('UMask')}; exec ${command}`],
+    args: ['-c', `umask ${valueOf('UMask')}; exec ${command} --port ${port} ${upstream.args.join(' ')}`],
     stdin: 'ignore',
     cwd: '/',
   });

@@ -20,6 +20,8 @@ export interface DaemonOptions {
   readonly stdin?: string | Uint8Array | ((stdin: Writable) => unknown) | number | 'ignore';
   /** What stderr is, instead of a pipe that is read: the number of an open file descriptor. */
   readonly stderr?: number;
+  /** An open file descriptor that is its descriptor 3. Default: none is. */
+  readonly descriptor3?: number;
   /** The environment of the launcher besides PATH. Nothing is inherited from the test run. */
   readonly env?: Readonly<Record<string, string>>;
   /** A command that executes the launcher (without forking, or pid and exit are its own): ['prlimit', '--memlock=65536'], shell('umask 077'), ... */
@@ -112,6 +114,17 @@ export class Running {
     return this.#output.when(look, () => `${pattern} on stderr, which has:\n${this.#stderr}`, timeoutMs);
   }
 
+  /** Resolves once stderr as a whole has `text` in it `count` times; rejects if the process ends without. */
+  async waitForStderrTimes(text: string, count: number, timeoutMs?: number): Promise<void> {
+    const look = (): true | undefined => {
+      if (this.#stderr.split(text).length > count) return true;
+      const exit = this.#exit.value;
+      if (exit !== undefined) throw new Error(`ended (code ${exit.code}, signal ${exit.signal}) without ${count} times ${text} on stderr:\n${exit.stderr}`);
+      return undefined;
+    };
+    await this.#output.when(look, () => `${count} times ${text} on stderr, which has:\n${this.#stderr}`, timeoutMs);
+  }
+
   /** Sends a signal to the process itself. */
   signal(name: NodeJS.Signals): void {
     this.child.kill(name);
@@ -145,7 +158,7 @@ export function launch(options: DaemonOptions = {}): Running {
   const [command, ...rest] = [...(options.prefix ?? []), options.launcher ?? launcher, ...(options.args ?? [])];
   if (command === undefined) throw new Error('nothing to start');
   const path = process.env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin';
-  const stdio: StdioOptions = [typeof stdin === 'number' || stdin === 'ignore' ? stdin : 'pipe', 'pipe', options.stderr ?? 'pipe'];
+  const stdio: StdioOptions = [typeof stdin === 'number' || stdin === 'ignore' ? stdin : 'pipe', 'pipe', options.stderr ?? 'pipe', ...(options.descriptor3 === undefined ? [] : [options.descriptor3])];
   const child = spawn(command, rest, {
     cwd: options.cwd ?? checkout,
     env: { PATH: options.node === undefined ? path : `${dirname(options.node)}:${path}`, ...options.env },

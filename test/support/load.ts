@@ -42,7 +42,7 @@ export interface LoadUpstream {
   /** Accepted so far. */
   readonly connections: number;
   /** The lines of each head that can carry a key, `authorization: ...` or `api-key: ...`, with how often they came. */
-  readonly credentials: ReadonlyMap<string, number>;
+  readonly credentials: Map<string, number>;
 }
 
 export async function startLoadUpstream(options: LoadUpstreamOptions = {}): Promise<LoadUpstream> {

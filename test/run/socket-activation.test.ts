@@ -1,0 +1,227 @@
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import net from 'node:net';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { cleanUp } from '../support/cleanup.ts';
+import { randomKey, runToExit, shell, startDaemon, type Daemon } from '../support/daemon.ts';
+import { activated, boundSocket, crowd, listeningSocket } from '../support/inherited-socket.ts';
+import { chunk } from '../support/http-bytes.ts';
+import { expectNoPieceOf, refusalOf } from '../support/messages.ts';
+import { asking, Proxied } from '../support/proxied.ts';
+import { responses } from '../support/endpoints.ts';
+import { ask, connect, rawRequest } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { answer, startUpstream, streamHead } from '../support/upstream.ts';
+
+test('it serves on the inherited socket, announces its port and wants it in the Host header', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const socket = await listeningSocket();
+  const info = join(scratchFolder(), 'info.json');
+  const daemon = await startDaemon({ ...activated(socket.fd), args: [...upstream.args, '--server-info', info] });
+  expect(daemon.port).toBe(socket.port);
+  expect(JSON.parse(readFileSync(info, 'utf8'))).toEqual({ port: socket.port, pid: daemon.pid });
+  expect((await ask(socket.port)).status).toBe(200);
+  expect((await ask(socket.port, { host: '127.0.0.1' })).text()).toContain('host_not_allowed');
+  expect((await ask(socket.port, { host: `127.0.0.1:${socket.port + 1}` })).text()).toContain('host_not_allowed');
+});
+
+test('clients that connect before it starts wait, and are served', async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const socket = await listeningSocket();
+  const clients = await Promise.all(Array.from({ length: 20 }, () => connect(socket.port)));
+  for (const client of clients) await client.send(rawRequest(socket.port));
+  await startDaemon({ ...activated(socket.fd), args: upstream.args });
+  for (const client of clients) expect((await client.response()).status).toBe(200);
+});
+
+async function inherited(): Promise<{ both: Proxied; start: () => Promise<Daemon> }> {
+  const upstream = await startUpstream();
+  const socket = await listeningSocket();
+  const start = (): Promise<Daemon> => startDaemon({ ...activated(socket.fd), args: [...upstream.args, '--http-health'] });
+  return { both: new Proxied(upstream, await start(), responses), start };
+}
+
+/** Asks it to stop, and resolves once it has heard: then a connection that it keeps is told so. */
+async function stopping({ daemon }: Proxied): Promise<void> {
+  const client = await connect(daemon.port);
+  const health = async (): Promise<number> => {
+    await client.send(rawRequest(daemon.port, { method: 'GET', target: '/health' }));
+    return (await client.response()).status;
+  };
+  expect(await health()).toBe(200);
+  daemon.signal('SIGTERM');
+  while ((await health()) === 200);
+}
+
+describe('while it stops', () => {
+  test('a client that was connected and has not asked yet is served, and told that the connection ends', async () => {
+    const { both } = await inherited();
+    const running = await asking(both);
+    const fresh = await connect(both.daemon.port);
+    both.upstream.answerWith(answer(200, 'late'));
+    await stopping(both);
+    await fresh.send(rawRequest(both.daemon.port));
+    const response = await fresh.response();
+    expect([response.status, response.text(), response.values('connection')]).toEqual([200, 'late', ['close']]);
+    await running.request.reply(answer(200, 'whole'));
+    expect((await running.client.response()).text()).toBe('whole');
+    expect((await both.daemon.waitForExit()).code).toBe(0);
+  });
+
+  test('a client that keeps its connection after an answer that had begun is served once more', async () => {
+    const { both } = await inherited();
+    const { client, request } = await asking(both);
+    await request.reply(`${streamHead()}${chunk('one').toString('latin1')}`);
+    await client.waitFor('one');
+    await stopping(both);
+    both.upstream.answerWith(answer(200, 'once more'));
+    await request.reply('0\r\n\r\n');
+    expect((await client.response()).values('connection')).not.toContain('close');
+    await client.send(rawRequest(both.daemon.port));
+    const last = await client.response();
+    expect([last.text(), last.values('connection')]).toEqual(['once more', ['close']]);
+    expect((await both.daemon.waitForExit()).code).toBe(0);
+  });
+
+  test('a new connection waits for the next daemon', async () => {
+    const { both, start } = await inherited();
+    const { client, request } = await asking(both);
+    await stopping(both);
+    await request.reply(answer(200, 'whole'));
+    expect((await client.response()).values('connection')).toEqual(['close']);
+    await both.daemon.waitForExit();
+    const waiting = await connect(both.daemon.port);
+    await waiting.send(rawRequest(both.daemon.port));
+    both.upstream.answerWith(answer(200, 'served'));
+    await start();
+    expect((await waiting.response()).text()).toBe('served');
+  });
+
+  test('clients that never ask do not keep it for long', async () => {
+    const { both } = await inherited();
+    for (let count = 0; count < 3; count++) await connect(both.daemon.port);
+    await (await connect(both.daemon.port)).send('POST /v1/resp');
+    both.daemon.signal('SIGTERM');
+    expect((await both.daemon.waitForExit(5_000)).code).toBe(0);
+  });
+});
+
+test.for([
+  ['a new connection for each request', false],
+  ['kept connections', true],
+] as const)('five restarts under load through one socket: no connection is refused or lost, each exit is 0: %s', { timeout: 90_000 }, async ([, keepsConnections]) => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const socket = await listeningSocket();
+  const start = (): Promise<Daemon> => startDaemon({ ...activated(socket.fd), args: upstream.args });
+  let daemon = await start();
+  const clients = crowd(socket.port, { keepsConnections });
+  for (let restart = 0; restart < 5; restart++) {
+    const before = clients.answered;
+    await expect.poll(() => clients.answered, { timeout: 10_000, interval: 5 }).toBeGreaterThan(before + 100);
+    daemon.signal('SIGTERM');
+    expect(await daemon.waitForExit(15_000)).toMatchObject({ code: 0, signal: null });
+    daemon = await start();
+  }
+  expect(await clients.stop()).toEqual({});
+});
+
+describe('refused by name', () => {
+  /** Runs it with `fd` as the inherited socket; returns what it says. */
+  async function refusal(fd: number): Promise<string> {
+    const key = randomKey();
+    const exit = await runToExit({ ...activated(fd), key });
+    expectNoPieceOf(key, exit.stderr);
+    return refusalOf(exit, 1);
+  }
+
+  async function serverOn(options: net.ListenOptions): Promise<number> {
+    const server = net.createServer((socket) => socket.destroy());
+    server.listen(options);
+    await once(server, 'listening');
+    cleanUp(() => server.close());
+    return (server as unknown as { _handle: { fd: number } })._handle.fd;
+  }
+
+  test('an IPv6 socket', async () => {
+    expect(await refusal(await serverOn({ host: '::1', port: 0 }))).toContain('an IPv6 socket');
+  });
+
+  test('an IPv6 socket that takes IPv4 too', async () => {
+    expect(await refusal(await serverOn({ host: '::', port: 0 }))).toContain('an IPv6 socket');
+  });
+
+  test('a socket bound to all addresses', async () => {
+    expect(await refusal(await serverOn({ host: '0.0.0.0', port: 0 }))).toMatch(/bound to 0\.0\.0\.0:\d+, not to 127\.0\.0\.1/);
+  });
+
+  test('a socket bound to another address of loopback', async () => {
+    expect(await refusal(await serverOn({ host: '127.0.0.2', port: 0 }))).toMatch(/bound to 127\.0\.0\.2:\d+/);
+  });
+
+  test('a UNIX socket', async () => {
+    expect(await refusal(await serverOn({ path: join(scratchFolder(), 'socket') }))).toContain('a UNIX socket');
+  });
+
+  test('a UDP socket', async () => {
+    const socket = dgram.createSocket('udp4').bind(0, '127.0.0.1');
+    await once(socket, 'listening');
+    cleanUp(() => socket.close());
+    const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
+    expect(await refusal(fd)).toContain('not a TCP socket');
+  });
+
+  test('a socket that does not listen', async () => {
+    expect(await refusal(boundSocket().fd)).toContain('not listening');
+  });
+
+  test('a connection', async () => {
+    const socket = await listeningSocket();
+    const client = net.connect(socket.port, '127.0.0.1');
+    await once(client, 'connect');
+    cleanUp(() => client.destroy());
+    const { fd } = (client as unknown as { _handle: { fd: number } })._handle;
+    expect(await refusal(fd)).toContain('not listening');
+  });
+
+  test('a file, and a descriptor that is not open', async () => {
+    const fd = openSync('/dev/null', 'r');
+    expect(await refusal(fd)).toContain('not a socket');
+    closeSync(fd);
+    const exit = await runToExit({ prefix: shell('exec 3<&-; export LISTEN_FDS=1 LISTEN_PID=$$') });
+    expect(refusalOf(exit, 1)).toContain('LISTEN_FDS');
+  });
+
+  test.for(['0', '2', '-1', '', 'x', '1 '])('LISTEN_FDS=%j', async (count) => {
+    const { fd } = await listeningSocket();
+    expect(refusalOf(await runToExit(activated(fd, `LISTEN_FDS='${count}' LISTEN_PID=$$`)), 1)).toContain(`LISTEN_FDS is "${count}"`);
+  });
+
+  test.for([
+    [['--port', '8787'], '--port'],
+    [['--http-shutdown'], '--http-shutdown'],
+  ] as const)('%j beside it', async ([args, flag]) => {
+    const { fd } = await listeningSocket();
+    expect(refusalOf(await runToExit({ ...activated(fd), args }), 2)).toContain(`${flag} cannot go with an inherited socket`);
+  });
+});
+
+test.for([
+  ['another process', 'LISTEN_FDS=1 LISTEN_PID=1'],
+  ['its parent', 'LISTEN_FDS=1 LISTEN_PID=$PPID'],
+  ['no process', 'LISTEN_FDS=1'],
+  ['nothing', 'LISTEN_PID=$$'],
+] as const)('variables that are meant for %s are ignored', async ([, variables]) => {
+  const socket = await listeningSocket();
+  const daemon = await startDaemon({ ...activated(socket.fd, variables), args: ['--http-shutdown'] });
+  expect(daemon.port).not.toBe(socket.port);
+});
+
+test('the other variables of sd_listen_fds(3) do not reach node', async () => {
+  const socket = await listeningSocket();
+  const daemon = await startDaemon(activated(socket.fd, 'LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=http LISTEN_PIDFDID=7'));
+  const names = readFileSync(`/proc/${daemon.pid}/environ`, 'latin1').split('\0').map((entry) => entry.split('=')[0]);
+  expect(names).toEqual(expect.arrayContaining(['LISTEN_FDS', 'LISTEN_PID']));
+  expect(names.filter((name) => name?.startsWith('LISTEN_'))).toHaveLength(2);
+});
