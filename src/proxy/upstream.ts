@@ -161,9 +161,13 @@ class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
     if (!this.#isOver) this.#end();
   }
 
-  /** After an error the connection does not go back to the pool, though undici may not have used it at all. */
+  /**
+   * After an error the connection does not go back to the pool, though undici may not have used it at all. Where it did,
+   * it closes the socket itself, after this call: to close it first, without its error, would trip one of its assertions.
+   */
   onResponseError(_controller: unknown, error: Error): void {
-    this.#connection?.socket.destroy();
+    const socket = this.#connection?.socket;
+    if (socket !== undefined) setImmediate(() => socket.destroy());
     this.#fail(error);
   }
 
