@@ -137,6 +137,13 @@ static napi_value forbidNewPrivileges(napi_env env, napi_callback_info info) {
   return done(env, forbid_new_privileges());
 }
 
+static napi_value isStartedByStarter(napi_env env, napi_callback_info info) {
+  napi_value result;
+  (void)info;
+  TRY(napi_get_boolean(env, is_started_by_starter(), &result));
+  return result;
+}
+
 static napi_value read_endpoint(napi_env env, const napi_value arguments[2], struct sockaddr_in *endpoint) {
   char address[INET_ADDRSTRLEN + 1]; /* one more, so that what is too long is not cut into what is right */
   uint32_t port;
@@ -278,6 +285,7 @@ NAPI_MODULE_INIT() {
     METHOD(forbidTracing),
     METHOD(forbidCoreDumps),
     METHOD(forbidNewPrivileges),
+    METHOD(isStartedByStarter),
     METHOD(peerUid),
     METHOD(hasHungUp),
     METHOD(unacknowledgedBytes),

@@ -11,6 +11,7 @@ struct failure failed(const char *syscall) {
 const char *errno_name(int error) {
   switch (error) {
 #define NAME(code) case code: return #code
+    NAME(E2BIG);
     NAME(EACCES);
     NAME(EADDRNOTAVAIL);
     NAME(EAFNOSUPPORT);

@@ -4,12 +4,12 @@
  */
 #include "native.h"
 
+#include "starter_probe.h"
+#include "syscall_numbers.h"
+
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct failure not_obeyed(const char *syscall) {
@@ -41,20 +41,15 @@ struct failure forbid_core_dumps(void) {
 }
 
 /*
- * execve(2) grants nothing any more: no set-user-ID bits, no file capabilities.
- *
- * The attribute is the calling thread's and passes to the threads it creates, but V8's and libuv's are there already.
- * What carries it to them is SECCOMP_FILTER_FLAG_TSYNC, hence a filter that allows everything. It costs some 30 ns a
- * system call; SPEC_ALLOW keeps kernels before 5.16 from slowing the process down for it (Spectre v4).
+ * execve(2) grants nothing any more: no set-user-ID bits, no file capabilities. The attribute is the calling thread's and
+ * passes to the threads it creates, so the starter asks for it, where there is one; here it is made sure of.
  */
 struct failure forbid_new_privileges(void) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return failed("prctl");
   if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) return not_obeyed("prctl");
-
-  struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-  struct sock_fprog filter = {1, &allow};
-  /* May fail, for example on a kernel without seccomp: it is the calling thread, the one of JavaScript, that starts
-     programs; Node's helper threads never do. */
-  syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW, &filter);
   return (struct failure){0};
+}
+
+bool is_started_by_starter(void) {
+  return syscall(SYS_io_uring_setup, STARTER_PROBE, NULL) == -1 && errno == STARTER_ANSWER;
 }

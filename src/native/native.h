@@ -44,6 +44,9 @@ struct failure forbid_tracing(void);
 struct failure forbid_core_dumps(void);
 struct failure forbid_new_privileges(void);
 
+/* Whether the starter's filter is in place, see starter_probe.h. */
+bool is_started_by_starter(void);
+
 /* peer.c: both ends are those of a connection that this process has accepted. */
 struct connection {
   struct sockaddr_in local;

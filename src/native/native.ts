@@ -13,6 +13,8 @@ export interface Native {
   forbidTracing(): void;
   forbidCoreDumps(): void;
   forbidNewPrivileges(): void;
+  /** Whether the starter's filter is in place (`starter_filter.c`). */
+  isStartedByStarter(): boolean;
   /** The user at the other end of an accepted loopback connection, as the kernel knows it; undefined when nobody owns it. */
   peerUid(localAddress: string, localPort: number, remoteAddress: string, remotePort: number): number | undefined;
   /** Whether the other end of a connected socket, given by its descriptor, has closed it, read or unread. */

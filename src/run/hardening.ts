@@ -5,9 +5,10 @@ import { exitCodes } from './exit-codes.ts';
 import { Failure, reason } from './failure.ts';
 import { foreign } from './log.ts';
 
-/** Everything the launcher lets through (`../launcher.sh`). Whatever else is there did not come by the front door. */
+/** All that the starter lets through (`../native/starter.c`). Any other variable is proof that node was started without it. */
 const allowedEnvironment = new Set([
   'RESPONSES_API_PROXY_IGNORED_SIGNALS',
+  'RESPONSES_API_PROXY_LANDLOCK',
   'HTTPS_PROXY',
   'https_proxy',
   'NO_PROXY',
