@@ -26,7 +26,7 @@ import { exitCodes } from './run/exit-codes.ts';
 import { Failure } from './run/failure.ts';
 import { checkInheritedSocket } from './run/inherited-socket.ts';
 import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hardening.ts';
-import { checkSandbox } from './run/sandbox.ts';
+import { checkSandbox, closeStart } from './run/sandbox.ts';
 import { keepIgnoring, listenForStop } from './run/signals.ts';
 import { Log } from './run/log.ts';
 import { fitConnections } from './run/open-files.ts';
@@ -152,6 +152,7 @@ async function main(): Promise<void> {
     log.releaseStderr();
     redirectToDevNull(stdout, stderr);
   }
+  if (native !== undefined && !options.unsafeNoSandbox) closeStart(native, (logFile ?? options.auditLog) !== undefined);
   // Before the line that others wait for: who has that one has these too.
   log.say(`key in ${custody}`);
   for (const notice of observer.notices) log.say(notice);

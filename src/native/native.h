@@ -47,6 +47,9 @@ struct failure forbid_new_privileges(void);
 /* Whether the starter's filter is in place, see starter_probe.h. */
 bool is_started_by_starter(void);
 
+/* serving_filter.c: `opens_logs` leaves opening files for writing allowed. */
+struct failure close_start_calls(bool opens_logs);
+
 /* peer.c: both ends are those of a connection that this process has accepted. */
 struct connection {
   struct sockaddr_in local;

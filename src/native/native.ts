@@ -15,6 +15,8 @@ export interface Native {
   forbidNewPrivileges(): void;
   /** Whether the starter's filter is in place (`starter_filter.c`). */
   isStartedByStarter(): boolean;
+  /** Forbids, in all threads, the system calls that only the start needed (`serving_filter.c`). */
+  closeStartCalls(opensLogs: boolean): void;
   /** The user at the other end of an accepted loopback connection, as the kernel knows it; undefined when nobody owns it. */
   peerUid(localAddress: string, localPort: number, remoteAddress: string, remotePort: number): number | undefined;
   /** Whether the other end of a connected socket, given by its descriptor, has closed it, read or unread. */

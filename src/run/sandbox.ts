@@ -1,10 +1,10 @@
 /**
  * The walls around this process, as far as code inside it is concerned. The starter closed the first stage before node
- * began (`../native/starter.c`); here that is made sure of.
+ * began (`../native/starter.c`); here that is made sure of, and the second stage closed.
  */
 import type { Native } from '../native/native.ts';
 import { exitCodes } from './exit-codes.ts';
-import { Failure } from './failure.ts';
+import { Failure, reason } from './failure.ts';
 import { foreign } from './log.ts';
 
 /**
@@ -23,6 +23,21 @@ export function checkSandbox(native: Native | undefined, isWaived: boolean, land
   if (landlock === undefined) return [];
   if (/^\d+$/.test(landlock)) return [`the kernel's Landlock is of version ${landlock}: code that gets into the daemon can connect to any TCP port`];
   return [`the kernel or container refuses Landlock (${foreign(landlock)}): code that gets into the daemon can connect to any TCP port, and where a log is written, to any file`];
+}
+
+/**
+ * Forbids what only the start needed: programs, other users, new listeners, changes to files. From here on it is to read,
+ * to write and to talk.
+ *
+ * @param opensLogs a log may have to be opened anew
+ * @throws {Failure} with exit code 3
+ */
+export function closeStart(native: Native, opensLogs: boolean): void {
+  try {
+    native.closeStartCalls(opensLogs);
+  } catch (error) {
+    throw unsafe(`cannot forbid system calls: ${reason(error)}`, 'a seccomp profile may refuse seccomp; allow it');
+  }
 }
 
 function unsafe(message: string, hint: string): Failure {
