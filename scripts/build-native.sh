@@ -10,7 +10,7 @@
 # Node-API keeps its ABI, so one build loads on every Node from 20 on. Where there is nothing to build with, it says so
 # and succeeds: an installation must not fail for it, the daemon itself will refuse to start without what is missing.
 set -eu
-umask 022 # every user may load it, also those of other umasks than this one's
+umask 022 # every user may run what is built, whatever umask it is built under
 cd "$(dirname "$0")/.."
 
 node=$(node -p 'process.execPath')
@@ -18,7 +18,7 @@ arch=$("$node" -p 'process.arch')
 machine=$(uname -m)
 headers=${node%/*}/../include/node
 
-# missing WHAT HINT: says that nothing is built, and why.
+# missing WHAT HINT: says why nothing is built.
 missing() {
   printf 'build-native: %s; the addon is not built\nhint: %s\n' "$1" "$2" >&2
 }
@@ -37,7 +37,7 @@ compile() {
   mv -f "$unfinished" "$target"
 }
 
-# What the starter is made of, besides its own files; the addon is made of all but those.
+# The sources that the starter shares with the addon. The addon has all but starter*.c.
 shared='src/native/failure.c src/native/filter.c src/native/hardening.c'
 
 # build ARCH MACHINE COMPILER HINT
@@ -58,7 +58,7 @@ build() {
 
   # shellcheck disable=SC2046 # no file of ours has a space in its name
   compile "dist/native/$1.node" -shared -fPIC -fvisibility=hidden -I"$headers" $(ls src/native/*.c | grep -v /starter)
-  # A static program starts faster, and runs with every C library and version of one. Fedora's is without its archive.
+  # A static program starts faster and runs with any C library. Where libc.a is missing (Fedora), link dynamically.
   static=-static
   printf 'int main(void) { return 0; }\n' | $cc -x c -static -o /dev/null - 2>/dev/null || static=
   compile "dist/native/starter-$2" $static src/native/starter*.c $shared
@@ -68,7 +68,7 @@ build_here() {
   build "$arch" "$machine" "${CC:-cc}" 'install one (Debian: gcc libc6-dev, Alpine: gcc musl-dev linux-headers, Fedora: gcc), then build again'
 }
 
-# Started without arguments, the starter is misused, and exits with 2.
+# Without arguments the starter prints its usage and exits with 2.
 loads_here() {
   "$node" -e 'process.dlopen({ exports: {} }, process.argv[1])' "$PWD/dist/native/$arch.node" 2>/dev/null || return
   "dist/native/starter-$machine" 2>/dev/null || [ $? = 2 ]

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Finds node and hands over to the starter (native/starter.c), which closes the walls and becomes node.
+# Finds node and executes the starter (native/starter.c), which sets up the sandbox and becomes node.
 #
-# It has to happen before node starts. By the time a script runs, NODE_OPTIONS has loaded its --require, NODE_DEBUG
+# This has to happen before node starts. By the time a script runs, NODE_OPTIONS has loaded its --require, NODE_DEBUG
 # prints headers, LD_PRELOAD is inside, and /proc/PID/environ shows OPENAI_API_KEY for as long as the process lives.
-# Every step is an exec or a builtin, so pid and stdin stay those of the command that was started.
+# The pid and stdin stay those of the command that was started.
 set -u
 
 fail() {
@@ -13,12 +13,12 @@ fail() {
 
 [ -r "/proc/$$/status" ] || fail 'runs on Linux only' 'it relies on memfd_secret, prctl and sock_diag' 1
 
-# Not the caller's readlink: it would have the key on its stdin.
+# Not a readlink from the caller's PATH, and without our stdin, which holds the key.
 self=$(PATH=/usr/bin:/bin readlink -f -- "$0" </dev/null) || fail "cannot find its own files from $0" 'start it by its full path' 1
 root=${self%/*/*}
 
-# The first node on PATH that is a plain program. Empty and relative entries are passed over:
-# they would let the current folder choose the program that is about to hold the key.
+# The first node on PATH that is an executable file. Skip empty and relative entries: with them the current folder would
+# choose the program that gets the key.
 node=
 rest=${PATH-}:
 while [ -n "$rest" ]; do
@@ -36,11 +36,11 @@ done
 [ -n "$node" ] || fail 'found no node on PATH' 'install Node.js 20.19 or later' 1
 [ -f "$root/dist/main.js" ] || fail 'is not built' "run: npm ci, in $root" 1
 
-# A SIGUSR1 that comes before our listener opens node's debugger port. It cannot be bound to an address that no machine
-# has (192.0.2.0/24 is for documentation, RFC 5737).
+# A SIGUSR1 before our listener is set opens node's debugger port. That fails on an address that no machine has
+# (192.0.2.0/24 is for documentation, RFC 5737).
 #
-# Most objects made here are gone at once: to collect them with a thread for each core costs more CPU than it saves time.
-# Flags that size the heap would save memory, and make node throw away the code cache of its own modules: 24 ms at start.
+# Most of our objects are short-lived; collecting them on several threads costs more CPU than it saves time. Flags that
+# size the heap would save memory, but node then discards the code cache of its own modules: 24 ms at start.
 set -- "$node" --no-warnings --inspect-port=192.0.2.1:9229 --single-threaded-gc "$root/dist/main.js" "$@"
 
 starter=$root/dist/native/starter-$(PATH=/usr/bin:/bin uname -m </dev/null)
@@ -50,7 +50,7 @@ if [ -x "$starter" ]; then
 fi 2>/dev/null
 case $magic in
   ?ELF*)
-    # A shell whose exec fails says so and exits; bash does not run the trap then, unless told to go on.
+    # If exec fails, the shell exits and runs the trap; bash does not, unless execfail is set.
     trap 'fail "its native part does not run here" "install a C compiler, then: npm rebuild --global responses-api-proxy" 3' EXIT
     # shellcheck disable=SC3044 # only bash gets here
     [ -z "${BASH_VERSION-}" ] || shopt -s execfail
@@ -66,6 +66,6 @@ case " $* " in
       'install a C compiler, then: npm rebuild --global responses-api-proxy (in a checkout: npm ci); --unsafe-no-sandbox goes without its starter' 3
     ;;
 esac
-# Arguments are open to every user, and HTTPS_PROXY may hold a password: it cannot be handed on by env.
+# Every user can read arguments, and HTTPS_PROXY may hold a password, so env cannot pass it on.
 [ -z "${HTTPS_PROXY-}${https_proxy-}" ] || fail 'without its starter it cannot take HTTPS_PROXY' 'unset it, and use --upstream-proxy' 3
 exec /usr/bin/env -i "$@"

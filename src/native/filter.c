@@ -1,4 +1,4 @@
-/* Assembles a seccomp filter. It costs next to nothing: the kernel remembers which calls are always allowed (Linux 5.11). */
+/* Assembles seccomp filters. Calls that are always allowed skip the filter: the kernel caches them (Linux 5.11). */
 #include "filter.h"
 
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Each architecture numbers its calls its own way. What has not been tried is not claimed to be safe. */
+/* Call numbers differ by architecture. On others than these, filter_install() fails. */
 #if defined(__x86_64__) && !defined(__ILP32__)
 #define NATIVE_ARCHITECTURE AUDIT_ARCH_X86_64
 #elif defined(__aarch64__) && !defined(__AARCH64EB__)
@@ -26,7 +26,7 @@ static const uint32_t x32_bit = 0x40000000;
 
 static void emit(struct filter *filter, struct sock_filter instruction) {
   if (filter->length < MAX_FILTER_LENGTH) filter->code[filter->length] = instruction;
-  filter->length++; /* too long is for filter_install() to refuse */
+  filter->length++; /* filter_install() refuses a filter that got too long */
 }
 
 static void load(struct filter *filter, size_t offset) {
@@ -37,13 +37,13 @@ static void answer(struct filter *filter, uint32_t action) {
   emit(filter, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action));
 }
 
-/* Passes over as many instructions when the comparison holds, or when it does not. */
+/* `if_true` and `if_false` are how many instructions to skip. */
 static void compare(struct filter *filter, unsigned short how, uint32_t value, size_t if_true, size_t if_false) {
   emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | how | BPF_K, value, (uint8_t)if_true, (uint8_t)if_false));
 }
 
 static void load_low_half(struct filter *filter, unsigned argument) {
-  load(filter, offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t)); /* little-endian, both of them */
+  load(filter, offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t)); /* both architectures are little-endian */
 }
 
 void filter_begin(struct filter *filter) {
@@ -71,8 +71,8 @@ void filter_newer_than(struct filter *filter, int call, uint32_t forbidden) {
 }
 
 /*
- * Rules about arguments come in the same shape: not this call, on to the next rule; else look, and forbid or pass on.
- * They end with the call's number loaded again.
+ * All rules about arguments have one shape: skip the rule for another call; else compare the argument, and either forbid
+ * the call or load its number again and go on to the next rule.
  */
 static void begin_argument(struct filter *filter, int call, unsigned argument, size_t comparisons) {
   compare(filter, BPF_JEQ, (uint32_t)call, 0, comparisons + 3);
@@ -123,13 +123,12 @@ struct failure filter_install(struct filter *filter) {
     return failed("seccomp");
   }
   struct sock_fprog program = {filter->length, filter->code};
-  /* Kernels before 5.16 slow a process down that has a filter (Spectre v4) unless it is said that this is not wanted,
-     which kernels before 4.17 do not understand. */
+  /* SPEC_ALLOW keeps kernels before 5.16 from slowing the process down (Spectre v4). Kernels before 4.17 do not know it. */
   unsigned long flags = SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
   long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
   if (result < 0 && errno == EINVAL) result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
   if (result < 0) return failed("seccomp");
-  if (result > 0) { /* the id of a thread that has a filter of its own, and so cannot have ours */
+  if (result > 0) { /* the id of a thread that cannot take the filter, because it has installed one of its own */
     errno = EBUSY;
     return failed("seccomp");
   }

@@ -1,16 +1,14 @@
 /*
- * Stage two: what only the start needed. It is for the addon to close these, once the daemon listens, has given up root
- * and has written its server-info file. All that is left to do then is to read, to write and to talk.
- *
- * Death is for calls that nobody but an attacker makes; an error for those that a library may try and do without.
+ * Stage two: forbids system calls that only the start needed. The addon installs it once the daemon listens, has given up
+ * root and has written its server-info file. From then on it only reads, writes and uses connections.
  *
  * Tried, and not worth it:
- * - PR_SET_MDWE ends WebAssembly, which undici's parser is.
- * - Landlock from here would miss libuv's and V8's threads, which are there already: see starter_landlock.c.
- * - node's --disallow-code-generation-from-strings rejects its code cache: 7 to 11 ms of every start. Frozen intrinsics
- *   take 9 to 15 ms.
- * - a compile cache on disk would win some of that back, and let whoever can write to its folder plant code.
- * - --openssl-config=/dev/null drops the crypto policy of the machine (RHEL).
+ * - PR_SET_MDWE breaks WebAssembly, and undici's parser is WebAssembly.
+ * - Landlock from here would miss the threads that libuv and V8 have already created. starter_landlock.c does it.
+ * - Node's --disallow-code-generation-from-strings invalidates its code cache: 7 to 11 ms at every start. Frozen
+ *   intrinsics cost 9 to 15 ms.
+ * - A compile cache on disk would win time back, but other users who can write to its folder could plant code.
+ * - --openssl-config=/dev/null drops the system's crypto policy (RHEL).
  */
 #include "filter.h"
 #include "syscall_numbers.h"
@@ -32,7 +30,7 @@ static const int killed[] = {
 #endif
 };
 
-/* Changes to files other than their content, new ones that are none, memory with a descriptor, limits, signals to others. */
+/* Changes to anything about a file but its content; links and folders; memfds; limits; signals to other processes. */
 static const int refused[] = {
   SYS_fchmod, SYS_fchmodat, SYS_fchmodat2, SYS_fchown, SYS_fchownat, SYS_truncate, SYS_utimensat, SYS_file_setattr,
   SYS_setxattr, SYS_lsetxattr, SYS_fsetxattr, SYS_setxattrat, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_removexattrat,
@@ -48,7 +46,7 @@ static const int refused[] = {
   SYS_tkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_pidfd_open, SYS_pidfd_send_signal,
 };
 
-/* O_TMPFILE holds the bit of O_DIRECTORY, with which reading is harmless. */
+/* O_TMPFILE includes O_DIRECTORY, which readers of folders set too. */
 static const uint32_t writing = O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY);
 
 struct failure close_start_calls(bool opens_logs) {
@@ -61,14 +59,14 @@ struct failure close_start_calls(bool opens_logs) {
     filter_any_bit(&filter, SYS_open, 1, writing, REFUSE(EPERM));
 #endif
   }
-  /* Its flags are in memory, where a filter cannot look. */
+  /* Its flags are in memory, where a filter cannot look. libc and libuv fall back to openat(2). */
   filter_calls(&filter, (const int[]){SYS_openat2}, 1, REFUSE(ENOSYS));
   filter_missing_bit(&filter, SYS_clone, 0, CLONE_THREAD, KILL);
-  filter_pointer(&filter, SYS_prlimit64, 2, REFUSE(EPERM)); /* new limits; without, it tells those that hold */
-  /* abort(3) signals its own process. */
+  filter_pointer(&filter, SYS_prlimit64, 2, REFUSE(EPERM)); /* the new limit; NULL only reads the current one */
+  /* abort(3) signals its own process; no other may be signalled. */
   filter_other_values(&filter, SYS_kill, 0, CALLS(self), REFUSE(EPERM));
   filter_other_values(&filter, SYS_tgkill, 0, CALLS(self), REFUSE(EPERM));
-  filter_any_bit(&filter, SYS_unlinkat, 2, AT_REMOVEDIR, REFUSE(EPERM)); /* unlinking stays, for the server-info file */
+  filter_any_bit(&filter, SYS_unlinkat, 2, AT_REMOVEDIR, REFUSE(EPERM)); /* removing a file stays allowed: the server-info file */
   filter_calls(&filter, CALLS(killed), KILL);
   filter_calls(&filter, CALLS(refused), REFUSE(EPERM));
   return filter_install(&filter);

@@ -1,16 +1,15 @@
 /*
  * starter NODE ARGUMENT...
  *
- * What has to hold before node begins: walls that its threads could not be put behind afterwards, and an environment of
- * an allowlist. It becomes node, so that pid and stdin stay those of the command that was started. It holds no secret,
- * save what HTTPS_PROXY may have in it, and that never becomes an argument, which every user could read.
+ * Sets up what must be in place before node has threads, gives it an environment from an allowlist, and becomes node: the
+ * pid and stdin stay those of the command that was started. HTTPS_PROXY may hold a password, so it is passed on in the
+ * environment only; every user can read arguments.
  *
- * What must hold, and what need not:
- * - No new privileges, no core dumps and the system calls of stage one must. Every kernel since 4.14 has them, and the
- *   profiles of docker and podman allow them; what refuses them is told, and the start ends with 3.
- * - --unsafe-no-sandbox goes without the system calls of both stages and without Landlock: for a kernel or an emulator
- *   that cannot filter system calls.
- * - Landlock need not hold: see starter_landlock.c.
+ * What is required:
+ * - No new privileges, no core dumps, and the filters of both stages. Every kernel since 4.14 has them, and the default
+ *   profiles of docker and podman allow them. If one is refused, the start ends with exit code 3.
+ * - Landlock is optional, see starter_landlock.c.
+ * - --unsafe-no-sandbox skips the filters and Landlock, for kernels and emulators that cannot filter system calls.
  */
 #include "starter.h"
 
@@ -48,7 +47,7 @@ static void must(struct failure failure, const char *what) {
        failure.error, what, "");
 }
 
-/* Node resets every signal to its default at start, so what nohup or a background job had ignored must be handed on. */
+/* Node resets all signals at start. Signals that nohup or a background job ignored are passed on for it to ignore again. */
 static unsigned long long ignored_signals(void) {
   unsigned long long mask = 0;
   for (int number = 1; number <= MAX_SIGNAL; number++) {
@@ -58,7 +57,7 @@ static unsigned long long ignored_signals(void) {
   return mask;
 }
 
-/* Why Landlock is missing or lacks something, in a word for the daemon to explain; NULL where all is well. */
+/* Why Landlock is missing (an errno's name) or incomplete (its version), for the daemon to explain; NULL if neither. */
 static const char *lacking(struct failure failure, int version) {
   static char word[16];
   if (failure.error != 0) return errno_name(failure.error);
@@ -75,7 +74,7 @@ static char *variable(const char *name, const char *value) {
   return text;
 }
 
-/* All of the daemon's environment. src/run/hardening.ts refuses any other name. */
+/* The daemon's whole environment. src/run/hardening.ts refuses any other variable. */
 static char **environment(const char *landlock) {
   static char *variables[PASSED_ON + 3];
   char mask[sizeof "ffffffffffffffff"];

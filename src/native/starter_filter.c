@@ -1,6 +1,6 @@
 /*
- * Stage one: system calls that the daemon has no use for at any time. It holds from before node starts, for every
- * thread: libuv makes io_uring rings before any of our code runs, and what goes through a ring no filter sees.
+ * Stage one: forbids system calls that the daemon never needs. It has to be in place before node starts: libuv creates
+ * io_uring rings before any of our code runs, and seccomp does not see what goes through a ring.
  */
 #include "starter.h"
 
@@ -15,7 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-/* Into other processes, into the kernel, over the machine. Nothing in node, OpenSSL or libc makes these calls. */
+/* Access to other processes, to the kernel, to the machine. Node, OpenSSL and libc make none of these calls. */
 static const int never[] = {
   SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp, SYS_process_madvise, SYS_process_mrelease,
   SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_add_key, SYS_request_key, SYS_keyctl,
@@ -34,16 +34,16 @@ static const int never[] = {
 #endif
 };
 
-/* clone(2)'s; CLONE_NEWTIME works with clone3(2) and unshare(2) only. */
+/* All that clone(2) takes; CLONE_NEWTIME works only with clone3(2) and unshare(2). */
 static const uint32_t namespaces =
   CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 
-/* Keystrokes for the shell that the daemon was started from. */
+/* These type into the terminal, and so run commands in the shell that started the daemon. */
 static const uint32_t typing[] = {TIOCSTI, TIOCLINUX};
 
 static const uint32_t families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
 
-/* None for MPTCP, which Landlock's rules for TCP ports do not cover, and none for raw ICMP and the like. */
+/* Not MPTCP, which would evade Landlock's rules for TCP ports; not ICMP or other raw sockets. */
 static const uint32_t protocols[] = {0, IPPROTO_TCP, IPPROTO_UDP, NETLINK_SOCK_DIAG};
 
 static const uint32_t probe[] = {STARTER_PROBE};
@@ -52,7 +52,7 @@ struct failure forbid_foreign_calls(void) {
   static struct filter filter;
   filter_begin(&filter);
   filter_any_bit(&filter, SYS_clone, 0, namespaces, KILL);
-  /* Its flags are in memory, where a filter cannot look. Told that it does not exist, glibc takes clone(2). */
+  /* Its flags are in memory, where a filter cannot look. glibc falls back to clone(2). */
   filter_calls(&filter, (const int[]){SYS_clone3}, 1, REFUSE(ENOSYS));
   filter_values(&filter, SYS_ioctl, 1, CALLS(typing), REFUSE(EPERM));
   filter_other_values(&filter, SYS_socket, 0, CALLS(families), REFUSE(EAFNOSUPPORT));

@@ -1,6 +1,6 @@
 /*
- * The few flags that the walls depend on. This is no second parser: wrong arguments are for the daemon to refuse, and
- * whatever is taken here for more than it is makes a wall wider, not narrower.
+ * Reads the few flags that Landlock's rules depend on. This does not validate: the daemon refuses wrong arguments, and
+ * an argument that is misread here can only allow more.
  */
 #include "starter.h"
 
@@ -9,7 +9,7 @@
 
 enum { HTTP_PORT = 80, HTTPS_PORT = 443 };
 
-/* The value of `flag`, given as two arguments or as one; NULL if this is another argument. */
+/* The value of `flag`, given as `--flag value` or `--flag=value`; NULL if this is another argument. */
 static const char *value_of(const char *flag, char *const *argument) {
   size_t length = strlen(flag);
   if (strncmp(*argument, flag, length) != 0) return NULL;
@@ -22,7 +22,7 @@ static void add_port(struct needs *needs, unsigned long port) {
   else needs->ports[needs->port_count++] = (uint16_t)port;
 }
 
-/* The port of a URL such as `https://[::1]:8443/path`, for which `host:port` will do. */
+/* Adds the port of a URL such as `https://[::1]:8443/path`; `host:port` works too. */
 static void add_port_of(struct needs *needs, const char *url) {
   const char *authority = strstr(url, "://");
   bool is_http = strncasecmp(url, "https", strlen("https")) != 0;

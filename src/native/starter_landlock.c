@@ -1,11 +1,10 @@
 /*
- * Landlock: which files the daemon may change, what it may execute, and where it may connect to. It holds for the threads
- * of whoever asks for it and for those they start; so it is asked for here, where there is one. From inside node it would
- * miss libuv's and V8's.
+ * Landlock restricts which files the daemon may change, what it may execute, and which TCP ports it may connect to. It
+ * covers the calling thread and the threads that this one creates later, so it must come before node.
  *
- * Not every kernel has it (Linux 5.13, and it must be among the LSMs that were chosen at boot), older container engines
- * refuse it, and what it forbids after the start is forbidden by stage two as well, save what a log needs. So the daemon
- * says that it is missing, and does without.
+ * It is optional. Many kernels lack it (it needs Linux 5.13 and must be enabled at boot), and older container engines
+ * refuse it. Without a log, stage two forbids the same changes to files; only the ports stay open. So the daemon says that
+ * Landlock is missing, and starts.
  */
 #include "starter.h"
 
@@ -20,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* <linux/landlock.h>, which is younger than the oldest headers we compile with, as far as it is needed. */
+/* The part of <linux/landlock.h> that we need; old kernel headers lack it. */
 struct ruleset {
   uint64_t files;
   uint64_t net;    /* LANDLOCK_WITH_PORTS */
@@ -75,7 +74,7 @@ static struct failure add_port(int ruleset, uint16_t port) {
   return syscall(SYS_landlock_add_rule, ruleset, PORT_RULE, &rule, 0) == 0 ? (struct failure){0} : failed("landlock_add_rule");
 }
 
-/* Cuts the last name off a path, and what slashes stood before it. */
+/* Cuts off the last name of a path and the slashes before it. */
 static void cut_name(char *path) {
   char *slash = strrchr(path, '/');
   if (slash == NULL) {
@@ -87,8 +86,8 @@ static void cut_name(char *path) {
 }
 
 /*
- * The folder of a file; where that is still to be made, the nearest that is there. One that cannot be opened is passed
- * over: node cannot open it either, and says so in its own words.
+ * Allows changes in the folder of a file, or, if the daemon still has to create that, in the nearest one that exists. A
+ * folder that cannot be opened is skipped: the daemon cannot open it either, and reports that.
  */
 static struct failure add_folder_of(int ruleset, const char *file, uint64_t allowed) {
   char folder[PATH_MAX];
@@ -102,7 +101,7 @@ static struct failure add_folder_of(int ruleset, const char *file, uint64_t allo
   return strcmp(failure.syscall == NULL ? "" : failure.syscall, "landlock_add_rule") == 0 ? failure : (struct failure){0};
 }
 
-/* The dynamic linker that a program names, which the kernel has to execute too; false for a static one. */
+/* The dynamic linker that a program names, because the kernel executes that too; false for a static program. */
 static bool read_interpreter(const char *program, char interpreter[PATH_MAX]) {
   Elf64_Ehdr head;
   Elf64_Phdr segment;
@@ -133,7 +132,7 @@ static struct failure add_files(int ruleset, int version, const char *program, c
   if (failure.error == 0 && read_interpreter(program, interpreter)) failure = add_path(ruleset, interpreter, EXECUTE);
   if (failure.error == 0) failure = add_path(ruleset, "/dev/null", WRITE_FILE);
 
-  /* Node opens terminals again, and the daemon its stderr. A pipe or socket needs no rule, and takes none (EBADFD). */
+  /* Node reopens terminals, and the daemon its stderr. Pipes and sockets need no rule; adding one fails with EBADFD. */
   for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO && failure.error == 0; descriptor++) {
     char path[32];
     struct stat stats;
@@ -161,7 +160,7 @@ struct failure restrict_files_and_ports(const char *program, const struct needs 
     .net = ports ? CONNECT_TCP : 0,
     .scoped = *version >= 6 ? ABSTRACT_SOCKETS | SIGNALS : 0,
   };
-  /* A kernel refuses a longer structure than it knows unless the rest is zero, which it then is. */
+  /* An older kernel accepts this longer structure because the fields that it does not know are zero. */
   int ruleset = (int)syscall(SYS_landlock_create_ruleset, &wanted, sizeof wanted, 0);
   if (ruleset < 0) return failed("landlock_create_ruleset");
   struct failure failure = add_files(ruleset, *version, program, needs);

@@ -1,6 +1,6 @@
 /*
- * How the daemon finds out that the starter's filter is in place: io_uring_setup(2) with this many entries fails in a
- * way that neither a kernel nor another filter would choose. /proc/self/status counts filters, not whose they are.
+ * How the daemon checks that the starter's filter is in place: io_uring_setup(2) with this many entries fails with an
+ * errno that no kernel and no other filter would give. /proc/self/status counts filters, but does not say whose they are.
  */
 #ifndef STARTER_PROBE_H
 #define STARTER_PROBE_H

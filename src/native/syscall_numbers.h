@@ -1,6 +1,6 @@
 /*
- * System calls that are younger than the oldest kernel headers we compile with. Since Linux 5.0 a new call has the same
- * number on every architecture.
+ * Numbers of system calls that old kernel headers lack. Since Linux 5.0 a new call has the same number on every
+ * architecture.
  */
 #ifndef SYSCALL_NUMBERS_H
 #define SYSCALL_NUMBERS_H
@@ -71,7 +71,7 @@
 #define SYS_file_setattr 469
 #endif
 
-/* The youngest call that the filters were written with in mind. */
+/* The newest call that the filters were written for (Linux 6.18). */
 enum { NEWEST_KNOWN_SYSCALL = 469 };
 
 #endif

@@ -51,7 +51,7 @@ function openExistingOrNew(file: string, flags: number, owner: Account | undefin
   return fd;
 }
 
-/** 0600 by a umask of our own: once the daemon serves, it may not change a file's mode (`../native/serving_filter.c`). */
+/** Gets its mode from a umask, because a serving daemon may not call fchmod (`../native/serving_filter.c`). */
 function create(file: string, flags: number): number {
   const umask = process.umask(0o177);
   try {
