@@ -44,6 +44,7 @@ done
 set -- "$node" --no-warnings --inspect-port=192.0.2.1:9229 --single-threaded-gc "$root/dist/main.js" "$@"
 
 starter=$root/dist/native/starter-$(PATH=/usr/bin:/bin uname -m </dev/null)
+build="install a C compiler, then: sh '$root/scripts/build-native.sh'"
 magic=
 if [ -x "$starter" ]; then
   IFS= read -r magic <"$starter"
@@ -51,7 +52,7 @@ fi 2>/dev/null
 case $magic in
   ?ELF*)
     # If exec fails, the shell exits and runs the trap; bash does not, unless execfail is set.
-    trap 'fail "its native part does not run here" "install a C compiler, then: npm rebuild --global responses-api-proxy" 3' EXIT
+    trap 'fail "its native part does not run here" "$build" 3' EXIT
     # shellcheck disable=SC3044 # only bash gets here
     [ -z "${BASH_VERSION-}" ] || shopt -s execfail
     exec "$starter" "$@"
@@ -62,10 +63,11 @@ esac
 case " $* " in
   *' --unsafe-no-sandbox '*) ;;
   *)
-    fail 'its native part is missing or does not run' \
-      'install a C compiler, then: npm rebuild --global responses-api-proxy (in a checkout: npm ci); --unsafe-no-sandbox goes without its starter' 3
+    fail 'its native part is missing or does not run' "$build; --unsafe-no-sandbox goes without its starter" 3
     ;;
 esac
 # Every user can read arguments, and HTTPS_PROXY may hold a password, so env cannot pass it on.
 [ -z "${HTTPS_PROXY-}${https_proxy-}" ] || fail 'without its starter it cannot take HTTPS_PROXY' 'unset it, and use --upstream-proxy' 3
+# Socket activation, sd_listen_fds(3).
+set -- ${LISTEN_FDS:+"LISTEN_FDS=$LISTEN_FDS"} ${LISTEN_PID:+"LISTEN_PID=$LISTEN_PID"} "$@"
 exec /usr/bin/env -i "$@"

@@ -121,7 +121,7 @@ describe('with a log', () => {
 
   test('a folder that is not there, or closed, is told in the same words as ever', async (context) => {
     expect(refusalOf(await runToExit({ args: ['--log-file', join(folder, 'none', 'log')] }), 1)).toMatch(/cannot open --log-file .*: no such file or directory/);
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     chmodSync(folder, 0o755);
     chmodSync(join(folder, 'elsewhere'), 0o700);
     expect(refusalOf(await runToExit({ args: ['--log-file', join(folder, 'elsewhere', 'log')], user: nobody }), 1)).toMatch(/permission denied/);

@@ -107,13 +107,13 @@ describe('what a library may try is refused, and the daemon serves on:', () => {
 
   test('with --run-as', async (context) => {
     needsInjection(context);
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     await expectWalls({ args: ['--run-as', 'nobody'] });
   });
 
   test('for a plain user', async (context) => {
     needsInjection(context);
-    needs(context, 'root and a checkout that nobody can read');
+    needs(context, 'root and a build that other users can run');
     await expectWalls({ user: nobody });
   });
 
