@@ -12,6 +12,7 @@ import { tryUpstream } from './proxy/upstream-trial.ts';
 import { checkUnobserved, giveUpRoot } from './run/hardening.ts';
 import { checkLogFile } from './run/log.ts';
 import { fitConnections } from './run/open-files.ts';
+import { checkSandbox } from './run/sandbox.ts';
 import { ServerInfoFile } from './run/server-info.ts';
 import { installationExposure } from './run/trusted-file.ts';
 
@@ -39,6 +40,7 @@ export async function check(options: Options, users: Users, native: Native | und
   const exposure = installationExposure();
   const watched = await oversight();
   const { custody, waived } = lockMemory(lockedBytes(options.renewal !== undefined), native, options.unsafeUnlockedMemory);
+  const unsandboxed = checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK']);
   checkUnobserved();
   const { maxConnections, lowered } = fitConnections(options.maxConnections);
   if (allowedUids.length > 0) peerLookup(native);
@@ -68,6 +70,7 @@ export async function check(options: Options, users: Users, native: Native | und
     ['keeps the key in', custody],
     ...renewalOf(options),
     ...notes(waived.map((loss) => `--unsafe-unlocked-memory: ${loss}`)),
+    ...notes(unsandboxed),
     ['runs as', runAs === undefined ? `uid ${process.geteuid?.()}` : `${runAs.name} (uid ${runAs.uid}), once started as root`],
     ...notes(runAs === undefined && process.geteuid?.() === 0 ? ['running as root; --run-as USER gives root up once started'] : []),
     ...notes(exposure === undefined ? [] : [`${exposure}, who could then read the key`]),

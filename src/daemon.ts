@@ -26,6 +26,7 @@ import { exitCodes } from './run/exit-codes.ts';
 import { Failure } from './run/failure.ts';
 import { checkInheritedSocket } from './run/inherited-socket.ts';
 import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hardening.ts';
+import { checkSandbox, closeStart } from './run/sandbox.ts';
 import { keepIgnoring, listenForStop } from './run/signals.ts';
 import { Log } from './run/log.ts';
 import { fitConnections } from './run/open-files.ts';
@@ -85,6 +86,7 @@ async function main(): Promise<void> {
   const { renewal } = options;
   const { memory, custody, waived } = lockMemory(lockedBytes(renewal !== undefined), native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
+  for (const loss of checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK'])) log.say(loss);
   if (options.token.kind === 'given' && isWeakToken(options.token.token)) {
     log.say('--client-token-file holds a token of less than 128 bits, which can be guessed; make one with: openssl rand -hex 32');
   }
@@ -150,6 +152,7 @@ async function main(): Promise<void> {
     log.releaseStderr();
     redirectToDevNull(stdout, stderr);
   }
+  if (native !== undefined && !options.unsafeNoSandbox) closeStart(native, (logFile ?? options.auditLog) !== undefined);
   // Before the line that others wait for: who has that one has these too.
   log.say(`key in ${custody}`);
   for (const notice of observer.notices) log.say(notice);

@@ -41,6 +41,7 @@ export interface Options {
   /** Further lines on stdin replace the key; undefined where it is read once. */
   readonly renewal: KeyRenewal | undefined;
   readonly unsafeUnlockedMemory: boolean;
+  readonly unsafeNoSandbox: boolean;
   /** What is only to be checked, in place of a run: nothing, a start, or that and a connection to the upstream. */
   readonly check: 'nothing' | 'start' | 'upstream';
 }
@@ -105,6 +106,7 @@ export const flags = {
   'key-max-age': { takes: 'seconds', group: 'Custody:', describe: 'time after which a key is wiped unless it was renewed' },
   'run-as': { takes: 'user', group: 'Custody:', describe: 'give up root for this user, once started' },
   'unsafe-unlocked-memory': { group: 'Custody:', describe: 'run even where the key cannot be locked in memory' },
+  'unsafe-no-sandbox': { group: 'Custody:', describe: 'run even where system calls cannot be forbidden' },
 
   check: { group: 'Others:', describe: 'check all but the key, say what would be done, and exit' },
   'check-upstream': { group: 'Others:', describe: 'the same, and connect to the upstream to verify its TLS; nothing is sent' },
@@ -194,6 +196,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     token: parseToken(values['issue-token'], values['client-token-file'], serverInfo),
     renewal: parseRenewal(values['renewable-key'], values['key-max-age']),
     unsafeUnlockedMemory: values['unsafe-unlocked-memory'],
+    unsafeNoSandbox: values['unsafe-no-sandbox'],
     check: values['check-upstream'] ? 'upstream' : values.check ? 'start' : 'nothing',
   };
 }

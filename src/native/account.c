@@ -1,11 +1,11 @@
-/* Who a name or number on the command line is. By the C library, so that every source of nsswitch.conf is asked. */
+/* Finds the account for a name or uid. The C library does it, so every source in nsswitch.conf counts. */
 #include "native.h"
 
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A uid in decimal, or -1. 2^32 - 1 is no uid: chown(2) and setuid(2) take it for "leave it as it is". */
+/* A uid in decimal, or -1. 2^32 - 1 is not a uid: chown(2) and setuid(2) read it as "leave unchanged". */
 static long long parse_uid(const char *text) {
   char *end;
   if (text[0] < '0' || text[0] > '9') return -1;
@@ -14,7 +14,7 @@ static long long parse_uid(const char *text) {
 }
 
 bool find_account(const char *name_or_uid, struct account *account) {
-  /* A user may be called 1000; then the name counts, as for chown(1). */
+  /* A user may be named 1000; then the name wins, as with chown(1). */
   struct passwd *entry = getpwnam(name_or_uid);
   long long uid = parse_uid(name_or_uid);
   if (entry == NULL && uid >= 0) entry = getpwuid((uid_t)uid);

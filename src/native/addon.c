@@ -1,4 +1,4 @@
-/* JavaScript in front, C behind: arguments, results and errors, and nothing else. */
+/* The bridge to JavaScript: converts arguments, results and errors, and does nothing else. */
 #define NAPI_VERSION 8
 #include <node_api.h>
 
@@ -11,7 +11,7 @@
 
 enum { MAX_AREA_BYTES = 1 << 30 };
 
-/* A Node-API call that fails leaves an exception behind, if need be one about the argument it could not use. */
+/* When a Node-API call fails, an exception is pending: Node's own, or else a TypeError about the argument. */
 #define TRY(call)                                   \
   do {                                              \
     if ((call) != napi_ok) return throw_napi(env);  \
@@ -34,7 +34,7 @@ static napi_value set_string(napi_env env, napi_value object, const char *name, 
   return object;
 }
 
-/* An Error like those of Node's own file system calls: message, code, errno (negative), syscall. */
+/* An Error shaped like those of node:fs: message, code, errno (negative), syscall. */
 static napi_value system_error(napi_env env, struct failure failure) {
   char text[256];
   const char *code = errno_name(failure.error);
@@ -98,8 +98,8 @@ static napi_value allocate(napi_env env, napi_callback_info info) {
   if (!allocate_locked((size_t)bytes, waived, &area, &failures)) return throw_unlockable(env, &failures);
 
   napi_value buffer, result;
-  /* No finalizer: sockets hold bare pointers into the area while they write, so it outlives every Buffer over it. The
-     kernel takes it back when the process ends, and clears it before anybody else gets the pages. */
+  /* No finalizer: sockets hold bare pointers into the area while they write, so it must outlive every Buffer over it.
+     The kernel frees it when the process ends, and clears the pages before another process gets them. */
   TRY(napi_create_external_buffer(env, (size_t)bytes, area.data, NULL, NULL, &buffer));
   TRY(napi_create_object(env, &result));
   TRY(napi_set_named_property(env, result, "buffer", buffer));
@@ -137,8 +137,25 @@ static napi_value forbidNewPrivileges(napi_env env, napi_callback_info info) {
   return done(env, forbid_new_privileges());
 }
 
+static napi_value isStartedByStarter(napi_env env, napi_callback_info info) {
+  napi_value result;
+  (void)info;
+  TRY(napi_get_boolean(env, is_started_by_starter(), &result));
+  return result;
+}
+
+/* closeStartCalls(opensLogs: boolean): void */
+static napi_value closeStartCalls(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  bool opens_logs;
+  napi_value argument;
+  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
+  TRY(napi_get_value_bool(env, argument, &opens_logs));
+  return done(env, close_start_calls(opens_logs));
+}
+
 static napi_value read_endpoint(napi_env env, const napi_value arguments[2], struct sockaddr_in *endpoint) {
-  char address[INET_ADDRSTRLEN + 1]; /* one more, so that what is too long is not cut into what is right */
+  char address[INET_ADDRSTRLEN + 1]; /* one more, so that a longer text is not cut into a valid address */
   uint32_t port;
   TRY(napi_get_value_string_utf8(env, arguments[0], address, sizeof address, NULL));
   TRY(napi_get_value_uint32(env, arguments[1], &port));
@@ -219,7 +236,7 @@ static napi_value unlinkAt(napi_env env, napi_callback_info info) {
   size_t count = 2;
   int32_t folder;
   napi_value arguments[2];
-  char name[NAME_MAX + 2]; /* room for one more than a name can have: what is too long is refused, not cut into another name */
+  char name[NAME_MAX + 2]; /* one more than a name can have: a longer one is refused, not cut into another name */
   TRY(napi_get_cb_info(env, info, &count, arguments, NULL, NULL));
   TRY(napi_get_value_int32(env, arguments[0], &folder));
   TRY(napi_get_value_string_utf8(env, arguments[1], name, sizeof name, NULL));
@@ -237,7 +254,7 @@ static napi_value set_number(napi_env env, napi_value object, const char *name, 
 static napi_value account(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument, result;
-  char name_or_uid[256]; /* longer ones are cut, and match nothing: `struct account` has no room for them either */
+  char name_or_uid[256]; /* a longer name is cut, and then matches nothing: `struct account` has no room for it either */
   TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
   TRY(napi_get_value_string_utf8(env, argument, name_or_uid, sizeof name_or_uid, NULL));
 
@@ -278,6 +295,8 @@ NAPI_MODULE_INIT() {
     METHOD(forbidTracing),
     METHOD(forbidCoreDumps),
     METHOD(forbidNewPrivileges),
+    METHOD(isStartedByStarter),
+    METHOD(closeStartCalls),
     METHOD(peerUid),
     METHOD(hasHungUp),
     METHOD(unacknowledgedBytes),

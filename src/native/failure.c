@@ -1,4 +1,4 @@
-/* What went wrong, in the words of errno(3). */
+/* Failed system calls, named as in errno(3). */
 #include "native.h"
 
 #include <errno.h>
@@ -7,10 +7,11 @@ struct failure failed(const char *syscall) {
   return (struct failure){.syscall = syscall, .error = errno};
 }
 
-/* The errnos that the calls in this folder are documented to give; strerrorname_np(3) is glibc's alone. */
+/* The errnos documented for the calls in this folder. strerrorname_np(3) exists in glibc only. */
 const char *errno_name(int error) {
   switch (error) {
 #define NAME(code) case code: return #code
+    NAME(E2BIG);
     NAME(EACCES);
     NAME(EADDRNOTAVAIL);
     NAME(EAFNOSUPPORT);

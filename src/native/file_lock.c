@@ -1,4 +1,4 @@
-/* One process at a time: the lock belongs to the open file and goes with it, however its process ends. */
+/* An exclusive lock on an open file. The kernel releases it however the process ends. */
 #include "native.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* Has the other end hung up? Node notices when it reads, and it does not read from a client that has to wait. */
+/* Has the peer hung up? Node would only notice while reading, and it does not read from a client that waits. */
 #include "native.h"
 
 #include <poll.h>

@@ -1,15 +1,15 @@
 /*
- * Doors of this process that are closed before the key comes in. What the kernel was asked for is read back: a
- * sandbox that pretends to obey must not pass for one that does.
+ * Closes the process to other programs before it reads the key. Each setting is read back from the kernel, because some
+ * sandboxes accept a call and ignore it.
  */
 #include "native.h"
 
+#include "starter_probe.h"
+#include "syscall_numbers.h"
+
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct failure not_obeyed(const char *syscall) {
@@ -18,9 +18,9 @@ static struct failure not_obeyed(const char *syscall) {
 }
 
 /*
- * No ptrace(2), no /proc/PID/mem, environ, fd or maps for the same user, and no core dump of any kind. It belongs to
- * the address space, so it covers all threads. execve(2) and a change of uid or gid undo it (commit_creds() falls
- * back to fs.suid_dumpable): after such a change it has to be asked for again.
+ * No ptrace(2), no /proc/PID/mem, environ, fd or maps for the same user, and no core dump of any kind. The
+ * setting belongs to the address space, so it covers all threads. execve(2) and a change of uid or gid reset it
+ * (commit_creds() falls back to fs.suid_dumpable); call this again afterwards.
  */
 struct failure forbid_tracing(void) {
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return failed("prctl");
@@ -29,8 +29,8 @@ struct failure forbid_tracing(void) {
 }
 
 /*
- * No core file even if the above is undone. A core_pattern that pipes to a program ignores this limit (core(5)); only
- * forbid_tracing() stops that one.
+ * No core file even if the setting above is reset. A core_pattern that pipes to a program ignores this limit (core(5));
+ * only forbid_tracing() stops that.
  */
 struct failure forbid_core_dumps(void) {
   struct rlimit limit = {0, 0};
@@ -41,20 +41,15 @@ struct failure forbid_core_dumps(void) {
 }
 
 /*
- * execve(2) grants nothing any more: no set-user-ID bits, no file capabilities.
- *
- * The attribute is the calling thread's and passes to the threads it creates, but V8's and libuv's are there already.
- * What carries it to them is SECCOMP_FILTER_FLAG_TSYNC, hence a filter that allows everything. It costs some 30 ns a
- * system call; SPEC_ALLOW keeps kernels before 5.16 from slowing the process down for it (Spectre v4).
+ * From here on execve(2) grants no set-user-ID bits and no file capabilities. The setting belongs to a thread and to those
+ * it creates later. The starter makes it while there is only one; the daemon calls this again to be sure.
  */
 struct failure forbid_new_privileges(void) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return failed("prctl");
   if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) return not_obeyed("prctl");
-
-  struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-  struct sock_fprog filter = {1, &allow};
-  /* May fail, for example on a kernel without seccomp: it is the calling thread, the one of JavaScript, that starts
-     programs; Node's helper threads never do. */
-  syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW, &filter);
   return (struct failure){0};
+}
+
+bool is_started_by_starter(void) {
+  return syscall(SYS_io_uring_setup, STARTER_PROBE, NULL) == -1 && errno == STARTER_ANSWER;
 }

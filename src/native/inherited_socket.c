@@ -1,4 +1,4 @@
-/* What a descriptor is that another process has opened: the facts that tell a listening socket from anything else. */
+/* Facts about a descriptor that another process opened: is it a listening socket, and where? */
 #include "native.h"
 
 #include <arpa/inet.h>

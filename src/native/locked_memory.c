@@ -1,11 +1,11 @@
 /*
- * Memory for secrets: not in swap, not in a core dump, not in a forked child and, where the kernel has
- * memfd_secret(2), not within anybody else's reach at all.
+ * Memory for secrets: never in swap, in a core dump or in a forked child. Where the kernel has memfd_secret(2), no other
+ * process can read it, not even as root.
  *
  *     | guard page |         whole pages          | guard page |
  *     | PROT_NONE  | unused | data .............. | PROT_NONE  |
  *
- * The data ends where the upper guard page begins: an overrun by one byte faults. Guard pages are never populated and
+ * The data ends right below the upper guard page, so an overrun by one byte faults. Guard pages are never populated and
  * do not count against RLIMIT_MEMLOCK; the pages between them do.
  */
 #include "native.h"
@@ -29,7 +29,7 @@ static size_t page_bytes(void) {
   return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Address space for the pages and both guards, all of it inaccessible yet. */
+/* Reserves address space for the pages and both guards, all of it still inaccessible. */
 static bool reserve(struct pages *pages) {
   void *range = mmap(NULL, pages->bytes + 2 * page_bytes(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (range == MAP_FAILED) return false;
@@ -42,8 +42,8 @@ static void release(const struct pages *pages) {
 }
 
 /*
- * Makes the kernel back every page now. A page of a memfd_secret that cannot be had raises SIGBUS in the program that
- * touches it, but EFAULT in a system call that writes to it (MADV_POPULATE_WRITE refuses secret memory).
+ * Makes the kernel back every page now. If it cannot, touching the page raises SIGBUS, but a system call that writes to
+ * it fails with EFAULT. MADV_POPULATE_WRITE does not work on secret memory.
  */
 static bool populate(const struct pages *pages) {
   for (size_t offset = 0; offset < pages->bytes; offset += page_bytes()) {
@@ -55,7 +55,7 @@ static bool populate(const struct pages *pages) {
 
 /*
  * Secret pages leave the kernel's direct map: read(2), write(2) and this process's own instructions reach them,
- * /proc/PID/mem, process_vm_readv(2) and a core dump do not (mm/secretmem.c). They are locked by nature.
+ * /proc/PID/mem, process_vm_readv(2) and a core dump do not (mm/secretmem.c). They are always locked.
  */
 static struct failure map_secret(struct pages *pages) {
   int fd = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
@@ -65,14 +65,14 @@ static struct failure map_secret(struct pages *pages) {
   if (ftruncate(fd, (off_t)pages->bytes) != 0 || !reserve(pages)) {
     failure = failed("memfd_secret");
   } else if (mmap(pages->start, pages->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
-    /* EAGAIN: RLIMIT_MEMLOCK. The reservation is not given back: a failed MAP_FIXED may have left a hole in it, and
-       what another thread has mapped into the hole since is not ours to unmap. */
+    /* EAGAIN: RLIMIT_MEMLOCK. Keep the reservation: a failed MAP_FIXED may have left a hole in it, and another
+       thread may have mapped something there since. */
     failure = failed("memfd_secret");
   } else if (madvise(pages->start, pages->bytes, MADV_DONTFORK) != 0 || !populate(pages)) {
     failure = failed("memfd_secret");
     release(pages);
   }
-  /* The mapping keeps the memory; a descriptor would be one more way to it (pidfd_getfd(2)). */
+  /* The mapping keeps the memory alive; a descriptor would be one more way in (pidfd_getfd(2)). */
   close(fd);
   return failure;
 }

@@ -1,6 +1,6 @@
 /*
- * What V8 and Node cannot do for the key: memory that nobody else reads, a process that nobody else opens, and the
- * name of the user at the other end of a socket. Nothing in here knows of JavaScript except addon.c.
+ * What V8 and Node cannot do: memory that no other process reads, a process that others cannot open, a sandbox, and the
+ * user at the other end of a socket. Only addon.c knows about JavaScript.
  */
 #ifndef NATIVE_H
 #define NATIVE_H
@@ -11,13 +11,13 @@
 
 #include <netinet/in.h>
 
-/* failure.c: which system call failed and with what errno; all zero where nothing failed. */
+/* failure.c: the system call that failed, and its errno; all zero on success. */
 struct failure {
   const char *syscall;
   int error;
 };
 
-/* Captures errno, so call it at once. */
+/* Captures errno, so call it right after the failed call. */
 struct failure failed(const char *syscall);
 
 /* "ENOMEM" for ENOMEM. */
@@ -31,7 +31,7 @@ struct area {
   enum protection protection;
 };
 
-/* Both are filled in with what was tried in vain, also when a weaker protection was found in the end. */
+/* What failed on the way, also where a weaker protection worked in the end. */
 struct lock_failures {
   struct failure memfd_secret;
   struct failure mlock;
@@ -39,12 +39,18 @@ struct lock_failures {
 
 bool allocate_locked(size_t bytes, bool waive_locking, struct area *area, struct lock_failures *failures);
 
-/* hardening.c: each holds for the whole process and has been read back from the kernel when it succeeds. */
+/* hardening.c: on success the setting holds, and has been read back from the kernel. */
 struct failure forbid_tracing(void);
 struct failure forbid_core_dumps(void);
 struct failure forbid_new_privileges(void);
 
-/* peer.c: both ends are those of a connection that this process has accepted. */
+/* Whether the starter's filter is in place, see starter_probe.h. */
+bool is_started_by_starter(void);
+
+/* serving_filter.c: `opens_logs` keeps opening files for writing allowed. */
+struct failure close_start_calls(bool opens_logs);
+
+/* peer.c: the two ends of a connection that this process has accepted. */
 struct connection {
   struct sockaddr_in local;
   struct sockaddr_in remote;
@@ -57,16 +63,16 @@ struct owner {
 
 struct failure find_peer(const struct connection *connection, struct owner *owner);
 
-/* hangup.c: also true where unread bytes are left. */
+/* hangup.c: also true while unread bytes are left. */
 bool has_hung_up(int socket);
 
 /* send_queue.c: bytes that the other end of a TCP connection has not acknowledged (tcp(7), SIOCOUTQ). */
 struct failure unacknowledged_bytes(int socket, int *bytes);
 
-/* send_queue.c: close(2) discards what is in the send queue and sends a reset. */
+/* send_queue.c: makes close(2) discard the send queue and send a reset. */
 struct failure reset_on_close(int socket);
 
-/* inherited_socket.c: the numbers of socket(2); address and port are set for AF_INET alone. */
+/* inherited_socket.c: numbers as in socket(2); address and port are set for AF_INET only. */
 struct socket_facts {
   int family;
   int type;
@@ -78,13 +84,13 @@ struct socket_facts {
 
 struct failure inspect_socket(int fd, struct socket_facts *facts);
 
-/* file_lock.c: `locked` is false where another process has it. */
+/* file_lock.c: `locked` is false if another process holds the lock. */
 struct failure lock_file(int file, bool *locked);
 
-/* removal.c: `name` is the one of a file in the open `folder`, which may be an O_PATH descriptor. */
+/* removal.c: removes `name` from the open `folder`, which may be an O_PATH descriptor. */
 struct failure unlink_at(int folder, const char *name);
 
-/* account.c: false where there is no such account. */
+/* account.c: false if there is no such account. */
 struct account {
   char name[256];
   uint32_t uid;

@@ -1,33 +1,37 @@
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
-/** How the memory that holds the key is kept from others, strongest first. */
+/** How the key's memory is protected, strongest first. */
 export type Locking = 'memfd_secret' | 'mlock' | 'unlocked';
 
-/** What the C part does for us (`native/`). Every function throws an Error with `code` and `syscall` when it fails. */
+/** The C addon. Every function throws an Error with `code` and `syscall` when it fails. */
 export interface Native {
-  /** Zeroed memory between two inaccessible pages; it is never given back before the process ends. */
+  /** Zeroed memory between two inaccessible pages. It is not freed before the process ends. */
   allocate(bytes: number, locking: 'required' | 'waived'): { buffer: Buffer; kind: Locking };
-  /** Overwrites with zeros; the compiler cannot leave it out. */
+  /** Overwrites with zeros; the compiler cannot optimise it away. */
   wipe(buffer: Uint8Array): void;
   forbidTracing(): void;
   forbidCoreDumps(): void;
   forbidNewPrivileges(): void;
-  /** The user at the other end of an accepted loopback connection, as the kernel knows it; undefined when nobody owns it. */
+  /** Whether the starter's filter is in place (`starter_filter.c`). */
+  isStartedByStarter(): boolean;
+  /** Forbids, in all threads, the system calls that only the start needed (`serving_filter.c`). */
+  closeStartCalls(opensLogs: boolean): void;
+  /** The uid at the other end of an accepted loopback connection, from the kernel; undefined if no process owns that socket. */
   peerUid(localAddress: string, localPort: number, remoteAddress: string, remotePort: number): number | undefined;
-  /** Whether the other end of a connected socket, given by its descriptor, has closed it, read or unread. */
+  /** Whether the peer of a connected socket has closed it, even while unread bytes are left. */
   hasHungUp(descriptor: number): boolean;
-  /** Bytes written to a connected socket, given by its descriptor, that the other end has not acknowledged (SIOCOUTQ). */
+  /** Bytes written to a connected socket that the peer has not acknowledged (SIOCOUTQ). */
   unacknowledgedBytes(descriptor: number): number;
-  /** A connected socket, given by its descriptor, will end in a reset when it is closed (SO_LINGER with 0 s). */
+  /** Makes closing a connected socket send a reset (SO_LINGER with 0 s). */
   resetOnClose(descriptor: number): void;
-  /** Locks an open file, given by its descriptor, until it is closed; false where another process has it (flock(2)). */
+  /** Locks an open file until it is closed (flock(2)); false if another process holds the lock. */
   lockFile(descriptor: number): boolean;
   /** Removes a file by its name in an open folder, which is given by its descriptor (unlinkat(2)). */
   unlinkAt(folder: number, name: string): void;
-  /** What kind of socket an open descriptor is; throws ENOTSOCK or EBADF where it is none. */
+  /** What kind of socket a descriptor is; throws ENOTSOCK or EBADF if it is not one. */
   inspectSocket(descriptor: number): SocketFacts;
-  /** Finds an account by name or uid (getpwnam(3), getpwuid(3)); undefined where there is none. */
+  /** Finds an account by name or uid (getpwnam(3), getpwuid(3)); undefined if there is none. */
   account(nameOrUid: string): Account | undefined;
 }
 
@@ -50,12 +54,12 @@ export interface Account {
 }
 
 /**
- * What to do where there is no addon that fits. Not `npm rebuild`: npm 12 runs no install script that was not allowed by
- * name, and says nothing about it.
+ * What to do if the addon is missing. Not `npm rebuild`: npm 12 silently skips install scripts that were not allowed by
+ * name.
  */
 export const missingAddonHint = `install a C compiler, then: sh ${quoted(fileURLToPath(new URL('../../scripts/build-native.sh', import.meta.url)))}`;
 
-/** Loads the addon that was built for this machine; undefined where there is none that fits. */
+/** Loads the addon for this machine; undefined if it is missing or does not load. */
 export function loadNative(): Native | undefined {
   const file = fileURLToPath(new URL(`${process.arch}.node`, import.meta.url));
   try {

@@ -1,6 +1,6 @@
 /*
- * Whose socket is at the other end of a loopback connection? The kernel knows both ends and tells anyone over
- * NETLINK_SOCK_DIAG (sock_diag(7)). One socket serves all questions; it lives until the process ends.
+ * Which user owns the other end of a loopback connection? The kernel tells any process that asks over NETLINK_SOCK_DIAG
+ * (sock_diag(7)). One netlink socket serves all questions until the process ends.
  */
 #include "native.h"
 
@@ -15,7 +15,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-/* The kernel answers before send(2) returns; the limit only keeps a stranger kernel from hanging the daemon. */
+/* The kernel answers before send(2) returns; the limit only keeps an emulated kernel from hanging the daemon. */
 enum { ANSWER_TIMEOUT_SECONDS = 1 };
 
 /* lo, in every network namespace (LOOPBACK_IFINDEX, include/net/flow.h). */
@@ -30,13 +30,13 @@ struct question {
   struct inet_diag_req_v2 request;
 };
 
-/* Some 200 bytes come; the attributes behind inet_diag_msg are not read. */
+/* An answer has some 200 bytes. The attributes after inet_diag_msg are not read. */
 union answer {
   struct nlmsghdr header;
   char bytes[1024];
 };
 
-/* What it gives is the kernel's own message, or nothing (*found false) where there is no such socket. */
+/* Gives the kernel's message, or *found false if there is no such socket. */
 static struct failure ask(const struct sockaddr_in *source, const struct sockaddr_in *destination, bool *found,
                           struct inet_diag_msg *message) {
   struct question question = {
@@ -47,7 +47,7 @@ static struct failure ask(const struct sockaddr_in *source, const struct sockadd
       .nlmsg_seq = ++sequence,
     },
     .request = {
-      /* Finds IPv6 sockets that speak IPv4 (::ffff:127.0.0.1) too: they are hashed by their IPv4 addresses. */
+      /* Also finds IPv6 sockets that speak IPv4 (::ffff:127.0.0.1): the kernel hashes them by their IPv4 addresses. */
       .sdiag_family = AF_INET,
       .sdiag_protocol = IPPROTO_TCP,
       .id = {
@@ -55,7 +55,7 @@ static struct failure ask(const struct sockaddr_in *source, const struct sockadd
         .idiag_dport = destination->sin_port,
         .idiag_src = {source->sin_addr.s_addr},
         .idiag_dst = {destination->sin_addr.s_addr},
-        /* As for a packet: finds the sockets that are bound to lo as well as those bound to no device. */
+        /* As for a packet: matches sockets bound to lo and those bound to no device. */
         .idiag_if = LOOPBACK_INTERFACE,
         .idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE},
       },
@@ -69,7 +69,7 @@ static struct failure ask(const struct sockaddr_in *source, const struct sockadd
     if (length < 0 && errno == EINTR) continue;
     if (length < 0) return failed("recv");
     if (!NLMSG_OK(&answer.header, (size_t)length)) continue;
-    /* Not ours is what came too late for an earlier question. */
+    /* Skips late answers to earlier questions. */
     if (answer.header.nlmsg_seq == sequence && answer.header.nlmsg_pid == diag_port) break;
   }
 
@@ -91,11 +91,11 @@ static struct failure ask(const struct sockaddr_in *source, const struct sockadd
 }
 
 /*
- * "No such socket" and "no such module" are one errno, ENOENT. So that the second cannot pass for the first, the
- * kernel has to find a socket that is certainly there: our own, listening.
+ * The kernel says ENOENT both for "no such socket" and for "no such module". To rule out the second, it has to find a
+ * socket that certainly exists: one of ours, listening.
  */
 static struct failure check_that_it_answers(void) {
-  struct sockaddr_in nobody = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_port = htons(1)};
+  struct sockaddr_in no_peer = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_port = htons(1)};
   struct sockaddr_in listener = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
   socklen_t length = sizeof listener;
 
@@ -109,7 +109,7 @@ static struct failure check_that_it_answers(void) {
   else {
     bool found;
     struct inet_diag_msg message;
-    failure = ask(&listener, &nobody, &found, &message);
+    failure = ask(&listener, &no_peer, &found, &message);
     if (failure.error == 0 && !found) {
       errno = ENOENT;
       failure = failed("sock_diag");
@@ -124,7 +124,7 @@ static struct failure open_diag(void) {
   if (diag < 0) return failed("socket");
 
   struct timeval timeout = {.tv_sec = ANSWER_TIMEOUT_SECONDS};
-  struct sockaddr_nl address = {.nl_family = AF_NETLINK}; /* port 0 is the kernel; connected, we hear nobody else */
+  struct sockaddr_nl address = {.nl_family = AF_NETLINK}; /* port 0 is the kernel; once connected, no other sender is heard */
   socklen_t length = sizeof address;
 
   struct failure failure = {0};
@@ -142,15 +142,15 @@ static struct failure open_diag(void) {
   return failure;
 }
 
-/* IPv4 as it is, or as an IPv6 socket writes it: ::ffff:127.0.0.1. */
+/* Plain IPv4, or as an IPv6 socket writes it: ::ffff:127.0.0.1. */
 static bool is_address(const struct inet_diag_msg *message, const __be32 found[4], in_addr_t expected) {
   if (message->idiag_family == AF_INET) return found[0] == expected;
   return found[0] == 0 && found[1] == 0 && found[2] == htonl(0xffff) && found[3] == expected;
 }
 
 /*
- * Asked for a connection that is gone, the kernel offers whoever listens at that port, and for one that is being
- * opened, a socket that may never be the other end of ours. Only these states have exchanged a handshake.
+ * For a connection that is gone the kernel offers the listener on that port, and for one that is being opened, a socket
+ * that may never become our peer. Only these states follow a complete handshake.
  */
 static bool is_connected(const struct inet_diag_msg *message) {
   switch (message->idiag_state) {
@@ -173,7 +173,7 @@ static bool is_other_end(const struct inet_diag_msg *message, const struct conne
          is_address(message, message->id.idiag_dst, connection->local.sin_addr.s_addr);
 }
 
-/* The owner is unknown when the peer has closed its socket: an orphan has inode 0, and uid 0 that is not root's. */
+/* The owner is unknown once the peer has closed its socket: an orphan has inode 0, and a uid 0 that does not mean root. */
 struct failure find_peer(const struct connection *connection, struct owner *owner) {
   *owner = (struct owner){0};
   if (diag < 0) {

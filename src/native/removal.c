@@ -1,4 +1,4 @@
-/* Removes a file by the folder that is held open and a name in it. Node has unlink(2) alone, which takes a path. */
+/* Removes a file from an open folder. Node offers only unlink(2), which resolves a whole path again. */
 #include "native.h"
 
 #include <errno.h>
@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 struct failure unlink_at(int folder, const char *name) {
-  /* A name, and in that folder alone: with a slash in it, it could lead elsewhere. */
+  /* A bare name: with a slash it could lead out of the folder. */
   if (strchr(name, '/') != NULL) {
     errno = EINVAL;
     return failed("unlinkat");

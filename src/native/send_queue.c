@@ -1,4 +1,4 @@
-/* What of our writes has not arrived yet, and the reset that would discard it. */
+/* How much of what we wrote has not arrived yet, and the reset that would discard it. */
 #include "native.h"
 
 #include <linux/sockios.h>

@@ -1,4 +1,4 @@
-import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, constants, fchownSync, fstatSync, openSync } from 'node:fs';
 import { checkCanCreate } from './trial.ts';
 import type { Account } from '../native/native.ts';
 
@@ -46,8 +46,17 @@ function openExistingOrNew(file: string, flags: number, owner: Account | undefin
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
-  const fd = openSync(file, flags | constants.O_CREAT | constants.O_EXCL, 0o600);
-  fchmodSync(fd, 0o600);
-  if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
+  const fd = create(file, flags);
+  if (owner !== undefined && owner.uid !== process.geteuid?.()) fchownSync(fd, owner.uid, owner.gid);
   return fd;
+}
+
+/** Gets its mode from a umask, because a serving daemon may not call fchmod (`../native/serving_filter.c`). */
+function create(file: string, flags: number): number {
+  const umask = process.umask(0o177);
+  try {
+    return openSync(file, flags | constants.O_CREAT | constants.O_EXCL, 0o600);
+  } finally {
+    process.umask(umask);
+  }
 }

@@ -5,9 +5,10 @@ import { exitCodes } from './exit-codes.ts';
 import { Failure, reason } from './failure.ts';
 import { foreign } from './log.ts';
 
-/** Everything the launcher lets through (`../launcher.sh`). Whatever else is there did not come by the front door. */
+/** All that the starter passes on (`../native/starter.c`). Any other variable means that node was started without it. */
 const allowedEnvironment = new Set([
   'RESPONSES_API_PROXY_IGNORED_SIGNALS',
+  'RESPONSES_API_PROXY_LANDLOCK',
   'HTTPS_PROXY',
   'https_proxy',
   'NO_PROXY',
@@ -16,12 +17,12 @@ const allowedEnvironment = new Set([
   'LISTEN_PID',
 ]);
 
-/** What the launcher gives node (a warning of node's would go to stderr past our log, with a stack). */
+/** The flags that the launcher gives node. (Node's warnings would bypass our log and print a stack.) */
 const allowedNodeOptions = new Set(['--no-warnings', '--inspect-port=192.0.2.1:9229', '--single-threaded-gc']);
 
 /**
- * Checks that nobody looks into this process: no inspector (a SIGUSR1 may have come before the listener), no tracer of
- * any of its threads.
+ * Checks that no other program watches this process: no inspector (a SIGUSR1 may have come before the listener), and no
+ * tracer of any thread.
  *
  * @throws {Failure} with exit code 3
  */
@@ -33,7 +34,7 @@ export function checkUnobserved(): void {
   }
 }
 
-/** Each of node's threads has a tracer of its own, who can have it read all memory of the process. '0' for nobody. */
+/** The pid of a thread's tracer, '0' for none. Threads are traced one by one, and each can read all of the process's memory. */
 function tracerOf(thread: string): string {
   try {
     return /^TracerPid:\s*(\d+)$/m.exec(readFileSync(`/proc/self/task/${thread}/status`, 'latin1'))?.[1] ?? '?';
@@ -45,8 +46,8 @@ function tracerOf(thread: string): string {
 }
 
 /**
- * Checks that the process was started by the launcher: from an empty environment and without options for node.
- * Cleaning up here would be too late, see `../launcher.sh`.
+ * Checks that the launcher started this process: with its environment and its flags for node only.
+ * Cleaning up here would come too late, see `../launcher.sh`.
  *
  * @throws {Failure} with exit code 3
  */
@@ -58,7 +59,7 @@ export function checkCleanStart(): void {
   if (option !== undefined) throw unsafe(`node was started with ${foreign(option)}`, hint);
 }
 
-/** A step that closes the process to others, and what it is called in messages. */
+/** A hardening step, and what messages say that it forbids. */
 export type HardeningStep = 'forbidTracing' | 'forbidCoreDumps' | 'forbidNewPrivileges';
 
 export const hardeningSteps: Record<HardeningStep, string> = {
@@ -68,7 +69,7 @@ export const hardeningSteps: Record<HardeningStep, string> = {
 };
 
 /**
- * Closes the process to its own user: no ptrace, no /proc/PID/mem, no core dump, no setuid helper.
+ * Closes the process to other processes of its user: no ptrace, no /proc/PID/mem, no core dump, no setuid helper.
  *
  * @throws {Failure} with exit code 3 when a step fails
  */
@@ -82,14 +83,14 @@ export function harden(native: Native): void {
   }
 }
 
-/** Node has it; its types do not. */
+/** Node has this; its types lack it. */
 interface InitGroups {
   initgroups(user: string, extraGroup: number): void;
 }
 
 /**
- * Gives up root for good: groups, gid, uid, in this order, and proves that it cannot come back.
- * A change of uid makes the process dumpable by the kernel's default, so tracing is forbidden once more.
+ * Gives up root for good: groups, gid, uid, in this order; then checks that root cannot be regained.
+ * Changing the uid makes the process dumpable again, so tracing is forbidden once more.
  *
  * @throws {Failure} with exit code 3
  */
@@ -112,7 +113,7 @@ function canRegainRoot(): boolean {
     process.setuid?.(0);
     return true;
   } catch {
-    return false; // what we want to hear
+    return false; // as it should be
   }
 }
 

@@ -16,6 +16,11 @@ const oldestGlibc = [2, 28] as const;
 /** The compilers of `npm pack`, by Node's name of the architecture. */
 const compilers = { x64: 'x86_64-linux-gnu-gcc', arm64: 'aarch64-linux-gnu-gcc' } as const;
 
+/** The starter is called as `uname -m` calls the machine. */
+function starterFor(architecture: string): string {
+  return `dist/native/starter-${architecture === 'x64' ? 'x86_64' : 'aarch64'}`;
+}
+
 let sources: string;
 let packed: Packed;
 
@@ -49,20 +54,21 @@ function pathWithout(...commands: readonly string[]): string {
 }
 
 describe('what is in it', () => {
-  test('the built daemon, its launcher, its man page, the unit, what the addon is compiled from, and how to use them: nothing else', () => {
+  test('the built daemon, its launcher and starter, its man page, the unit, what is compiled, and how to use them: nothing else', () => {
     const modules = filesIn(join(checkout, 'src')).filter((file) => file.endsWith('.ts')).map((file) => `dist/${file.replace(/\.ts$/, '.js')}`);
     const c = readdirSync(join(checkout, 'src', 'native')).filter((file) => /\.[ch]$/.test(file)).map((file) => `src/native/${file}`);
-    const addons = Object.entries(compilers).filter(([, compiler]) => hasCommand(compiler)).map(([architecture]) => `dist/native/${architecture}.node`);
+    const built = Object.entries(compilers).filter(([, compiler]) => hasCommand(compiler))
+      .flatMap(([architecture]) => [`dist/native/${architecture}.node`, starterFor(architecture)]);
     expect(filesIn(packed.content)).toEqual([
       'LICENSE', 'README.md', 'scripts/systemd/README.md', 'src/key/README.md', 'src/oversight/README.md', 'src/proxy/README.md', 'package.json', 'scripts/build-native.sh', 'scripts/keys/README.md', 'scripts/keys/openai-oidc', 'scripts/policies/codex.json', 'scripts/systemd/responses-api-proxy.logrotate', 'scripts/systemd/responses-api-proxy.service', 'scripts/systemd/responses-api-proxy.socket', 'src/launcher.sh', 'src/oversight/policy/policy.schema.json',
-      'dist/responses-api-proxy.1', ...modules, ...c, ...addons,
+      'dist/responses-api-proxy.1', ...modules, ...c, ...built,
     ].sort());
   });
 
   test('every file can be read by every user, and the programs can be executed', () => {
     const modes = Object.fromEntries(filesIn(packed.content).map((file) => [file, statSync(join(packed.content, file)).mode & 0o777]));
     const executable = Object.entries(modes).filter(([, mode]) => mode !== 0o644);
-    expect(executable.filter(([file]) => !file.endsWith('.node'))).toEqual([['scripts/keys/openai-oidc', 0o755], ['src/launcher.sh', 0o755]]);
+    expect(executable.filter(([file]) => !/\.node$|\/starter-/.test(file))).toEqual([['scripts/keys/openai-oidc', 0o755], ['src/launcher.sh', 0o755]]);
     expect(executable.every(([, mode]) => mode === 0o755)).toBe(true);
   });
 
@@ -103,6 +109,15 @@ describe('the addon is prebuilt', () => {
     expect(versions.filter(([major, minor]) => major > oldestGlibc[0] || minor > oldestGlibc[1])).toEqual([]);
   });
 
+  test.for(Object.entries(machines))('and the starter beside it, which needs no library, on %s', async ([architecture, machine], context) => {
+    needs(context, 'command readelf', `command ${compilers[architecture as keyof typeof compilers]}`);
+    const file = join(packed.content, starterFor(architecture));
+    expect((await runTool('readelf', ['--file-header', '--wide', file])).stdout).toMatch(machine);
+    const { stdout: segments } = await runTool('readelf', ['--program-headers', '--wide', file]);
+    expect(segments).not.toMatch(/INTERP|DYNAMIC/);
+    expect(segments).toMatch(/GNU_STACK\s+(?:0x\w+\s+){5}RW\s/);
+  });
+
   test('the one for this machine loads', async (context) => {
     const file = join(packed.content, 'dist', 'native', `${process.arch}.node`);
     skipUnless(context, existsSync(file), `there is none for ${process.arch}`);
@@ -113,7 +128,7 @@ describe('the addon is prebuilt', () => {
     const path = pathWithout(compilers.arm64);
     const without = await pack(copySources(join(scratchFolder(), 'sources')), scratchFolder(), { env: { PATH: path } });
     expect(without.said).toMatch(/^build-native: no C compiler for arm64 \(aarch64-linux-gnu-gcc\); the addon is not built\nhint: .*gcc-aarch64-linux-gnu/m);
-    const left = filesIn(packed.content).filter((file) => file !== 'dist/native/arm64.node');
+    const left = filesIn(packed.content).filter((file) => file !== 'dist/native/arm64.node' && file !== starterFor('arm64'));
     expect(filesIn(without.content)).toEqual(left);
   });
 });

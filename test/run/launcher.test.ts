@@ -70,9 +70,3 @@ test('where there is no /proc as Linux has it, it says so and exits 1', async (c
   const prefix = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@"', 'sh'];
   expect(refusalOf(await runToExit({ prefix }), 1)).toContain('Linux');
 });
-
-test('without an awk it says so and exits 1: it could not list what to take out of the environment', async (context) => {
-  needs(context, 'root', 'command unshare');
-  const prefix = ['unshare', '--mount', 'sh', '-c', 'mount --bind /dev/null "$(readlink -f /usr/bin/awk)" && exec "$@"', 'sh'];
-  expect(refusalOf(await runToExit({ prefix }), 1)).toContain('cannot list its environment');
-});

@@ -234,7 +234,7 @@ describe('while it waits for its key', () => {
     // Hardened and asleep: it is waiting.
     await expect.poll(() => {
       const status = readFileSync(`/proc/${running.pid}/status`, 'utf8');
-      return /^NoNewPrivs:\s*1$/m.test(status) && /^State:\s*S/m.test(status);
+      return /^VmLck:\s*[1-9]/m.test(status) && /^State:\s*S/m.test(status);
     }, { interval: 20 }).toBe(true);
     return running;
   }

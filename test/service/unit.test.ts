@@ -54,6 +54,7 @@ test('what it cannot have is named, with the reason', () => {
 
 test('what the daemon needs is allowed', () => {
   expect(unit).toMatch(/^SystemCallFilter=@system-service memfd_secret$/m);
+  expect(unit).toMatch(/^SystemCallFilter=seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self$/m);
   expect(valueOf('RestrictAddressFamilies').split(' ')).toContain('AF_NETLINK');
   expect(valueOf('LimitMEMLOCK')).toBe('64K');
 });

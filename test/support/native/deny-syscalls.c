@@ -24,6 +24,10 @@
 #define SYS_memfd_secret 447
 #endif
 
+#ifndef SYS_landlock_create_ruleset
+#define SYS_landlock_create_ruleset 444
+#endif
+
 struct name {
   const char *text;
   int number;
@@ -33,6 +37,8 @@ static const struct name calls[] = {
   {"memfd_secret", SYS_memfd_secret}, {"mlock", SYS_mlock}, {"mlock2", SYS_mlock2}, {"madvise", SYS_madvise},
   {"prctl", SYS_prctl}, {"prlimit64", SYS_prlimit64}, {"seccomp", SYS_seccomp}, {"socket", SYS_socket},
   {"setuid", SYS_setuid}, {"setgid", SYS_setgid}, {"setgroups", SYS_setgroups},
+  {"landlock_create_ruleset", SYS_landlock_create_ruleset}, {"landlock_add_rule", SYS_landlock_create_ruleset + 1},
+  {"landlock_restrict_self", SYS_landlock_create_ruleset + 2},
 #ifdef SYS_setrlimit
   {"setrlimit", SYS_setrlimit},
 #endif

@@ -1,0 +1,65 @@
+/*
+ * Stage one: forbids system calls that the daemon never needs. It has to be in place before node starts: libuv creates
+ * io_uring rings before any of our code runs, and seccomp does not see what goes through a ring.
+ */
+#include "starter.h"
+
+#include "filter.h"
+#include "starter_probe.h"
+#include "syscall_numbers.h"
+
+#include <errno.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+/* Access to other processes, to the kernel, to the machine. Node, OpenSSL and libc make none of these calls. */
+static const int never[] = {
+  SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp, SYS_process_madvise, SYS_process_mrelease,
+  SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_add_key, SYS_request_key, SYS_keyctl,
+  SYS_io_uring_enter, SYS_io_uring_register,
+  SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_open_tree, SYS_open_tree_attr, SYS_move_mount, SYS_mount_setattr,
+  SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick, SYS_unshare, SYS_setns,
+  SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load, SYS_reboot, SYS_swapon, SYS_swapoff,
+#ifdef SYS_kexec_file_load
+  SYS_kexec_file_load,
+#endif
+  SYS_acct, SYS_quotactl, SYS_quotactl_fd, SYS_syslog, SYS_vhangup, SYS_sethostname, SYS_setdomainname,
+  SYS_settimeofday, SYS_clock_settime, SYS_clock_adjtime, SYS_adjtimex,
+  SYS_name_to_handle_at, SYS_open_by_handle_at, SYS_fanotify_init, SYS_fanotify_mark,
+#ifdef __x86_64__
+  SYS_iopl, SYS_ioperm, SYS_modify_ldt, SYS_uselib,
+#endif
+};
+
+/* All that clone(2) takes; CLONE_NEWTIME works only with clone3(2) and unshare(2). */
+static const uint32_t namespaces =
+  CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+
+/* These type into the terminal, and so run commands in the shell that started the daemon. */
+static const uint32_t typing[] = {TIOCSTI, TIOCLINUX};
+
+static const uint32_t families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
+
+/* Not MPTCP, which would evade Landlock's rules for TCP ports; not ICMP or other raw sockets. */
+static const uint32_t protocols[] = {0, IPPROTO_TCP, IPPROTO_UDP, NETLINK_SOCK_DIAG};
+
+static const uint32_t probe[] = {STARTER_PROBE};
+
+struct failure forbid_foreign_calls(void) {
+  static struct filter filter;
+  filter_begin(&filter);
+  filter_any_bit(&filter, SYS_clone, 0, namespaces, KILL);
+  /* Its flags are in memory, where a filter cannot look. glibc falls back to clone(2). */
+  filter_calls(&filter, (const int[]){SYS_clone3}, 1, REFUSE(ENOSYS));
+  filter_values(&filter, SYS_ioctl, 1, CALLS(typing), REFUSE(EPERM));
+  filter_other_values(&filter, SYS_socket, 0, CALLS(families), REFUSE(EAFNOSUPPORT));
+  filter_other_values(&filter, SYS_socket, 2, CALLS(protocols), REFUSE(EPROTONOSUPPORT));
+  filter_values(&filter, SYS_io_uring_setup, 0, CALLS(probe), REFUSE(STARTER_ANSWER));
+  filter_calls(&filter, (const int[]){SYS_io_uring_setup}, 1, REFUSE(ENOSYS));
+  filter_calls(&filter, CALLS(never), KILL);
+  filter_newer_than(&filter, NEWEST_KNOWN_SYSCALL, REFUSE(ENOSYS));
+  return filter_install(&filter);
+}

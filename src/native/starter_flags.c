@@ -1,0 +1,66 @@
+/*
+ * Reads the few flags that Landlock's rules depend on. This does not validate: the daemon refuses wrong arguments, and
+ * an argument that is misread here can only allow more.
+ */
+#include "starter.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { HTTP_PORT = 80, HTTPS_PORT = 443 };
+
+/* The value of `flag`, given as `--flag value` or `--flag=value`; NULL if this is another argument. */
+static const char *value_of(const char *flag, char *const *argument) {
+  size_t length = strlen(flag);
+  if (strncmp(*argument, flag, length) != 0) return NULL;
+  if ((*argument)[length] == '=') return *argument + length + 1;
+  return (*argument)[length] == '\0' ? argument[1] : NULL;
+}
+
+static void add_port(struct needs *needs, unsigned long port) {
+  if (needs->port_count == MAX_PORTS || port < 1 || port > 65535) needs->ports_are_known = false;
+  else needs->ports[needs->port_count++] = (uint16_t)port;
+}
+
+/* Adds the port of a URL such as `https://[::1]:8443/path`; `host:port` works too. */
+static void add_port_of(struct needs *needs, const char *url) {
+  const char *authority = strstr(url, "://");
+  bool is_http = strncasecmp(url, "https", strlen("https")) != 0;
+  authority = authority == NULL ? url : authority + strlen("://");
+  const char *end = authority + strcspn(authority, "/?#\\");
+  const char *colon = NULL;
+  for (const char *at = authority; at < end; at++) {
+    if (*at == '@' || *at == ']') colon = NULL;
+    if (*at == ':') colon = at;
+  }
+  if (colon == NULL || colon + 1 == end) {
+    add_port(needs, is_http ? HTTP_PORT : HTTPS_PORT);
+    return;
+  }
+  char *rest;
+  unsigned long port = strtoul(colon + 1, &rest, 10);
+  add_port(needs, colon[1] >= '0' && colon[1] <= '9' && rest == end ? port : 0);
+}
+
+struct needs read_needs(char *const arguments[]) {
+  static const char *const file_flags[] = {"--log-file", "--audit-log", "--server-info", NULL};
+  static const char *const proxies[] = {"HTTPS_PROXY", "https_proxy", NULL};
+  struct needs needs = {.ports_are_known = true};
+  const char *upstream = NULL;
+  for (char *const *argument = arguments; *argument != NULL; argument++) {
+    if (strcmp(*argument, "--unsafe-no-sandbox") == 0) needs.no_sandbox = true;
+    for (const char *const *flag = file_flags; *flag != NULL; flag++) {
+      const char *file = value_of(*flag, argument);
+      if (file != NULL && needs.file_count < MAX_WRITABLE_FILES) needs.files[needs.file_count++] = file;
+    }
+    const char *url = value_of("--upstream-url", argument), *proxy = value_of("--upstream-proxy", argument);
+    if (url != NULL) upstream = url;
+    if (proxy != NULL && strcmp(proxy, "none") != 0) add_port_of(&needs, proxy);
+  }
+  add_port_of(&needs, upstream == NULL ? "https://api.openai.com" : upstream);
+  for (const char *const *name = proxies; *name != NULL; name++) {
+    const char *proxy = getenv(*name);
+    if (proxy != NULL && *proxy != '\0') add_port_of(&needs, proxy);
+  }
+  return needs;
+}

@@ -1,0 +1,44 @@
+/**
+ * What code inside this process may do. The starter has set up stage one (`../native/starter.c`); this checks that, and
+ * sets up stage two.
+ */
+import type { Native } from '../native/native.ts';
+import { exitCodes } from './exit-codes.ts';
+import { Failure, reason } from './failure.ts';
+import { foreign } from './log.ts';
+
+/**
+ * Checks that the starter's sandbox is in place, before the key is read.
+ *
+ * @param native undefined where the addon could not be loaded, and that was waived
+ * @param isWaived the user said --unsafe-no-sandbox
+ * @param landlock what the starter says of Landlock: an errno's name if it is missing, its version if that is too old, else undefined
+ * @returns what is missing, in words for the log
+ * @throws {Failure} with exit code 3 if system calls are not filtered, and that was not waived
+ */
+export function checkSandbox(native: Native | undefined, isWaived: boolean, landlock: string | undefined): string[] {
+  if (isWaived) return ['--unsafe-no-sandbox: code that gets into the daemon can start programs, change files and reach other processes'];
+  if (native === undefined) return ['--unsafe-unlocked-memory: the second stage of the sandbox: not provided, for its native part is missing or does not load'];
+  if (!native.isStartedByStarter()) throw unsafe('it runs without its sandbox', 'start it as responses-api-proxy, not by node');
+  if (landlock === undefined) return [];
+  if (/^\d+$/.test(landlock)) return [`the kernel has version ${landlock} of Landlock, which cannot restrict ports: code that gets into the daemon can connect to any TCP port`];
+  return [`the kernel or container refuses Landlock (${foreign(landlock)}): code that gets into the daemon can connect to any TCP port, and where a log is written, to any file`];
+}
+
+/**
+ * Forbids what only the start needed: programs, other users, new listeners, changes to files.
+ *
+ * @param opensLogs whether a log may have to be reopened, so that opening files for writing stays allowed
+ * @throws {Failure} with exit code 3
+ */
+export function closeStart(native: Native, opensLogs: boolean): void {
+  try {
+    native.closeStartCalls(opensLogs);
+  } catch (error) {
+    throw unsafe(`cannot forbid system calls: ${reason(error)}`, 'a seccomp profile may refuse seccomp; allow it');
+  }
+}
+
+function unsafe(message: string, hint: string): Failure {
+  return new Failure(message, { hint: `${hint}; --unsafe-no-sandbox goes without`, exitCode: exitCodes.unsafe });
+}

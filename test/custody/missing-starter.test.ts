@@ -1,0 +1,73 @@
+import { describe, expect, test } from 'vitest';
+import { buildWithoutStarter } from '../support/build-copy.ts';
+import { randomKey, runToExit, startDaemon } from '../support/daemon.ts';
+import { denying } from '../support/deny.ts';
+import { expectNoPieceOf, refusalOf } from '../support/messages.ts';
+import { environmentOf } from '../support/process.ts';
+import { ask } from '../support/raw-client.ts';
+import { needs } from '../support/skip.ts';
+import { answer, startUpstream } from '../support/upstream.ts';
+
+describe.for(['nothing', 'rubbish'] as const)('a build with %s in the place of its starter', (instead) => {
+  test('does not start, and says that it takes a compiler', async () => {
+    const key = randomKey();
+    const exit = await runToExit({ launcher: buildWithoutStarter(instead), key });
+    expect(refusalOf(exit, 3)).toMatch(/native part/);
+    expect(exit.stderr).toMatch(/^hint: .*compiler.*--unsafe-no-sandbox/m);
+    expectNoPieceOf(key, exit.stderr);
+  });
+
+  test('runs with --unsafe-no-sandbox, and says what is lost', async () => {
+    const upstream = await startUpstream({ answer: answer(200, '{}') });
+    const launcher = buildWithoutStarter(instead);
+    const daemon = await startDaemon({ launcher, args: [...upstream.args, '--unsafe-no-sandbox'], env: { NODE_OPTIONS: '--no-such-option', OPENAI_API_KEY: 'x' } });
+    expect((await ask(daemon.port)).status).toBe(200);
+    expect(daemon.stderr).toMatch(/^responses-api-proxy: --unsafe-no-sandbox: .+$/m);
+    if (process.getuid?.() === 0) expect(environmentOf(daemon.pid)).toEqual([]);
+  });
+
+  test('does not lose HTTPS_PROXY without a word, and does not show it', async () => {
+    const exit = await runToExit({ launcher: buildWithoutStarter(instead), args: ['--unsafe-no-sandbox'], env: { HTTPS_PROXY: 'http://user:secret@proxy.example:3128' } });
+    expect(refusalOf(exit, 3)).toContain('HTTPS_PROXY');
+    expect(exit.stderr).not.toContain('secret');
+  });
+});
+
+test('a starter for another machine ends the start with 3', async () => {
+  const exit = await runToExit({ launcher: buildWithoutStarter('another machine\'s') });
+  expect(exit.code).toBe(3);
+  expect(exit.stderr).toMatch(/^responses-api-proxy: its native part .*\nhint: .*compiler/m);
+});
+
+describe('system calls that cannot be filtered', () => {
+  test.for(['seccomp=EPERM', 'seccomp=ENOSYS', 'seccomp=EINVAL'])('(%s) end the start with 3, before the key is read', async (rule, context) => {
+    needs(context, 'command cc');
+    const key = randomKey();
+    for (const args of [[], ['--unsafe-unlocked-memory']]) {
+      const exit = await runToExit({ args, prefix: await denying(rule), key });
+      expect(refusalOf(exit, 3)).toMatch(/system calls/);
+      expect(exit.stderr).toMatch(/^hint: .*seccomp.*--unsafe-no-sandbox/m);
+      expectNoPieceOf(key, exit.stderr);
+    }
+  });
+
+  test('will do with --unsafe-no-sandbox, which says so', async (context) => {
+    needs(context, 'command cc');
+    const daemon = await startDaemon({ args: ['--unsafe-no-sandbox'], prefix: await denying('seccomp=EPERM') });
+    expect(daemon.stderr).toMatch(/^responses-api-proxy: --unsafe-no-sandbox: .+$/m);
+  });
+});
+
+describe('a kernel or container that refuses Landlock', () => {
+  test.for(['landlock_create_ruleset=ENOSYS', 'landlock_create_ruleset=EPERM', 'landlock_add_rule=EPERM', 'landlock_restrict_self=EPERM'])('(%s) will do, and is named', async (rule, context) => {
+    needs(context, 'command cc');
+    const upstream = await startUpstream({ answer: answer(200, '{}') });
+    const daemon = await startDaemon({ args: upstream.args, prefix: await denying(rule) });
+    expect(daemon.stderr.split('\n').filter((line) => line.includes('Landlock'))).toEqual([expect.stringContaining(rule.split('=')[1] ?? '')]);
+    expect((await ask(daemon.port)).status).toBe(200);
+  });
+});
+
+test('with everything there nothing is named', async () => {
+  expect((await startDaemon()).stderr).not.toMatch(/sandbox|Landlock/);
+});
