@@ -163,7 +163,10 @@ class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
 
   /** After an error the connection does not go back to the pool, though undici may not have used it at all. */
   onResponseError(_controller: unknown, error: Error): void {
-    this.#connection?.socket.destroy();
+    // After an abort undici destroys the socket itself, with an error. If it closed without one, undici would finish its parser, and that
+    // asserts that the parser is not paused: a client that does not read could end the daemon.
+    const socket = this.#connection?.socket;
+    queueMicrotask(() => socket?.destroy());
     this.#fail(error);
   }
 
