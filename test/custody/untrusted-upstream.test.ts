@@ -34,7 +34,8 @@ const impostors: Record<string, Impostor> = {
 async function startWith({ upstream: options, trusting, host }: Impostor, args: readonly string[] = []): Promise<{ upstream: Upstream; daemon: Daemon }> {
   const upstream = await startUpstream({ ...options, answer: answer(200, '{}') });
   const url = host === undefined ? upstream.url : upstream.url.replace('localhost', host);
-  const daemon = await startDaemon({ args: ['--upstream-url', url, ...(trusting === false ? [] : ['--upstream-ca', caFile()]), ...args] });
+  // Connections are counted, so none is made in advance.
+  const daemon = await startDaemon({ args: ['--keep-warm', '0', '--upstream-url', url, ...(trusting === false ? [] : ['--upstream-ca', caFile()]), ...args] });
   return { upstream, daemon };
 }
 
