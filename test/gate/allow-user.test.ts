@@ -69,7 +69,8 @@ test('the daemon needs no root for it', async (context) => {
 test('the daemon\'s own user is not served by that alone', async (context) => {
   const { daemon, upstream } = await start(context, 'nobody');
   expect((await ask(daemon.port)).status).toBe(403);
-  expect(upstream.connections).toEqual([]);
+  // A connection may be kept warm, but carries nothing.
+  expect(upstream.receivedBytes).toBe(0);
 });
 
 test('each request on a refused connection is refused', async (context) => {
@@ -77,7 +78,8 @@ test('each request on a refused connection is refused', async (context) => {
   const client = await connect(daemon.port);
   await client.send(Buffer.concat(Array.from({ length: 10 }, () => rawRequest(daemon.port))));
   expect((await client.responses(10)).map(({ status }) => status)).toEqual(Array.from({ length: 10 }, () => 403));
-  expect(upstream.connections).toEqual([]);
+  // A connection may be kept warm, but carries nothing.
+  expect(upstream.receivedBytes).toBe(0);
 });
 
 test('without the flag everyone is served', async (context) => {
