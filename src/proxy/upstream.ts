@@ -178,7 +178,8 @@ class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
   onResponseError(_controller: unknown, error: Error): void {
     const connection = this.#connection;
     const endedUnused = connection !== undefined && connection.socket.destroyed && !connection.isSending;
-    connection?.socket.destroy();
+    // Not without the error: undici would look for the end of a body whose parser is paused, and asserts that it is not.
+    connection?.socket.destroy(error);
     if (this.#isOver) return;
     if (endedUnused && this.#sendAgain !== undefined && this.#attemptsLeft-- > 0) this.#sendAgain();
     else this.#fail(error);
