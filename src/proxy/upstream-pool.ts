@@ -1,5 +1,7 @@
+import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import type { Client as UndiciClient, buildConnector as connectors } from 'undici';
+import { requestBegins } from '../key/injection.ts';
 import { Client } from './undici.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 
@@ -23,6 +25,8 @@ export interface PoolOptions {
 export interface PooledConnection {
   readonly client: UndiciClient;
   readonly socket: Socket;
+  /** Whether anything of the request that has it may have been sent. */
+  isSending: boolean;
 }
 
 /** Gets a connection, or why there is none. */
@@ -35,7 +39,8 @@ export type Done = (error: Error | null, isTold: boolean) => void;
  * Connections to the upstream, each for one request at a time.
  *
  * undici's own Pool hands out connections whose FIN is in the kernel already, and reconnects one of its clients while
- * another is idle and connected. This one looks at a socket in the turn in which a request is written to it.
+ * another is idle and connected. This one looks at a socket when it hands it out, and again right before a request is
+ * written to it, for undici lets a turn of the event loop pass between the two (GHSA-35p6-xmwp-9g52).
  */
 export class UpstreamPool {
   readonly #options: PoolOptions;
@@ -77,6 +82,7 @@ export class UpstreamPool {
 
   /** Takes a connection back. undici is told of a response's end before it is done with it, hence the next turn. */
   release(connection: PooledConnection): void {
+    connection.isSending = false;
     setImmediate(() => {
       if (!this.#isAlive(connection)) connection.socket.destroy();
       else if (!this.#give(connection)) this.#idle.push(connection);
@@ -134,7 +140,12 @@ export class UpstreamPool {
       headersTimeout: responseTimeoutMs,
       bodyTimeout: idleTimeoutMs,
     });
-    const connection: PooledConnection = { client, socket };
+    const connection: PooledConnection = { client, socket, isSending: false };
+    // Node's types know only the events of its own that a socket has.
+    (socket as EventEmitter).on(requestBegins, () => {
+      if (this.#isAlive(connection)) connection.isSending = true;
+      else socket.destroy(); // a write to it fails then, and reaches nothing
+    });
     // Until undici reads from it: bytes or an end before the first request make a connection useless.
     const onReadable = (): void => void socket.destroy();
     socket.on('readable', onReadable);

@@ -4,7 +4,7 @@ import type { RawHeaders } from '../gate/raw-headers.ts';
 import { hasForeignCoding } from './headers.ts';
 import { KeepWarm, SuspendCheck } from './keep-warm.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
-import type { Upload } from './upload.ts';
+import type { Body, Upload } from './upload.ts';
 import { type ConnectionOptions, upstreamConnector } from './upstream-connector.ts';
 import { type PooledConnection, type Taker, UpstreamPool } from './upstream-pool.ts';
 
@@ -96,6 +96,9 @@ export function connectUpstream(
   return { upstream: (sink) => new PooledRequest(sink, options.target, pool, acquire), warm: () => keepWarm.start() };
 }
 
+/** How many more connections a request may try when those it got ended before anything was written to them. */
+const maxFurtherAttempts = 3;
+
 /** Adapts undici's handler interface to a sink. */
 class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
   readonly #sink: Sink;
@@ -105,6 +108,10 @@ class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
   #take: Taker | undefined;
   #connection: PooledConnection | undefined;
   #controller: Dispatcher.DispatchController | undefined;
+  /** To be called where the connection ended before a byte of the request was written to it. */
+  #sendAgain: (() => void) | undefined;
+  #attemptsLeft = maxFurtherAttempts;
+  #hasBegun = false;
   /** The sink has been told the end, or has cancelled: it is told nothing more. */
   #isOver = false;
 
@@ -117,17 +124,22 @@ class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
 
   send(headers: string[], upload: Upload): void {
     upload.whenReadable(() => {
-      if (this.#isOver) return;
-      this.#take = (error, connection) => {
-        this.#take = undefined;
-        if (connection === undefined) return this.#fail(error ?? new Error('no connection'));
-        this.#connection = connection;
-        // undici's types do not know that a body may be an async iterable; its documentation does.
-        const body = upload.take() as Uint8Array | null;
-        connection.client.dispatch({ method: 'POST', path: this.#target, headers, body }, this);
-      };
-      this.#acquire(this.#take);
+      if (!this.#isOver) this.#sendOnNext(headers, () => upload.take());
     });
+  }
+
+  #sendOnNext(headers: string[], takeBody: () => Body): void {
+    this.#take = (error, connection) => {
+      this.#take = undefined;
+      if (connection === undefined) return this.#fail(error ?? new Error('no connection'));
+      this.#connection = connection;
+      const body = takeBody();
+      // A body in pieces has given its first one away by the time we know.
+      this.#sendAgain = body === null || Buffer.isBuffer(body) ? () => this.#sendOnNext(headers, () => body) : undefined;
+      // undici's types do not know that a body may be an async iterable; its documentation does.
+      connection.client.dispatch({ method: 'POST', path: this.#target, headers, body: body as Uint8Array | null }, this);
+    };
+    this.#acquire(this.#take);
   }
 
   cancel(): void {
@@ -138,8 +150,9 @@ class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
-    if (this.#isOver) controller.abort(new Error('cancelled'));
-    else this.#sink.begin();
+    if (this.#isOver) return controller.abort(new Error('cancelled'));
+    if (!this.#hasBegun) this.#sink.begin();
+    this.#hasBegun = true;
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number, _headers: unknown, reason = ''): void {
@@ -166,9 +179,12 @@ class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
    * it closes the socket itself, after this call: to close it first, without its error, would trip one of its assertions.
    */
   onResponseError(_controller: unknown, error: Error): void {
-    const socket = this.#connection?.socket;
-    if (socket !== undefined) setImmediate(() => socket.destroy());
-    this.#fail(error);
+    const connection = this.#connection;
+    const endedUnused = connection !== undefined && connection.socket.destroyed && !connection.isSending;
+    if (connection !== undefined) setImmediate(() => connection.socket.destroy());
+    if (this.#isOver) return;
+    if (endedUnused && this.#sendAgain !== undefined && this.#attemptsLeft-- > 0) this.#sendAgain();
+    else this.#fail(error);
   }
 
   #fail(error: Error): void {

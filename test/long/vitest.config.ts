@@ -3,7 +3,7 @@ import { configDefaults, defineConfig } from 'vitest/config';
 import { defaultWaitMs } from '../support/wait.ts';
 
 /** Tests that measure memory, CPU or time: one after the other, with nothing beside them. */
-const measuring = ['audit-million-lines', 'crowd', 'custody-load', 'gate-cost', 'held-bodies', 'forwarding-512-mib', 'forwarding-soak', 'policy-memory', 'prompt-exit'].map((name) => `test/long/${name}.long.ts`);
+const measuring = ['audit-million-lines', 'crowd', 'custody-load', 'gate-cost', 'held-bodies', 'forwarding-512-mib', 'forwarding-soak', 'idle-race', 'policy-memory', 'prompt-exit', 'upstream-reload'].map((name) => `test/long/${name}.long.ts`);
 
 /** Tests that take minutes: not for `npm test`, but for CI and after changes to how bytes move. */
 export default defineConfig({

@@ -53,6 +53,11 @@ export function isConnecting(port: number): boolean {
   return connectionsIn('02').some(({ remote }) => remote === port);
 }
 
+/** How many connections to `port` were closed by the side that listens there and not yet by the other (CLOSE-WAIT). */
+export function connectionsClosedByPeer(port: number): number {
+  return connectionsIn('08').filter(({ remote }) => remote === port).length;
+}
+
 /** @param wanted a TCP state as the kernel numbers it, see include/net/tcp_states.h */
 function connectionsIn(wanted: string): KernelConnection[] {
   const portOf = (address = ''): number => Number.parseInt(address.slice(-4), 16);

@@ -8,6 +8,10 @@ export interface RelayedConnection {
   readonly index: number;
   /** Whether the daemon has ended it. */
   readonly ended: boolean;
+  /** When the one who connected last sent something, as performance.now() has it. */
+  readonly heardAtMs: number;
+  /** When the target's FIN was in the kernel of the one who connected; undefined before. */
+  readonly finishedAtMs: number | undefined;
 }
 
 /** Relays TCP between the daemon and an upstream, below TLS: it can hold connections back, and cut them at points the upstream cannot. */
@@ -43,13 +47,23 @@ export class Relay {
   }
 
   #accept(accepted: net.Socket): void {
-    const connection = { accepted, index: this.connections.length, ended: false };
+    const connection: RelayedConnection & { ended: boolean; heardAtMs: number; finishedAtMs: number | undefined } = {
+      accepted, index: this.connections.length, ended: false, heardAtMs: 0, finishedAtMs: undefined,
+    };
     this.connections.push(connection);
     const end = (): void => {
       connection.ended = true;
       this.#changing.changed();
     };
     accepted.on('end', end).on('close', end).on('error', end);
+    accepted.on('data', () => {
+      connection.heardAtMs = performance.now();
+    });
+    // A socket has finished when shutdown(2) has returned, and over loopback the other end has the FIN by then.
+    accepted.once('finish', () => {
+      connection.finishedAtMs = performance.now();
+      this.#changing.changed();
+    });
     cleanUpSockets(accepted);
     const waiting: Buffer[] = [];
     const keep = (data: Buffer): void => void waiting.push(data);

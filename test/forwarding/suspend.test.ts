@@ -1,0 +1,91 @@
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { SuspendCheck } from '../../src/proxy/keep-warm.ts';
+import { shell } from '../support/daemon.ts';
+import { startBoth } from '../support/proxied.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
+import { answer } from '../support/upstream.ts';
+
+const hourSeconds = 3_600;
+
+test('after a suspend the idle connection is closed, and the request goes out on a fresh one', { timeout: 60_000 }, async (context) => {
+  needs(context, 'root', 'command unshare', 'command mount');
+  // libuv reads the clock that goes on in a suspend from here.
+  const uptime = join(scratchFolder(), 'uptime');
+  const file = openSync(uptime, 'w');
+  // Over the old text: an empty file would send the reader to the real clock.
+  const set = (seconds: number): void => void writeSync(file, `${(performance.now() / 1000 + seconds).toFixed(2).padStart(20, '0')} 0.00\n`, 0);
+  set(hourSeconds);
+  const clock = setInterval(set, 20, hourSeconds);
+  try {
+    const both = await startBoth({
+      daemon: { prefix: ['unshare', '--mount', ...shell(`mount --bind ${uptime} /proc/uptime`)] },
+      upstream: { answer: answer(200, '{}') },
+    });
+    const askFor = async (ms: number, isDone: () => boolean): Promise<void> => {
+      for (const end = performance.now() + ms; !isDone() && performance.now() < end;) expect((await both.ask()).status).toBe(200);
+    };
+    // The control: as long as both clocks go alike, one connection is enough. The daemon looks every five seconds.
+    await askFor(7_000, () => false);
+    expect(both.upstream.connections.filter(({ ending }) => ending !== undefined)).toEqual([]);
+    clearInterval(clock);
+    set(3 * hourSeconds);
+    const before = [...both.upstream.connections];
+    await askFor(20_000, () => both.upstream.connections.length > before.length);
+    for (const connection of before) expect(await connection.closed()).not.toBe('local');
+    expect((await both.ask()).status).toBe(200);
+  } finally {
+    clearInterval(clock);
+    closeSync(file);
+  }
+});
+
+describe('two clocks, one of which stands while the machine is suspended', () => {
+  const start = () => {
+    const now = { bootMs: 1_000_000, steadyMs: 5_000 };
+    const check = new SuspendCheck({ bootMs: () => now.bootMs, steadyMs: () => now.steadyMs });
+    const pass = (awakeMs: number, suspendedMs = 0): void => {
+      now.steadyMs += awakeMs;
+      now.bootMs += awakeMs + suspendedMs;
+    };
+    return { check, pass };
+  };
+
+  test('no suspend, however long', () => {
+    const { check, pass } = start();
+    for (const ms of [1, 10_000, 86_400_000]) {
+      pass(ms);
+      expect(check.wasSuspended()).toBe(false);
+    }
+  });
+
+  test('a suspend is told once', () => {
+    const { check, pass } = start();
+    pass(10_000, 60_000);
+    expect(check.wasSuspended()).toBe(true);
+    pass(10_000);
+    expect(check.wasSuspended()).toBe(false);
+    pass(10_000, 60_000);
+    expect(check.wasSuspended()).toBe(true);
+  });
+
+  test('one that comes right after a look is told by the next', () => {
+    const { check, pass } = start();
+    pass(10_000);
+    expect(check.wasSuspended()).toBe(false);
+    pass(1_000, 60_000);
+    check.wasSuspended();
+    pass(10_000);
+    expect(check.wasSuspended()).toBe(true);
+  });
+
+  test('clocks that are read a moment apart, or that NTP slews, are none', () => {
+    const { check, pass } = start();
+    for (let count = 0; count < 100; count++) {
+      pass(6_000, 500);
+      expect(check.wasSuspended()).toBe(false);
+    }
+  });
+});
