@@ -60,8 +60,8 @@ enum {
   DNS_PORT = 53,
 };
 
-static struct failure add_path(int ruleset, const char *path, uint64_t allowed) {
-  struct path_rule rule = {.allowed = allowed, .parent = open(path, O_PATH | O_CLOEXEC)};
+static struct failure add_path(int ruleset, const char *path, int kind, uint64_t allowed) {
+  struct path_rule rule = {.allowed = allowed, .parent = open(path, O_PATH | O_CLOEXEC | kind)};
   if (rule.parent < 0) return failed("open");
   struct failure failure = {0};
   if (syscall(SYS_landlock_add_rule, ruleset, PATH_RULE, &rule, 0) != 0) failure = failed("landlock_add_rule");
@@ -96,7 +96,7 @@ static struct failure add_folder_of(int ruleset, const char *file, uint64_t allo
   struct failure failure;
   do {
     cut_name(folder);
-    failure = add_path(ruleset, folder, allowed);
+    failure = add_path(ruleset, folder, O_DIRECTORY, allowed);
   } while (failure.error == ENOENT && strcmp(folder, ".") != 0 && strcmp(folder, "/") != 0);
   return strcmp(failure.syscall == NULL ? "" : failure.syscall, "landlock_add_rule") == 0 ? failure : (struct failure){0};
 }
@@ -127,10 +127,10 @@ static uint64_t changes(int version) {
 }
 
 static struct failure add_files(int ruleset, int version, const char *program, const struct needs *needs) {
-  struct failure failure = add_path(ruleset, program, EXECUTE);
+  struct failure failure = add_path(ruleset, program, 0, EXECUTE);
   char interpreter[PATH_MAX];
-  if (failure.error == 0 && read_interpreter(program, interpreter)) failure = add_path(ruleset, interpreter, EXECUTE);
-  if (failure.error == 0) failure = add_path(ruleset, "/dev/null", WRITE_FILE);
+  if (failure.error == 0 && read_interpreter(program, interpreter)) failure = add_path(ruleset, interpreter, 0, EXECUTE);
+  if (failure.error == 0) failure = add_path(ruleset, "/dev/null", 0, WRITE_FILE);
 
   /* Node reopens terminals, and the daemon its stderr. Pipes and sockets need no rule; adding one fails with EBADFD. */
   for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO && failure.error == 0; descriptor++) {
@@ -138,7 +138,7 @@ static struct failure add_files(int ruleset, int version, const char *program, c
     struct stat stats;
     snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
     if (fstat(descriptor, &stats) != 0 || !(S_ISCHR(stats.st_mode) || (descriptor == STDERR_FILENO && !S_ISDIR(stats.st_mode)))) continue;
-    add_path(ruleset, path, changes(version) & (WRITE_FILE | USE_DEVICE));
+    add_path(ruleset, path, 0, changes(version) & (WRITE_FILE | USE_DEVICE));
   }
   uint64_t making = WRITE_FILE | MAKE_FILE | REMOVE_FILE | MAKE_FOLDER | (changes(version) & TRUNCATE);
   for (size_t i = 0; i < needs->file_count && failure.error == 0; i++) failure = add_folder_of(ruleset, needs->files[i], making);

@@ -165,6 +165,14 @@ describe('connections', () => {
   });
 });
 
+test('a path through what is no folder takes nothing from Landlock', async () => {
+  for (const flag of ['--log-file', '--server-info']) {
+    const exit = await runToExit({ args: [flag, join(folder, 'elsewhere', 'precious', 'file')] });
+    expect(exit.code).toBe(1);
+    expect(exit.stderr).not.toContain('Landlock');
+  }
+});
+
 test('it is not held up where the kernel has no Landlock: only a log lets files be written', async (context) => {
   needsInjection(context);
   const prefix = await denying('landlock_create_ruleset=ENOSYS');
