@@ -61,7 +61,7 @@ test('what the daemon needs is allowed', () => {
 
 test('the audit log that it suggests is in its folder, where logrotate looks for it', () => {
   const suggested = [...unit.matchAll(/^#  (--[a-z-]+)/gm)].map(([, flag]) => flag);
-  expect(suggested).toEqual(['--port', '--server-info', '--audit-log', '--policy']);
+  expect(suggested).toEqual(['--server-info', '--audit-log', '--policy']);
   const [, folder = ''] = /^#  --audit-log %L\/(.*)\/[^/]+\.jsonl \\$/m.exec(unit) ?? [];
   expect(folder).toBe(valueOf('LogsDirectory'));
   expect(readFileSync(join(dirname(file), 'responses-api-proxy.logrotate'), 'utf8')).toContain(`/var/log/private/${folder}/*.jsonl {`);
