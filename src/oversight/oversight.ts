@@ -2,8 +2,8 @@ import type { Field } from '../proxy/headers.ts';
 import type { Observer, RequestHead, RequestObserver } from '../proxy/observer.ts';
 import { AuditEntries } from './audit/audit-entry.ts';
 import { AuditLog, type AuditLogOptions } from './audit/audit-log.ts';
-import { usesSince } from './audit/audit-past.ts';
-import { Limits, estimateTokens } from './policy/limits.ts';
+import { tokensBefore, usesSince } from './audit/audit-past.ts';
+import { Limits } from './policy/limits.ts';
 import { readPolicy } from './policy/policy.ts';
 import { RequestOversight, type SharedRules } from './request-oversight.ts';
 import { MemoryBudget } from './whole-body.ts';
@@ -42,9 +42,10 @@ export class Oversight implements Observer {
    */
   constructor({ auditLog, isAuditRequired, policyFile, endpoint, upstreamTarget }: OversightOptions) {
     const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstreamTarget);
-    const log = auditLog === undefined ? undefined : new AuditLog(auditLog);
     const limits = policy?.limits === undefined ? undefined : new Limits(policy.limits);
-    if (auditLog !== undefined) limits?.restore(pastExchanges(auditLog.file, endpoint));
+    const countsInAll = limits !== undefined && policy?.limits?.tokensTotal !== undefined;
+    const log = auditLog === undefined ? undefined : new AuditLog({ ...auditLog, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });
+    if (auditLog !== undefined && limits !== undefined) restore(limits, auditLog.file, endpoint, countsInAll);
     this.#log = log;
     this.#entries = new AuditEntries((record) => log?.append(record));
     this.#rules = {
@@ -52,15 +53,19 @@ export class Oversight implements Observer {
       limits,
       isRecorded: log !== undefined,
       canRecord: () => !isAuditRequired || log === undefined || log.ready(),
-      readsAnswer: log !== undefined || policy?.limits?.tokensPerDay !== undefined,
+      readsAnswer: log !== undefined || (policy?.limits?.tokensPerDay ?? policy?.limits?.tokensTotal) !== undefined,
       held: new MemoryBudget(Math.max(heldBytes, policy?.maxBodyBytes ?? 0)),
     };
   }
 
   get notices(): readonly string[] {
-    const { policy } = this.#rules;
+    const { policy, limits } = this.#rules;
     if (policy === undefined) return [];
-    return [policy.mode === 'enforce' ? 'policy enforced' : 'policy in shadow mode: nothing is enforced'];
+    const tokensTotal = policy.limits?.tokensTotal;
+    return [
+      policy.mode === 'enforce' ? 'policy enforced' : 'policy in shadow mode: nothing is enforced',
+      ...(tokensTotal === undefined ? [] : [`${limits?.tokensInAll} of ${tokensTotal} tokens are used`]),
+    ];
   }
 
   /**
@@ -105,11 +110,13 @@ export function checkOversight({ auditLog, isAuditRequired, policyFile, endpoint
   ];
 }
 
-/** What limits have to know of earlier runs: this UTC day's tokens, and the last minute's requests. */
-function* pastExchanges(file: string, endpoint: string): Generator<{ startedAtMs: number; endedAtMs: number; tokens: number }> {
+/**
+ * Tells limits of earlier runs: the last minute's requests and this UTC day's tokens, or all of the log where the tokens in
+ * all count.
+ */
+function restore(limits: Limits, file: string, endpoint: string, countsInAll: boolean): void {
+  if (countsInAll) return limits.restore(usesSince(file, undefined, endpoint), tokensBefore(file));
   const now = Date.now();
   const dayBegan = now - (now % dayMs);
-  for (const use of usesSince(file, Math.min(dayBegan, now - minuteMs), endpoint)) {
-    yield { startedAtMs: use.startedAtMs, endedAtMs: use.endedAtMs, tokens: use.totalTokens ?? estimateTokens(use) };
-  }
+  limits.restore(usesSince(file, Math.min(dayBegan, now - minuteMs), endpoint));
 }

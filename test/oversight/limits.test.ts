@@ -22,7 +22,7 @@ class TestClock {
 
 function start(settings: Partial<LimitSettings>): { limits: Limits; clock: TestClock } {
   const clock = new TestClock();
-  return { limits: new Limits({ concurrent: undefined, requestsPerMinute: undefined, tokensPerDay: undefined, ...settings }, clock), clock };
+  return { limits: new Limits({ concurrent: undefined, requestsPerMinute: undefined, tokensPerDay: undefined, tokensTotal: undefined, ...settings }, clock), clock };
 }
 
 function leaseOf(admission: Admission): Lease {
@@ -121,7 +121,8 @@ describe('tokens_per_day', () => {
     first.settle(999, 0);
     const third = leaseOf(limits.admit());
     second.settle(1, 0);
-    expect(limits.admit()).toMatchObject({ refusal: { rule: 'tokens_per_day', retryAfterSeconds: 12 * 3600 } });
+    const refusal = { status: 400, isFinal: true, code: 'limit_reached', rule: 'tokens_per_day', message: 'The policy (tokens_per_day) allows 1000 tokens a day (UTC), and they are used up until 2027-01-16T00:00Z.' };
+    expect(limits.admit()).toEqual({ refusal });
     third.settle(5_000, 0);
     expect(isAdmitted(limits.admit())).toBe(false);
   });
@@ -129,8 +130,12 @@ describe('tokens_per_day', () => {
   test('begins anew at midnight UTC', () => {
     const { limits, clock } = start({ tokensPerDay: 10 });
     leaseOf(limits.admit()).settle(10, 0);
-    clock.pass(dayMs / 2 - 1);
-    expect(limits.admit()).toMatchObject({ refusal: { retryAfterSeconds: 1 } });
+    clock.pass(dayMs / 2 - minuteMs - 1);
+    expect(limits.admit()).toMatchObject({ refusal: { status: 400, isFinal: true } });
+    clock.pass(1);
+    expect(limits.admit()).toMatchObject({ refusal: { status: 429, retryAfterSeconds: 60 } });
+    clock.pass(minuteMs - 1);
+    expect(limits.admit()).toMatchObject({ refusal: { status: 429, retryAfterSeconds: 1 } });
     clock.pass(1);
     expect(isAdmitted(limits.admit())).toBe(true);
   });
@@ -157,6 +162,32 @@ describe('tokens_per_day', () => {
     const { limits } = start({ tokensPerDay: 100 });
     expect(leaseOf(limits.admit()).settle(usage, 100)).toBe(100);
     expect(isAdmitted(limits.admit())).toBe(false);
+  });
+});
+
+describe('tokens_total', () => {
+  test('is used up for good', () => {
+    const { limits, clock } = start({ tokensTotal: 10 });
+    leaseOf(limits.admit()).settle(10, 0);
+    clock.pass(400 * dayMs);
+    expect(limits.admit()).toMatchObject({ refusal: { status: 400, isFinal: true, code: 'limit_reached', rule: 'tokens_total' } });
+  });
+
+  test('restores exchanges of any age, and what was charged before them', () => {
+    const { limits } = start({ tokensTotal: 100 });
+    limits.restore([{ startedAtMs: 0, endedAtMs: 0, tokens: 30 }, { startedAtMs: noon, endedAtMs: noon, tokens: 20 }], 49);
+    expect(limits.tokensInAll).toBe(99);
+    leaseOf(limits.admit()).settle(1, 0);
+    expect(isAdmitted(limits.admit())).toBe(false);
+  });
+
+  test('of several limits each is named, the longest wait first', () => {
+    const { limits } = start({ tokensTotal: 1, tokensPerDay: 1, requestsPerMinute: 1, concurrent: 1 });
+    const lease = leaseOf(limits.admit());
+    expect(limits.refusals().map(({ rule }) => rule)).toEqual(['requests_per_minute', 'concurrent']);
+    lease.settle(1, 0);
+    expect(limits.refusals().map(({ rule }) => rule)).toEqual(['tokens_total', 'tokens_per_day', 'requests_per_minute']);
+    expect(limits.refusal()).toEqual(limits.refusals()[0]);
   });
 });
 

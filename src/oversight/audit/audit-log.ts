@@ -5,6 +5,7 @@ import type { Account } from '../../native/native.ts';
 import { openToAppend, tryToAppend } from '../../run/append-only-file.ts';
 import { Failure, reason, writeHint } from '../../run/failure.ts';
 import { isTornEnd, lineOf, maxLineBytes, noHash, seal, tornMark } from './audit-chain.ts';
+import { tokensIn } from './audit-past.ts';
 import { type AuditNote, type AuditRecord, noteText, recordText } from './audit-record.ts';
 
 /** How many records wait for a log that cannot be written. */
@@ -29,6 +30,8 @@ export interface AuditLogOptions {
   readonly owner: Account | undefined;
   /** Locks an open file for this process alone, for as long as it is open; false if another has it. Undefined where nothing can. */
   readonly lock: ((descriptor: number) => boolean) | undefined;
+  /** What all exchanges so far were charged, in tokens, which a new file carries on; undefined where nothing counts them. */
+  readonly tokensCharged?: () => number;
   /** Tells the daemon's user: once when records cannot be written any more, once when they can again. */
   readonly report: (message: string) => void;
 }
@@ -42,6 +45,8 @@ interface End {
   size: number;
   /** The last record's hash. */
   hash: string;
+  /** Whether the file has a record yet. */
+  hasRecord: boolean;
   /** What a write that did not finish has left behind that record. */
   torn: Buffer;
 }
@@ -263,14 +268,14 @@ export class AuditLog {
   /** What has to be written before anything else: a new file's first line, or what is to be said about a torn end. */
   #begin(): void {
     if (this.#end.torn.length > 0) this.#recover();
-    if (this.#end.size === 0) this.#note({ kind: 'begin', time: Date.now() });
+    if (this.#end.size === 0) this.#note({ kind: 'begin', time: Date.now(), tokens: this.#tokensBefore() });
   }
 
   #recover(): void {
     const { torn } = this.#end;
     const mark = `${tornMark}\n`;
     const tornHash = digest('sha256', Buffer.concat([torn, Buffer.from(mark)]));
-    this.#note({ kind: 'recovered', time: Date.now(), tornBytes: torn.length + mark.length, tornHash }, mark);
+    this.#note({ kind: 'recovered', time: Date.now(), tornBytes: torn.length + mark.length, tornHash, tokens: this.#end.hasRecord ? undefined : this.#tokensBefore() }, mark);
     this.#end.torn = Buffer.alloc(0);
   }
 
@@ -290,6 +295,14 @@ export class AuditLog {
       if (written < bytes.length && written > 0) this.#end.torn = Buffer.concat([this.#end.torn, bytes.subarray(0, written)]);
     }
     this.#end.hash = hash;
+    this.#end.hasRecord = true;
+  }
+
+  /** What the records before this file's first were charged: the waiting ones come behind it, and count there. */
+  #tokensBefore(): number | undefined {
+    const charged = this.#options.tokensCharged?.();
+    if (charged === undefined) return undefined;
+    return Math.max(0, this.#waiting.reduce((tokens, text) => tokens - tokensIn(text, this.#options.endpoint), charged));
   }
 
   #failure(why: string, hint = fileHint): Failure {
@@ -335,14 +348,14 @@ export class AuditLog {
     for (let end = lastNewline; end !== -1; ) {
       const before = end === 0 ? -1 : tail.lastIndexOf('\n', end - 1);
       const line = lineOf(tail.subarray(before + 1, end));
-      if (line.kind === 'record' && line.isWhole) return { size, hash: line.hash, torn: Buffer.from(tail.subarray(end + 1)) };
+      if (line.kind === 'record' && line.isWhole) return { size, hash: line.hash, hasRecord: true, torn: Buffer.from(tail.subarray(end + 1)) };
       if (line.kind !== 'torn') throw this.#failure('its last line is no record, or was changed; `responses-api-proxy audit verify` tells more');
       end = before;
     }
     // Not a single record: it is empty, or its very first line was torn.
     const isBeginning = size === tail.length && beginning.startsWith(tail.toString('latin1', 0, beginning.length));
     if (!isBeginning) throw this.#failure('it is not an audit log');
-    return { size, hash: noHash, torn: tail };
+    return { size, hash: noHash, hasRecord: false, torn: tail };
   }
 }
 

@@ -45,12 +45,15 @@ export interface AuditRecord {
   readonly unreadEncoding: string | undefined;
 }
 
-/** Something that happened to the log itself. */
+/**
+ * Something that happened to the log itself. `tokens` is in a file's first record: what the exchanges in the files before
+ * it were charged (`tokens_total`); undefined where no limit counts them.
+ */
 export type AuditNote =
   /** The first line of a file. */
-  | { readonly kind: 'begin'; readonly time: number }
+  | { readonly kind: 'begin'; readonly time: number; readonly tokens?: number | undefined }
   /** A write had not finished. What is left of it stands between the record before and this one. */
-  | { readonly kind: 'recovered'; readonly time: number; readonly tornBytes: number; readonly tornHash: string }
+  | { readonly kind: 'recovered'; readonly time: number; readonly tornBytes: number; readonly tornHash: string; readonly tokens?: number | undefined }
   /** So many requests could not be recorded. */
   | { readonly kind: 'gap'; readonly time: number; readonly lost: number };
 
@@ -90,9 +93,9 @@ export function noteText(note: AuditNote): string {
   const time = timeOf(note.time);
   switch (kind) {
     case 'begin':
-      return JSON.stringify({ kind, time });
+      return JSON.stringify({ kind, time, tokens: note.tokens });
     case 'recovered':
-      return JSON.stringify({ kind, time, torn_bytes: note.tornBytes, torn_sha256: note.tornHash });
+      return JSON.stringify({ kind, time, torn_bytes: note.tornBytes, torn_sha256: note.tornHash, tokens: note.tokens });
     case 'gap':
       return JSON.stringify({ kind, time, lost: note.lost });
   }
@@ -118,7 +121,7 @@ export function traceparentOf(value: string): string | undefined {
   return version === '00' && match !== value ? undefined : match;
 }
 
-/** Text that a stranger chose: cut, and everything but printable ASCII escaped, so that it is harmless wherever it is shown. */
+/** Text that a client or an upstream chose: cut, and everything but printable ASCII escaped, so that it is harmless wherever it is shown. */
 function printable(text: string): string {
   const escaped = text.slice(0, maxTextLength + 1).replace(/[^\x20-\x7e]|\\/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
   return cut(escaped, maxTextLength);

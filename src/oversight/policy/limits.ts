@@ -1,4 +1,6 @@
-/** How much of the key's use is granted; undefined for as much as anyone likes. */
+import type { Denial } from '../../proxy/problem.ts';
+
+/** How much of the key's use is granted; undefined where there is no limit. */
 export interface LimitSettings {
   /** Requests that are being answered at once. */
   readonly concurrent: number | undefined;
@@ -6,21 +8,24 @@ export interface LimitSettings {
   readonly requestsPerMinute: number | undefined;
   /** Tokens in a UTC day: requests are admitted while the day's total is below. */
   readonly tokensPerDay: number | undefined;
+  /** Tokens in all, as far back as `restore` is told. */
+  readonly tokensTotal: number | undefined;
 }
 
-export type LimitRule = 'concurrent' | 'requests_per_minute' | 'tokens_per_day';
+export type LimitRule = 'concurrent' | 'requests_per_minute' | 'tokens_per_day' | 'tokens_total';
 
-/** A request that comes at the wrong time. */
-export interface LimitRefusal {
-  status: 429;
-  code: 'limit_reached';
-  rule: LimitRule;
-  message: string;
-  /** For the Retry-After header, whole seconds, at least 1. */
-  retryAfterSeconds: number;
+/**
+ * A request beyond a limit: 429 with Retry-After where there is room again within a minute, otherwise 400 without. Clients
+ * obey a Retry-After of any length (the Codex CLI and openai-node sleep until midnight), retry most statuses (403 six times)
+ * and hide the message of a 429; at a 400 each of them stops at once and shows it.
+ */
+export interface LimitRefusal extends Denial {
+  readonly status: 400 | 429;
+  readonly code: 'limit_reached';
+  readonly rule: LimitRule;
 }
 
-/** The right to one exchange. Whoever got it settles it, once the exchange has ended in whatever way. */
+/** The right to one exchange. Its holder settles it once the exchange has ended, however it did. */
 export interface Lease {
   /**
    * Gives the place back and charges the tokens; only the first call does anything.
@@ -45,7 +50,7 @@ export interface PastExchange {
 export interface Clock {
   /** Milliseconds of the Unix epoch: what day it is. */
   wallMs(): number;
-  /** Milliseconds from any start, never backwards: how long something took. */
+  /** Milliseconds since an arbitrary start, never backwards: how long something took. */
   steadyMs(): number;
 }
 
@@ -54,11 +59,14 @@ export const systemClock: Clock = { wallMs: () => Date.now(), steadyMs: () => pe
 const windowMs = 60_000;
 const dayMs = 86_400_000;
 
-/** Nobody can say when a place becomes free. */
+/** Longest wait that a client is asked for. One that has to wait longer is told to stop instead. */
+const maxRetrySeconds = 60;
+
+/** No one can tell when a place becomes free. */
 const concurrentRetrySeconds = 1;
 
 /**
- * Counts what is admitted. Decisions are synchronous, so that any number of requests at once get no more than there is.
+ * Counts what is admitted. Decisions are synchronous, so any number of simultaneous requests get no more than is granted.
  * A refused request counts for nothing.
  */
 export class Limits {
@@ -69,7 +77,8 @@ export class Limits {
   readonly #admittedAt: Float64Array;
   #next = 0;
   #day: number;
-  #tokens = 0;
+  #tokensOfDay = 0;
+  #tokensInAll = 0;
 
   constructor(settings: LimitSettings, clock: Clock = systemClock) {
     this.#settings = settings;
@@ -78,13 +87,26 @@ export class Limits {
     this.#day = dayOf(clock.wallMs());
   }
 
-  /** Takes up where an earlier run ended. To be called before anything is admitted; the order of the exchanges does not matter. */
-  restore(exchanges: Iterable<PastExchange>): void {
+  /** Tokens charged since the beginning, with those that were restored. */
+  get tokensInAll(): number {
+    return this.#tokensInAll;
+  }
+
+  /**
+   * Continues from earlier runs. To be called before anything is admitted; the order of the exchanges does not matter.
+   *
+   * @param tokensBefore charged before the first of the exchanges
+   */
+  restore(exchanges: Iterable<PastExchange>, tokensBefore = 0): void {
     const now = this.#clock.wallMs();
     const starts: number[] = [];
+    if (isCount(tokensBefore)) this.#tokensInAll += tokensBefore;
     for (const { startedAtMs, endedAtMs, tokens } of exchanges) {
-      if (dayOf(endedAtMs) === this.#day && isCount(tokens)) this.#tokens += tokens;
-      // From the future, if the clock was set back since: as good as just now.
+      if (isCount(tokens)) {
+        this.#tokensInAll += tokens;
+        if (dayOf(endedAtMs) === this.#day) this.#tokensOfDay += tokens;
+      }
+      // A clock that was set back makes records of the future, which count as just now.
       const ageMs = Math.max(0, now - startedAtMs);
       if (ageMs < windowMs && this.#admittedAt.length > 0) starts.push(this.#clock.steadyMs() - ageMs);
     }
@@ -92,9 +114,15 @@ export class Limits {
     for (const start of starts) this.#noteAdmission(start);
   }
 
-  /** Why a request would be refused now; a look that counts for nothing. */
+  /** Every limit that a request would be beyond now, the longest wait first. Counts for nothing. */
+  refusals(): LimitRefusal[] {
+    const all = [this.#outOfTokens(), this.#outOfTokensToday(), this.#tooManyThisMinute(), this.#tooManyAtOnce()];
+    return all.filter((refusal) => refusal !== undefined);
+  }
+
+  /** The first of them: what a request would be told. */
   refusal(): LimitRefusal | undefined {
-    return this.#outOfTokens() ?? this.#tooManyThisMinute() ?? this.#tooManyAtOnce();
+    return this.#outOfTokens() ?? this.#outOfTokensToday() ?? this.#tooManyThisMinute() ?? this.#tooManyAtOnce();
   }
 
   /** Admits a request, or says why not. */
@@ -111,7 +139,8 @@ export class Limits {
           this.#running--;
           charged = isCount(totalTokens) ? totalTokens : estimate;
           this.#turnDay();
-          this.#tokens += charged;
+          this.#tokensOfDay += charged;
+          this.#tokensInAll += charged;
           return charged;
         },
       },
@@ -125,15 +154,24 @@ export class Limits {
   }
 
   #outOfTokens(): LimitRefusal | undefined {
+    const { tokensTotal } = this.#settings;
+    if (tokensTotal === undefined || this.#tokensInAll < tokensTotal) return undefined;
+    return usedUp('tokens_total', `${tokensTotal} tokens in all, and they are used up`);
+  }
+
+  #outOfTokensToday(): LimitRefusal | undefined {
     const { tokensPerDay } = this.#settings;
     if (tokensPerDay === undefined) return undefined;
     this.#turnDay();
-    if (this.#tokens < tokensPerDay) return undefined;
-    const untilMidnightMs = (this.#day + 1) * dayMs - this.#clock.wallMs();
-    return reached('tokens_per_day', `${tokensPerDay} tokens a day (UTC)`, untilMidnightMs / 1000);
+    if (this.#tokensOfDay < tokensPerDay) return undefined;
+    const midnightMs = (this.#day + 1) * dayMs;
+    const what = `${tokensPerDay} tokens a day (UTC)`;
+    const waitSeconds = (midnightMs - this.#clock.wallMs()) / 1000;
+    if (waitSeconds <= maxRetrySeconds) return reached('tokens_per_day', what, waitSeconds);
+    return usedUp('tokens_per_day', `${what}, and they are used up until ${minuteOf(midnightMs)}`);
   }
 
-  /** A sliding window: with the last N admissions known, the oldest of them must be a minute old. */
+  /** A sliding window: of the last N admissions, the oldest must be a minute old. */
   #tooManyThisMinute(): LimitRefusal | undefined {
     const oldest = this.#admittedAt[this.#next];
     if (oldest === undefined) return undefined;
@@ -153,7 +191,7 @@ export class Limits {
     const today = dayOf(this.#clock.wallMs());
     if (today === this.#day || today === this.#day - 1) return;
     this.#day = today;
-    this.#tokens = 0;
+    this.#tokensOfDay = 0;
   }
 }
 
@@ -192,14 +230,23 @@ export function estimateTokens({ bytesUp, bytesDown, durationMs, upstreamStatus 
   return input + output;
 }
 
-function reached(rule: LimitRule, what: string, retrySeconds: number): LimitRefusal {
-  const retryAfterSeconds = Math.max(1, Math.ceil(retrySeconds));
+function reached(rule: LimitRule, what: string, waitSeconds: number): LimitRefusal {
+  const retryAfterSeconds = Math.min(maxRetrySeconds, Math.max(1, Math.ceil(waitSeconds)));
   const message = `The policy (${rule}) allows ${what}. Try again in ${retryAfterSeconds} s.`;
   return { status: 429, code: 'limit_reached', rule, message, retryAfterSeconds };
 }
 
+function usedUp(rule: LimitRule, what: string): LimitRefusal {
+  return { status: 400, isFinal: true, code: 'limit_reached', rule, message: `The policy (${rule}) allows ${what}.` };
+}
+
 function requests(count: number): string {
   return count === 1 ? '1 request' : `${count} requests`;
+}
+
+/** Such as `2026-01-31T00:00Z`. */
+function minuteOf(wallMs: number): string {
+  return new Date(wallMs).toISOString().replace(/:00\.000Z$/, 'Z');
 }
 
 function dayOf(wallMs: number): number {

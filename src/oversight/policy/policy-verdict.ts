@@ -9,9 +9,15 @@ export type PolicyRule = FieldRule | 'max_body_bytes' | 'body' | 'encoding';
 
 export type PolicyRefusalCode = 'policy_denied' | 'invalid_body' | 'body_too_large' | 'unsupported_encoding';
 
-/** A request that the policy does not allow. In shadow mode it is served all the same, and recorded. */
+/**
+ * A request that the policy does not allow. In shadow mode it is served all the same, and recorded.
+ *
+ * The status is 400 for every rule: a retry cannot succeed, and the Codex CLI retries all others of the 4xx statuses (403,
+ * 413 and 415 five times each, for 7 s) before it shows the message. The code tells the rules apart.
+ */
 export interface PolicyRefusal {
-  status: 400 | 403 | 413 | 415;
+  status: 400;
+  isFinal: true;
   /** For programs; one of a closed set. */
   code: PolicyRefusalCode;
   /** For records; one of a closed set. */
@@ -71,7 +77,7 @@ export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
   const reading = readJsonObject(body, policy.fields.last);
   if (reading.kind === 'invalid') {
     const message = `The policy needs an unambiguous JSON body: this one ${reading.why}.`;
-    return { refusal: { status: 400, code: 'invalid_body', rule: 'body', message }, facts: noFacts };
+    return { refusal: { status: 400, isFinal: true, code: 'invalid_body', rule: 'body', message }, facts: noFacts };
   }
   const [model, stream] = [reading.object.get('model'), reading.object.get('stream')];
   const facts: BodyFacts = { model: typeof model === 'string' && isModelName(model) ? model : undefined, stream: stream === true };
@@ -82,15 +88,15 @@ export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
 /** The refusal of a body that grew beyond the policy's limit while it was read. */
 export function tooLarge({ maxBodyBytes }: Policy): PolicyRefusal {
   const message = `A body may have at most ${maxBodyBytes} bytes (policy: max_body_bytes).`;
-  return { status: 413, code: 'body_too_large', rule: 'max_body_bytes', message };
+  return { status: 400, isFinal: true, code: 'body_too_large', rule: 'max_body_bytes', message };
 }
 
 function denied({ rule, why, place }: Objection): PolicyRefusal {
-  return { status: 403, code: 'policy_denied', rule, message: `The policy (${rule}) does not allow ${why}, at ${shortPlace(place)}.` };
+  return { status: 400, isFinal: true, code: 'policy_denied', rule, message: `The policy (${rule}) does not allow ${why}, at ${shortPlace(place)}.` };
 }
 
 function unsupported(message: string): PolicyRefusal {
-  return { status: 415, code: 'unsupported_encoding', rule: 'encoding', message };
+  return { status: 400, isFinal: true, code: 'unsupported_encoding', rule: 'encoding', message };
 }
 
 function isIdentity(contentEncoding: string): boolean {
