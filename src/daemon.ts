@@ -97,6 +97,7 @@ async function main(): Promise<void> {
 
   const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
   const injection = injectionOf(key);
+  observer.start({ endKey: () => injection.end(), stop: stop.make, say: (message) => log.say(message) });
   const refusals = new RefusalLog(log);
   const failures = new BoundedLog(log);
   const sockets = kernelSockets(native);
@@ -203,17 +204,18 @@ function loadOversight() {
   return import('./oversight/oversight.ts');
 }
 
-function needsOversight({ auditLog, policyFile }: Options): boolean {
-  return (auditLog ?? policyFile) !== undefined;
+function needsOversight({ auditLog, policyFile, expireAtMs }: Options): boolean {
+  return (auditLog ?? policyFile ?? expireAtMs) !== undefined;
 }
 
-function oversightOptions({ auditLog, isAuditRequired, policyFile, endpoint, upstream }: Options, owner: Account | undefined, native: Native | undefined) {
+function oversightOptions({ auditLog, isAuditRequired, policyFile, expireAtMs, endpoint, upstream }: Options, owner: Account | undefined, native: Native | undefined) {
   const reports = new BoundedLog(log);
   const report = (message: string): void => reports.say(message);
   return {
     auditLog: auditLog === undefined ? undefined : { file: auditLog, endpoint, owner, lock: native?.lockFile, report },
     isAuditRequired,
     policyFile,
+    expireAtMs,
     endpoint,
     upstreamTarget: upstream.target,
   };

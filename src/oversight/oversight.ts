@@ -1,8 +1,9 @@
 import type { Field } from '../proxy/headers.ts';
-import type { Observer, RequestHead, RequestObserver } from '../proxy/observer.ts';
+import type { Observer, RequestHead, RequestObserver, RunControl } from '../proxy/observer.ts';
 import { AuditEntries } from './audit/audit-entry.ts';
 import { AuditLog, type AuditLogOptions } from './audit/audit-log.ts';
 import { tokensBefore, usesSince } from './audit/audit-past.ts';
+import { Expiry } from './expiry.ts';
 import { Limits } from './policy/limits.ts';
 import { readPolicy } from './policy/policy.ts';
 import { RequestOversight, type SharedRules } from './request-oversight.ts';
@@ -15,6 +16,8 @@ export interface OversightOptions {
   readonly isAuditRequired: boolean;
   /** The file of `--policy`. */
   readonly policyFile: string | undefined;
+  /** When the loan ends, in milliseconds of the Unix epoch; undefined for never. */
+  readonly expireAtMs: number | undefined;
   /** The target that is served, and the one that it goes to. */
   readonly endpoint: string;
   readonly upstreamTarget: string;
@@ -27,8 +30,8 @@ const minuteMs = 60_000;
 const dayMs = 86_400_000;
 
 /**
- * What the key is used for, and how much of that is granted: `--audit-log` and `--policy`. They share what has to be
- * known of each request. Without either flag, none of this is loaded.
+ * What the key is used for, how much of that is granted, and until when: `--audit-log`, `--policy`, `--expire-at`. They
+ * share what has to be known of each request. Without these flags, none of this is loaded.
  */
 export class Oversight implements Observer {
   readonly #log: AuditLog | undefined;
@@ -38,9 +41,10 @@ export class Oversight implements Observer {
   /**
    * Opens the audit log and restores the limits from it.
    *
-   * @throws {Failure} when the policy cannot be read or is none, or the log cannot be opened
+   * @throws {Failure} when the loan is over, the policy cannot be read or is none, or the log cannot be opened
    */
-  constructor({ auditLog, isAuditRequired, policyFile, endpoint, upstreamTarget }: OversightOptions) {
+  constructor({ auditLog, isAuditRequired, policyFile, expireAtMs, endpoint, upstreamTarget }: OversightOptions) {
+    const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
     const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstreamTarget);
     const limits = policy?.limits === undefined ? undefined : new Limits(policy.limits);
     const countsInAll = limits !== undefined && policy?.limits?.tokensTotal !== undefined;
@@ -51,6 +55,7 @@ export class Oversight implements Observer {
     this.#rules = {
       policy,
       limits,
+      expiry,
       isRecorded: log !== undefined,
       canRecord: () => !isAuditRequired || log === undefined || log.ready(),
       readsAnswer: log !== undefined || (policy?.limits?.tokensPerDay ?? policy?.limits?.tokensTotal) !== undefined,
@@ -74,6 +79,10 @@ export class Oversight implements Observer {
    */
   get upstreamFields(): readonly Field[] {
     return this.#rules.readsAnswer ? [{ name: 'Accept-Encoding', value: 'identity' }] : [];
+  }
+
+  start(run: RunControl): void {
+    this.#rules.expiry?.start(run);
   }
 
   begin(head: RequestHead): RequestObserver {
@@ -101,11 +110,13 @@ export class Oversight implements Observer {
  * @returns what would be done, for `--check`: labels and texts
  * @throws {Failure} as the constructor does
  */
-export function checkOversight({ auditLog, isAuditRequired, policyFile, endpoint, upstreamTarget }: OversightOptions): Array<readonly [label: string, text: string]> {
+export function checkOversight({ auditLog, isAuditRequired, policyFile, expireAtMs, endpoint, upstreamTarget }: OversightOptions): Array<readonly [label: string, text: string]> {
   const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstreamTarget);
+  const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
   if (auditLog !== undefined) AuditLog.check(auditLog);
   return [
     ...(auditLog === undefined ? [] : [['records in', `${auditLog.file}${isAuditRequired ? '; what cannot be recorded is refused' : ''}`] as const]),
+    ...(expiry === undefined ? [] : [['lends until', expiry.at] as const]),
     ...(policy === undefined ? [] : [['policy', `${policyFile}, ${policy.mode === 'shadow' ? 'in shadow mode: nothing is enforced' : 'enforced'}`] as const]),
   ];
 }

@@ -3,6 +3,7 @@ import { type RawHeaders, contentLength } from '../gate/raw-headers.ts';
 import type { RequestObserver } from '../proxy/observer.ts';
 import type { Denial } from '../proxy/problem.ts';
 import type { Upstream } from '../proxy/upstream.ts';
+import type { Expiry } from './expiry.ts';
 import type { AuditEntry } from './audit/audit-entry.ts';
 import type { AuditRecord, Ending } from './audit/audit-record.ts';
 import { ObservedRequest, type Overseer } from './observed-request.ts';
@@ -38,6 +39,7 @@ const lateBody: Denial = {
 export interface SharedRules {
   readonly policy: Policy | undefined;
   readonly limits: Limits | undefined;
+  readonly expiry: Expiry | undefined;
   readonly isRecorded: boolean;
   /** Whether what is admitted now can be recorded, where it has to be. */
   readonly canRecord: () => boolean;
@@ -76,8 +78,15 @@ export class RequestOversight implements RequestObserver, Overseer {
     return this.#needsBody;
   }
 
+  /** The denial of every request once the loan is over, also in shadow mode: there is no key to serve it with. */
+  get expired(): Denial | undefined {
+    const { expiry } = this.#rules;
+    return expiry?.hasExpired() === true ? expiry.denial : undefined;
+  }
+
   judgeHead(rawHeaders: RawHeaders, isQueued: boolean): Denial | undefined {
     const { policy, limits, isRecorded, canRecord } = this.#rules;
+    if (this.expired !== undefined) return this.expired;
     if (!canRecord()) return unrecorded;
     if (isRecorded && policy?.fields === undefined) {
       this.#readsUpload = true;
@@ -116,6 +125,7 @@ export class RequestOversight implements RequestObserver, Overseer {
 
   admit(): Denial | undefined {
     const { limits, canRecord } = this.#rules;
+    if (this.expired !== undefined) return this.expired;
     if (!canRecord()) return unrecorded;
     const admission = limits?.admit();
     if (admission !== undefined && 'refusal' in admission) {

@@ -87,7 +87,7 @@ export class AuditLog {
     this.#fd = this.#open(mode);
     try {
       this.#id = this.#fd === -1 ? { dev: 0, ino: 0 } : fstatSync(this.#fd);
-      this.#end = this.#fd === -1 ? { size: 0, hash: noHash, torn: Buffer.alloc(0) } : this.#findEnd(this.#fd);
+      this.#end = this.#fd === -1 ? { size: 0, hash: noHash, hasRecord: false, torn: Buffer.alloc(0) } : this.#findEnd(this.#fd);
       if (mode === 'write') this.#begin();
     } catch (error) {
       closeSync(this.#fd);
