@@ -54,7 +54,11 @@ async function main(): Promise<void> {
 
   if (process.argv[2] === 'audit') {
     const { auditCommand } = await import('./oversight/audit/audit-command.ts');
-    process.exit(await auditCommand(process.argv.slice(3), { stdout: process.stdout, say: (message) => log.say(message) }));
+    process.exit(await auditCommand(process.argv.slice(3), {
+      stdout: process.stdout,
+      say: (message) => log.say(message),
+      nameOf: (uid) => native?.account(String(uid))?.name,
+    }));
   }
   const command = await parseCommandLine(process.argv.slice(2), process.env, process.stdout.columns);
   if (command.kind === 'print') {
@@ -218,6 +222,7 @@ function oversightOptions({ auditLog, isAuditRequired, policyFile, expireAtMs, e
     expireAtMs,
     endpoint,
     upstreamTarget: upstream.target,
+    report,
   };
 }
 

@@ -21,6 +21,8 @@ export interface OversightOptions {
   /** The target that is served, and the one that it goes to. */
   readonly endpoint: string;
   readonly upstreamTarget: string;
+  /** Tells the daemon's user. */
+  readonly report: (message: string) => void;
 }
 
 /** Memory that the bodies which are held whole may have together, in bytes; more only if a single one may be larger. */
@@ -43,9 +45,10 @@ export class Oversight implements Observer {
    *
    * @throws {Failure} when the loan is over, the policy cannot be read or is none, or the log cannot be opened
    */
-  constructor({ auditLog, isAuditRequired, policyFile, expireAtMs, endpoint, upstreamTarget }: OversightOptions) {
+  constructor({ auditLog, isAuditRequired, policyFile, expireAtMs, endpoint, upstreamTarget, report }: OversightOptions) {
     const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
     const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstreamTarget);
+    if (policy?.mode === 'shadow' && auditLog === undefined) report('without --audit-log, shadow mode records nowhere what the policy would refuse');
     const limits = policy?.limits === undefined ? undefined : new Limits(policy.limits);
     const countsInAll = limits !== undefined && policy?.limits?.tokensTotal !== undefined;
     const log = auditLog === undefined ? undefined : new AuditLog({ ...auditLog, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });

@@ -94,8 +94,10 @@ export class RequestOversight implements RequestObserver, Overseer {
     }
     // Where only its length counts, a body that declares it is judged now.
     if (policy?.fields === undefined && contentLength(rawHeaders) !== undefined) this.#needsBody = false;
-    const denial = (policy && judgeHeaders(policy, rawHeaders)) ?? (isQueued ? undefined : limits?.refusal());
-    return denial && this.#enforce(denial);
+    const refusals = policy === undefined ? [] : judgeHeaders(policy, rawHeaders);
+    const denial = this.#enforce(refusals) ?? (isQueued ? undefined : this.#enforce(limits?.refusals() ?? []));
+    if (refusals.length > 0) this.#judgeNoBody();
+    return denial;
   }
 
   through(upstream: Upstream, req: IncomingMessage): Upstream {
@@ -104,23 +106,23 @@ export class RequestOversight implements RequestObserver, Overseer {
 
   hold(bytes: number, memory: number): Denial | undefined {
     const { policy, held } = this.#rules;
-    if (policy !== undefined && bytes > policy.maxBodyBytes) return this.#enforce(tooLarge(policy));
+    if (policy !== undefined && bytes > policy.maxBodyBytes) return this.#giveUpBody(tooLarge(policy));
     const more = memory - this.#heldBytes;
     this.#heldBytes = memory;
-    return held.take(more) ? undefined : this.#enforce(noRoom);
+    return held.take(more) ? undefined : this.#giveUpBody(noRoom);
   }
 
   denyLateBody(): Denial | undefined {
-    return this.#enforce(lateBody);
+    return this.#giveUpBody(lateBody);
   }
 
   judgeBody(body: Buffer): Denial | undefined {
     const { policy } = this.#rules;
     this.#needsBody = false;
     if (policy === undefined) return undefined;
-    const { refusal, facts } = judgeBody(policy, body);
+    const { refusal, others = [], facts } = judgeBody(policy, body);
     if (policy.fields !== undefined) this.#entry.asks(facts.model, facts.stream);
-    return refusal && this.#enforce(refusal);
+    return refusal && this.#enforce([refusal, ...others]);
   }
 
   admit(): Denial | undefined {
@@ -129,7 +131,7 @@ export class RequestOversight implements RequestObserver, Overseer {
     if (!canRecord()) return unrecorded;
     const admission = limits?.admit();
     if (admission !== undefined && 'refusal' in admission) {
-      const denial = this.#enforce(admission.refusal);
+      const denial = this.#enforce(limits?.refusals() ?? []);
       if (denial !== undefined) return denial;
     } else {
       this.#lease = admission?.lease;
@@ -170,13 +172,22 @@ export class RequestOversight implements RequestObserver, Overseer {
     this.#lease?.settle(totalOf(record.usage), estimateTokens(exchanged(record)));
   }
 
-  /** In shadow mode the first objection is the last: a body that the policy would have refused is not read on. */
-  #enforce(denial: Denial): Denial | undefined {
-    if (this.#rules.policy?.mode !== 'shadow') return denial;
-    this.#entry.wouldRefuse(denial.rule);
+  /** The first of some denials; in shadow mode they are noted instead. */
+  #enforce(denials: readonly Denial[]): Denial | undefined {
+    if (this.#rules.policy?.mode !== 'shadow') return denials[0];
+    for (const { rule } of denials) this.#entry.wouldRefuse(rule);
+    return undefined;
+  }
+
+  /** In shadow mode, a body that cannot be judged passes as it comes. */
+  #giveUpBody(denial: Denial): Denial | undefined {
+    this.#judgeNoBody();
+    return this.#enforce([denial]);
+  }
+
+  #judgeNoBody(): void {
     if (this.#needsBody && this.#rules.isRecorded) this.#entry.readBody();
     this.#needsBody = false;
-    return undefined;
   }
 }
 

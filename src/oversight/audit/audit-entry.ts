@@ -53,7 +53,8 @@ export class AuditEntry {
   #request: RequestReader | undefined;
   #answer: AnswerReader | undefined;
   #decision: AuditRecord['decision'] = 'allowed';
-  #rule: string | undefined;
+  /** Those that refused it, or would have; the first refused. */
+  readonly #refusedBy: string[] = [];
   #model: string | undefined;
   #stream: boolean | undefined;
   #status: number | undefined;
@@ -81,18 +82,17 @@ export class AuditEntry {
     if (foreignEncoding(this.#head.rawHeaders) === undefined) this.#request = new RequestReader();
   }
 
-  /** A policy in shadow mode would have refused it. The first such rule counts. */
+  /** A policy in shadow mode would have refused it, by this rule, and perhaps by others. */
   wouldRefuse(rule: string): void {
-    if (this.#decision === 'would_refuse') return;
     this.#decision = 'would_refuse';
-    this.#rule = rule;
+    if (!this.#refusedBy.includes(rule)) this.#refusedBy.push(rule);
   }
 
   /** It is refused, with this status, by this rule; and thereby over, see `end`. To be called before the answer is sent. */
   refuse(status: number, rule: string): AuditRecord | undefined {
     if (this.#hasEnded) return undefined;
     this.#decision = 'refused';
-    this.#rule = rule;
+    this.#refusedBy.unshift(rule);
     return this.end('refused', status);
   }
 
@@ -144,7 +144,8 @@ export class AuditEntry {
       method: this.#head.method,
       target: this.#head.target,
       decision: this.#decision,
-      rule: this.#rule,
+      rule: this.#refusedBy[0],
+      rules: this.#decision === 'would_refuse' ? this.#refusedBy : undefined,
       model: this.#model ?? asked?.model ?? answered?.model,
       stream: this.#stream ?? asked?.stream,
       status: this.#status,

@@ -3,6 +3,11 @@ import type { Usage } from '../usage/usage.ts';
 /** Longest model name, upstream request id and rule in a record, in characters. */
 const maxTextLength = 128;
 
+/** Most rules in a record. There are fewer; a line must not outgrow `maxLineBytes`, whoever made the record. */
+const maxRules = 16;
+
+const rulePattern = /^[a-z][a-z0-9_.]*$/;
+
 /** Longest target in a record, in characters. */
 const maxTargetLength = 128;
 
@@ -27,6 +32,8 @@ export interface AuditRecord {
   readonly decision: Decision;
   /** Which rule refused it, or would have: an error code of the gate's, or the name of a policy's rule. */
   readonly rule: string | undefined;
+  /** In shadow mode, all that would have refused it, `rule` first. */
+  readonly rules?: readonly string[] | undefined;
   readonly model: string | undefined;
   readonly stream: boolean | undefined;
   /** The status that the client was answered with. */
@@ -72,7 +79,8 @@ export function recordText(record: AuditRecord, endpoint: string): string {
     method: matching(record.method, /^[A-Z-]{1,20}$/),
     target: record.target === undefined ? undefined : targetOf(record.target, endpoint),
     decision: record.decision,
-    rule: matching(record.rule, /^[a-z][a-z0-9_.]*$/),
+    rule: matching(record.rule, rulePattern),
+    rules: record.rules?.slice(0, maxRules).map((rule) => matching(rule, rulePattern) ?? '-'),
     model: record.model === undefined ? undefined : printable(record.model),
     stream: record.stream,
     status: count(record.status),

@@ -156,7 +156,7 @@ export class Limits {
   #outOfTokens(): LimitRefusal | undefined {
     const { tokensTotal } = this.#settings;
     if (tokensTotal === undefined || this.#tokensInAll < tokensTotal) return undefined;
-    return usedUp('tokens_total', `${tokensTotal} tokens in all, and they are used up`);
+    return usedUp('tokens_total', `${tokens(tokensTotal)} in all, and they are used up`);
   }
 
   #outOfTokensToday(): LimitRefusal | undefined {
@@ -165,7 +165,7 @@ export class Limits {
     this.#turnDay();
     if (this.#tokensOfDay < tokensPerDay) return undefined;
     const midnightMs = (this.#day + 1) * dayMs;
-    const what = `${tokensPerDay} tokens a day (UTC)`;
+    const what = `${tokens(tokensPerDay)} a day (UTC)`;
     const waitSeconds = (midnightMs - this.#clock.wallMs()) / 1000;
     if (waitSeconds <= maxRetrySeconds) return reached('tokens_per_day', what, waitSeconds);
     return usedUp('tokens_per_day', `${what}, and they are used up until ${minuteOf(midnightMs)}`);
@@ -242,6 +242,10 @@ function usedUp(rule: LimitRule, what: string): LimitRefusal {
 
 function requests(count: number): string {
   return count === 1 ? '1 request' : `${count} requests`;
+}
+
+function tokens(count: number): string {
+  return count === 1 ? '1 token' : `${count} tokens`;
 }
 
 /** Such as `2026-01-31T00:00Z`. */

@@ -36,6 +36,8 @@ export interface BodyFacts {
 
 export interface BodyVerdict {
   readonly refusal: PolicyRefusal | undefined;
+  /** In shadow mode, the refusals of the other rules. */
+  readonly others?: readonly PolicyRefusal[];
   readonly facts: BodyFacts;
 }
 
@@ -45,9 +47,11 @@ const noFacts: BodyFacts = Object.freeze({ model: undefined, stream: undefined }
  * Decides by a request's head whether its body is worth reading.
  *
  * @param rawHeaders names and values in turn, as received
+ * @returns the refusals, in the order of the fields; none where the body is to be read
  */
-export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): PolicyRefusal | undefined {
-  if (!policy.readsBody) return undefined;
+export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): PolicyRefusal[] {
+  if (!policy.readsBody) return [];
+  const refusals: PolicyRefusal[] = [];
   let types = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const value = rawHeaders[i + 1] ?? '';
@@ -55,19 +59,19 @@ export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): Pol
     // A server that hands headers on as variables takes `_` for `-` (RFC 3875 section 4.1.18).
     switch (name.includes('_') ? name.replaceAll('_', '-') : name) {
       case 'content-length':
-        if (Number(value) > policy.maxBodyBytes) return tooLarge(policy);
+        if (Number(value) > policy.maxBodyBytes) refusals.push(tooLarge(policy));
         break;
       case 'content-encoding':
-        if (policy.fields !== undefined && !isIdentity(value)) return unsupported('The body must be uncompressed, without a Content-Encoding.');
+        if (policy.fields !== undefined && !isIdentity(value)) refusals.push(unsupported('The body must be uncompressed, without a Content-Encoding.'));
         break;
       case 'content-type':
         if (policy.fields !== undefined && (++types > 1 || !isJson(value))) {
-          return unsupported('The Content-Type must be application/json, in UTF-8, once.');
+          refusals.push(unsupported('The Content-Type must be application/json, in UTF-8, once.'));
         }
         break;
     }
   }
-  return undefined;
+  return refusals;
 }
 
 /** Decides on a complete body. The verdict holds for exactly these bytes: they are what must go upstream. */
@@ -81,6 +85,10 @@ export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
   }
   const [model, stream] = [reading.object.get('model'), reading.object.get('stream')];
   const facts: BodyFacts = { model: typeof model === 'string' && isModelName(model) ? model : undefined, stream: stream === true };
+  if (policy.mode === 'shadow') {
+    const [refusal, ...others] = policy.fields.judgeByEach(reading.object).map(denied);
+    return { refusal, others, facts };
+  }
   const objection = policy.fields.judge(reading.object);
   return { refusal: objection && denied(objection), facts };
 }
