@@ -34,7 +34,7 @@ test('the tokens of this UTC day count, of what went up', async () => {
     { time: now, usage: undefined, ended: 'upstream_failed', status: 502, bytesUp: 0 },
     { time: now, usage: usage(300) },
     { time: now, usage: usage(300), decision: 'would_refuse', rule: 'models' },
-    { time: now, usage: undefined, ended: 'client_left', bytesUp: 400, bytesDown: 6400, totalMs: 10 }, // 100 + 100
+    { time: now, usage: undefined, ended: 'client_left', bytesUp: 100, bytesDown: 6400, totalMs: 10 }, // 100 + 100
   ], { tokens_per_day: 850 });
   expect((await ask(both.daemon.port)).status).toBe(200); // 800 of 850, and 100 more
   const refused = await ask(both.daemon.port);

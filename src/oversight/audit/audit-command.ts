@@ -170,7 +170,7 @@ function misuse(message: string): Failure {
   return misuseOf(message, usageHint);
 }
 
-/** Lines on their way out, no faster than somebody reads them. */
+/** Writes lines no faster than they are read. */
 class Output {
   readonly #stream: Writable;
   #batch = '';
@@ -182,7 +182,7 @@ class Output {
     stream.on('error', () => (this.#isClosed = true));
   }
 
-  /** Returns whether somebody still reads. */
+  /** Returns whether the output is still being read. */
   async print(line: string): Promise<boolean> {
     this.#batch += `${line}\n`;
     if (this.#batch.length >= batchLength) await this.flush();

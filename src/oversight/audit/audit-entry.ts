@@ -11,7 +11,7 @@ const idBytes = 8;
 const idsAtOnce = 128;
 
 /**
- * The records of the requests that are running. Each is kept once, when its exchange has ended, in whatever way.
+ * The records of the requests that are running. Each is kept once, when its exchange has ended, however it did.
  */
 export class AuditEntries {
   readonly #running = new Set<AuditEntry>();
@@ -77,7 +77,7 @@ export class AuditEntry {
     this.#stream = stream;
   }
 
-  /** The body has to be read as it passes: nobody else does. Not where it is compressed. */
+  /** No policy reads the body, so it is read as it passes, unless it is compressed. */
   readBody(): void {
     if (foreignEncoding(this.#head.rawHeaders) === undefined) this.#request = new RequestReader();
   }
@@ -106,7 +106,7 @@ export class AuditEntry {
    * The upstream's answer begins.
    *
    * @param rawHeaders as they go to the client: names and values in turn
-   * @param isRead somebody wants to know what its body says: the model, what it cost
+   * @param isRead whether its body is read, for the model and what it cost
    */
   head(status: number, rawHeaders: RawHeaders, isRead = true): void {
     this.#answered(status);

@@ -11,7 +11,7 @@ import { type AuditNote, type AuditRecord, noteText, recordText } from './audit-
 /** How many records wait for a log that cannot be written. */
 const maxWaiting = 1024;
 
-/** As many of them may be of refused requests, which anybody can make; the rest is for uses of the key. */
+/** As many of them may be of refused requests, which any process can make; the rest is for uses of the key. */
 const maxWaitingRefused = maxWaiting / 4;
 
 /** How far back from its end a file is searched for the last record. Beyond that, no torn write explains what is there. */
@@ -53,7 +53,7 @@ interface End {
 
 /**
  * The file of `--audit-log`: a line a request, in the order that they end, chained (see `audit-chain.ts`). A record is
- * in the file when `append` returns, for every reader and whatever becomes of this process; not for a machine that
+ * in the file when `append` returns, for every reader and even if this process is killed; not for a machine that
  * loses its power. What cannot be written waits, and is written as soon as that is possible again.
  *
  * It is never rotated by itself. To do so, rename it and call `reopen` (SIGUSR2): the new file goes on with the chain.
@@ -83,7 +83,7 @@ export class AuditLog {
    */
   constructor(options: AuditLogOptions, mode: 'write' | 'check' = 'write') {
     this.#options = options;
-    this.#file = resolve(options.file); // whatever the working directory will be
+    this.#file = resolve(options.file); // independent of later changes of the working directory
     this.#fd = this.#open(mode);
     try {
       this.#id = this.#fd === -1 ? { dev: 0, ino: 0 } : fstatSync(this.#fd);
@@ -136,7 +136,7 @@ export class AuditLog {
     this.#lookSoon();
   }
 
-  /** Opens the file anew, after somebody renamed it. Where that fails, it is reported, and records wait until it is called again. */
+  /** Opens the file anew, after it was renamed. Where that fails, it is reported, and records wait until it is called again. */
   reopen(): void {
     if (this.#trouble?.kind !== 'lost' && this.#problemOfPlace() === undefined) {
       if (this.#isOutOfSight) this.#options.report(`--audit-log ${this.#file} cannot be opened anew: its folder is closed to the daemon`);
@@ -179,7 +179,7 @@ export class AuditLog {
   }
 
   /**
-   * The path is looked up after the record is written: whoever waits for the answer need not wait for that, too, and of a
+   * The path is looked up after the record is written: a client that waits for its answer need not wait for that as well, and of a
    * file that was moved nothing is lost. One look serves for all that is written in a turn.
    */
   #lookSoon(): void {
@@ -224,7 +224,7 @@ export class AuditLog {
     return false;
   }
 
-  /** What is wrong with the file that we have open: it was removed, or somebody else changed it. */
+  /** What is wrong with the file that we have open: it was removed, or another process changed it. */
   #problemOfFile(): string | undefined {
     if (this.#fd === -1) return 'it is not open';
     try {

@@ -3,7 +3,7 @@ import type { Usage } from '../usage/usage.ts';
 /** Longest model name, upstream request id and rule in a record, in characters. */
 const maxTextLength = 128;
 
-/** Most rules in a record. There are fewer; a line must not outgrow `maxLineBytes`, whoever made the record. */
+/** Most rules in a record. There are fewer; a line must not outgrow `maxLineBytes`, even by a mistake of a caller. */
 const maxRules = 16;
 
 const rulePattern = /^[a-z][a-z0-9_.]*$/;
@@ -66,7 +66,7 @@ export type AuditNote =
 
 /**
  * A record as JSON, in printable ASCII. This is the closed set: nothing else of an exchange is ever written, and every
- * text is checked here, whoever made the record.
+ * text is checked here, wherever the record comes from.
  *
  * @param endpoint the target that is served, which is written as it is; see `targetOf` for the others
  */
