@@ -54,7 +54,11 @@ async function main(): Promise<void> {
 
   if (process.argv[2] === 'audit') {
     const { auditCommand } = await import('./oversight/audit/audit-command.ts');
-    process.exit(await auditCommand(process.argv.slice(3), { stdout: process.stdout, say: (message) => log.say(message) }));
+    process.exit(await auditCommand(process.argv.slice(3), {
+      stdout: process.stdout,
+      say: (message) => log.say(message),
+      nameOf: (uid) => native?.account(String(uid))?.name,
+    }));
   }
   const command = await parseCommandLine(process.argv.slice(2), process.env, process.stdout.columns);
   if (command.kind === 'print') {
@@ -97,6 +101,7 @@ async function main(): Promise<void> {
 
   const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
   const injection = injectionOf(key);
+  observer.start({ endKey: () => injection.end(), stop: stop.make, say: (message) => log.say(message) });
   const refusals = new RefusalLog(log);
   const failures = new BoundedLog(log);
   const sockets = kernelSockets(native);
@@ -203,19 +208,21 @@ function loadOversight() {
   return import('./oversight/oversight.ts');
 }
 
-function needsOversight({ auditLog, policyFile }: Options): boolean {
-  return (auditLog ?? policyFile) !== undefined;
+function needsOversight({ auditLog, policyFile, expireAtMs }: Options): boolean {
+  return (auditLog ?? policyFile ?? expireAtMs) !== undefined;
 }
 
-function oversightOptions({ auditLog, isAuditRequired, policyFile, endpoint, upstream }: Options, owner: Account | undefined, native: Native | undefined) {
+function oversightOptions({ auditLog, isAuditRequired, policyFile, expireAtMs, endpoint, upstream }: Options, owner: Account | undefined, native: Native | undefined) {
   const reports = new BoundedLog(log);
   const report = (message: string): void => reports.say(message);
   return {
     auditLog: auditLog === undefined ? undefined : { file: auditLog, endpoint, owner, lock: native?.lockFile, report },
     isAuditRequired,
     policyFile,
+    expireAtMs,
     endpoint,
     upstreamTarget: upstream.target,
+    report,
   };
 }
 

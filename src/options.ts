@@ -8,6 +8,7 @@ import { parseProxy, parseUpstreamUrl } from './proxy/upstream-url.ts';
 import { type Flag, type Values, helpText, misuse, readArguments } from './run/command-line.ts';
 import { Failure, reason } from './run/failure.ts';
 import { isSocketActivated } from './run/inherited-socket.ts';
+import { parseTimestamp } from './run/timestamp.ts';
 import { readTrustedFile } from './run/trusted-file.ts';
 
 /**
@@ -33,6 +34,8 @@ export interface Options {
   readonly auditLog: string | undefined;
   readonly isAuditRequired: boolean;
   readonly policyFile: string | undefined;
+  /** When the key's use ends, in milliseconds of the Unix epoch. */
+  readonly expireAtMs: number | undefined;
   /** A user's name or uid, as given, like the two below. Whether they exist is for the system to say. */
   readonly serverInfoOwner: string | undefined;
   readonly runAs: string | undefined;
@@ -98,6 +101,7 @@ export const flags = {
   'audit-log': { takes: 'file', group: 'Audit and policy:', describe: 'record each request in this file, one JSON line each' },
   'audit-required': { group: 'Audit and policy:', describe: 'answer 503 to what cannot be recorded' },
   policy: { takes: 'file', group: 'Audit and policy:', describe: 'grant what this JSON file grants, and no more' },
+  'expire-at': { takes: 'time', group: 'Audit and policy:', describe: 'wipe the key at this time (RFC 3339: 2026-01-31T18:00:00Z), and stop a minute later' },
 
   'http-shutdown': { group: 'Stopping:', describe: 'GET /shutdown stops the daemon' },
   'shutdown-timeout': { takes: 'seconds', default: '10', group: 'Stopping:', describe: 'time that running answers have to finish' },
@@ -190,6 +194,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     auditLog,
     isAuditRequired: values['audit-required'],
     policyFile: policy,
+    expireAtMs: values['expire-at'] === undefined ? undefined : parseTime('expire-at', values['expire-at']),
     serverInfoOwner,
     runAs: values['run-as'],
     allowUsers: values['allow-user'],
@@ -222,6 +227,12 @@ function parseSeconds(name: FlagName, text: string): number {
   const value = /^\d+(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
   if (value <= maxSeconds) return Math.round(value * 1000);
   throw misuse(`--${name} takes seconds from 0 to ${maxSeconds}`);
+}
+
+function parseTime(name: FlagName, text: string): number {
+  const time = parseTimestamp(text);
+  if (time !== undefined) return time;
+  throw misuse(`--${name} takes a time such as 2026-01-31T18:00:00Z`);
 }
 
 function parseRenewal(isRenewable: boolean, maxAge: string | undefined): KeyRenewal | undefined {

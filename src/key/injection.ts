@@ -17,6 +17,8 @@ export interface Injection {
   readonly placeholder: string;
   /** Wraps an undici connector so that its sockets inject the key. */
   connector(connect: buildConnector.connector): buildConnector.connector;
+  /** Ends the key's use: it is wiped, and a request that was not written yet fails with KEY_EXPIRED. */
+  end(): void;
 }
 
 const nothing = new Uint8Array(0);
@@ -71,6 +73,11 @@ export function injectionOf(key: LockedKey): Injection {
 
   return {
     placeholder,
+    end: () => {
+      // What is left of a head that is being written would go out wiped.
+      if (loan !== undefined && loan.socket.writableLength > 0) loan.socket.destroy(new KeyExpiredError());
+      key.end();
+    },
     connector: (connect) => (options, callback) =>
       connect(options, (error, socket) => {
         if (error !== null || socket === null) return callback(error ?? new Error('no socket'), null);

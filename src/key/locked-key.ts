@@ -29,6 +29,7 @@ export class LockedKey {
   readonly #scratch: Buffer;
   #length = 0;
   #scratchUsed = 0;
+  #hasEnded = false;
 
   private constructor(area: Buffer, scratch: Buffer) {
     this.#area = area;
@@ -77,6 +78,7 @@ export class LockedKey {
    * @param key in locked memory; the caller wipes it
    */
   replace(key: Buffer): void {
+    if (this.#hasEnded) return;
     this.#area.set(key);
     this.#area.fill(0, key.length);
     this.#length = key.length;
@@ -86,6 +88,13 @@ export class LockedKey {
   wipe(): void {
     this.#area.fill(0);
     this.#length = 0;
+  }
+
+  /** Forgets the key, and what was built with it, for good: no other takes its place. */
+  end(): void {
+    this.#hasEnded = true;
+    this.wipe();
+    this.clearScratch();
   }
 
   /**

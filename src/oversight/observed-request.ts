@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { type RawHeaders, contentLength, hasField } from '../gate/raw-headers.ts';
 import { type Denial, DeniedError } from '../proxy/problem.ts';
-import { statusOf } from '../proxy/upstream-error.ts';
+import { isWithoutKey, statusOf } from '../proxy/upstream-error.ts';
 import { type Body, ClientUpload, type Upload, wholeUpload } from '../proxy/upload.ts';
 import type { ResponseHead, Sink, Upstream, UpstreamRequest } from '../proxy/upstream.ts';
 import type { Ending } from './audit/audit-record.ts';
@@ -11,6 +11,8 @@ const nothing = Buffer.alloc(0);
 
 /** What decides on a request and is told what becomes of it. */
 export interface Overseer {
+  /** The denial of every request once the loan is over. */
+  readonly expired: Denial | undefined;
   /** All of the body must be here and be judged before a byte of it goes up. */
   readonly needsWholeBody: boolean;
   /** The upload is read for the record, preferably while the upstream is at work. */
@@ -154,6 +156,13 @@ export class ObservedRequest implements Sink, UpstreamRequest {
   }
 
   fail(error: Error): void {
+    const expired = isWithoutKey(error) ? this.#oversight.expired : undefined;
+    if (expired !== undefined) {
+      // The loan ended while it waited for a connection.
+      this.#oversight.end('upstream_failed', expired.status);
+      this.#sink.fail(new DeniedError(expired));
+      return;
+    }
     this.#noteSent();
     if (this.#isAnswered) this.#oversight.end('upstream_cut');
     else this.#oversight.end('upstream_failed', statusOf(error));

@@ -1,9 +1,10 @@
 import type { Field } from '../proxy/headers.ts';
-import type { Observer, RequestHead, RequestObserver } from '../proxy/observer.ts';
+import type { Observer, RequestHead, RequestObserver, RunControl } from '../proxy/observer.ts';
 import { AuditEntries } from './audit/audit-entry.ts';
 import { AuditLog, type AuditLogOptions } from './audit/audit-log.ts';
-import { usesSince } from './audit/audit-past.ts';
-import { Limits, estimateTokens } from './policy/limits.ts';
+import { tokensBefore, usesSince } from './audit/audit-past.ts';
+import { Expiry } from './expiry.ts';
+import { Limits } from './policy/limits.ts';
 import { readPolicy } from './policy/policy.ts';
 import { RequestOversight, type SharedRules } from './request-oversight.ts';
 import { MemoryBudget } from './whole-body.ts';
@@ -15,9 +16,13 @@ export interface OversightOptions {
   readonly isAuditRequired: boolean;
   /** The file of `--policy`. */
   readonly policyFile: string | undefined;
+  /** When the loan ends, in milliseconds of the Unix epoch; undefined for never. */
+  readonly expireAtMs: number | undefined;
   /** The target that is served, and the one that it goes to. */
   readonly endpoint: string;
   readonly upstreamTarget: string;
+  /** Tells the daemon's user. */
+  readonly report: (message: string) => void;
 }
 
 /** Memory that the bodies which are held whole may have together, in bytes; more only if a single one may be larger. */
@@ -27,8 +32,8 @@ const minuteMs = 60_000;
 const dayMs = 86_400_000;
 
 /**
- * What the key is used for, and how much of that is granted: `--audit-log` and `--policy`. They share what has to be
- * known of each request. Without either flag, none of this is loaded.
+ * What the key is used for, how much of that is granted, and until when: `--audit-log`, `--policy`, `--expire-at`. They
+ * share what has to be known of each request. Without these flags, none of this is loaded.
  */
 export class Oversight implements Observer {
   readonly #log: AuditLog | undefined;
@@ -38,29 +43,37 @@ export class Oversight implements Observer {
   /**
    * Opens the audit log and restores the limits from it.
    *
-   * @throws {Failure} when the policy cannot be read or is none, or the log cannot be opened
+   * @throws {Failure} when the loan is over, the policy cannot be read or is none, or the log cannot be opened
    */
-  constructor({ auditLog, isAuditRequired, policyFile, endpoint, upstreamTarget }: OversightOptions) {
+  constructor({ auditLog, isAuditRequired, policyFile, expireAtMs, endpoint, upstreamTarget, report }: OversightOptions) {
+    const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
     const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstreamTarget);
-    const log = auditLog === undefined ? undefined : new AuditLog(auditLog);
+    if (policy?.mode === 'shadow' && auditLog === undefined) report('without --audit-log, shadow mode records nowhere what the policy would refuse');
     const limits = policy?.limits === undefined ? undefined : new Limits(policy.limits);
-    if (auditLog !== undefined) limits?.restore(pastExchanges(auditLog.file, endpoint));
+    const countsInAll = limits !== undefined && policy?.limits?.tokensTotal !== undefined;
+    const log = auditLog === undefined ? undefined : new AuditLog({ ...auditLog, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });
+    if (auditLog !== undefined && limits !== undefined) restore(limits, auditLog.file, endpoint, countsInAll);
     this.#log = log;
     this.#entries = new AuditEntries((record) => log?.append(record));
     this.#rules = {
       policy,
       limits,
+      expiry,
       isRecorded: log !== undefined,
       canRecord: () => !isAuditRequired || log === undefined || log.ready(),
-      readsAnswer: log !== undefined || policy?.limits?.tokensPerDay !== undefined,
+      readsAnswer: log !== undefined || (policy?.limits?.tokensPerDay ?? policy?.limits?.tokensTotal) !== undefined,
       held: new MemoryBudget(Math.max(heldBytes, policy?.maxBodyBytes ?? 0)),
     };
   }
 
   get notices(): readonly string[] {
-    const { policy } = this.#rules;
+    const { policy, limits } = this.#rules;
     if (policy === undefined) return [];
-    return [policy.mode === 'enforce' ? 'policy enforced' : 'policy in shadow mode: nothing is enforced'];
+    const tokensTotal = policy.limits?.tokensTotal;
+    return [
+      policy.mode === 'enforce' ? 'policy enforced' : 'policy in shadow mode: nothing is enforced',
+      ...(tokensTotal === undefined ? [] : [`${limits?.tokensInAll} of ${tokensTotal} tokens are used`]),
+    ];
   }
 
   /**
@@ -69,6 +82,10 @@ export class Oversight implements Observer {
    */
   get upstreamFields(): readonly Field[] {
     return this.#rules.readsAnswer ? [{ name: 'Accept-Encoding', value: 'identity' }] : [];
+  }
+
+  start(run: RunControl): void {
+    this.#rules.expiry?.start(run);
   }
 
   begin(head: RequestHead): RequestObserver {
@@ -96,20 +113,24 @@ export class Oversight implements Observer {
  * @returns what would be done, for `--check`: labels and texts
  * @throws {Failure} as the constructor does
  */
-export function checkOversight({ auditLog, isAuditRequired, policyFile, endpoint, upstreamTarget }: OversightOptions): Array<readonly [label: string, text: string]> {
+export function checkOversight({ auditLog, isAuditRequired, policyFile, expireAtMs, endpoint, upstreamTarget }: OversightOptions): Array<readonly [label: string, text: string]> {
   const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstreamTarget);
+  const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
   if (auditLog !== undefined) AuditLog.check(auditLog);
   return [
     ...(auditLog === undefined ? [] : [['records in', `${auditLog.file}${isAuditRequired ? '; what cannot be recorded is refused' : ''}`] as const]),
+    ...(expiry === undefined ? [] : [['lends until', expiry.at] as const]),
     ...(policy === undefined ? [] : [['policy', `${policyFile}, ${policy.mode === 'shadow' ? 'in shadow mode: nothing is enforced' : 'enforced'}`] as const]),
   ];
 }
 
-/** What limits have to know of earlier runs: this UTC day's tokens, and the last minute's requests. */
-function* pastExchanges(file: string, endpoint: string): Generator<{ startedAtMs: number; endedAtMs: number; tokens: number }> {
+/**
+ * Tells limits of earlier runs: the last minute's requests and this UTC day's tokens, or all of the log where the tokens in
+ * all count.
+ */
+function restore(limits: Limits, file: string, endpoint: string, countsInAll: boolean): void {
+  if (countsInAll) return limits.restore(usesSince(file, undefined, endpoint), tokensBefore(file));
   const now = Date.now();
   const dayBegan = now - (now % dayMs);
-  for (const use of usesSince(file, Math.min(dayBegan, now - minuteMs), endpoint)) {
-    yield { startedAtMs: use.startedAtMs, endedAtMs: use.endedAtMs, tokens: use.totalTokens ?? estimateTokens(use) };
-  }
+  limits.restore(usesSince(file, Math.min(dayBegan, now - minuteMs), endpoint));
 }

@@ -3,6 +3,7 @@ import { type RawHeaders, contentLength } from '../gate/raw-headers.ts';
 import type { RequestObserver } from '../proxy/observer.ts';
 import type { Denial } from '../proxy/problem.ts';
 import type { Upstream } from '../proxy/upstream.ts';
+import type { Expiry } from './expiry.ts';
 import type { AuditEntry } from './audit/audit-entry.ts';
 import type { AuditRecord, Ending } from './audit/audit-record.ts';
 import { ObservedRequest, type Overseer } from './observed-request.ts';
@@ -38,6 +39,7 @@ const lateBody: Denial = {
 export interface SharedRules {
   readonly policy: Policy | undefined;
   readonly limits: Limits | undefined;
+  readonly expiry: Expiry | undefined;
   readonly isRecorded: boolean;
   /** Whether what is admitted now can be recorded, where it has to be. */
   readonly canRecord: () => boolean;
@@ -76,8 +78,15 @@ export class RequestOversight implements RequestObserver, Overseer {
     return this.#needsBody;
   }
 
+  /** The denial of every request once the loan is over, also in shadow mode: there is no key to serve it with. */
+  get expired(): Denial | undefined {
+    const { expiry } = this.#rules;
+    return expiry?.hasExpired() === true ? expiry.denial : undefined;
+  }
+
   judgeHead(rawHeaders: RawHeaders, isQueued: boolean): Denial | undefined {
     const { policy, limits, isRecorded, canRecord } = this.#rules;
+    if (this.expired !== undefined) return this.expired;
     if (!canRecord()) return unrecorded;
     if (isRecorded && policy?.fields === undefined) {
       this.#readsUpload = true;
@@ -85,8 +94,10 @@ export class RequestOversight implements RequestObserver, Overseer {
     }
     // Where only its length counts, a body that declares it is judged now.
     if (policy?.fields === undefined && contentLength(rawHeaders) !== undefined) this.#needsBody = false;
-    const denial = (policy && judgeHeaders(policy, rawHeaders)) ?? (isQueued ? undefined : limits?.refusal());
-    return denial && this.#enforce(denial);
+    const refusals = policy === undefined ? [] : judgeHeaders(policy, rawHeaders);
+    const denial = this.#enforce(refusals) ?? (isQueued ? undefined : this.#enforce(limits?.refusals() ?? []));
+    if (refusals.length > 0) this.#judgeNoBody();
+    return denial;
   }
 
   through(upstream: Upstream, req: IncomingMessage): Upstream {
@@ -95,31 +106,32 @@ export class RequestOversight implements RequestObserver, Overseer {
 
   hold(bytes: number, memory: number): Denial | undefined {
     const { policy, held } = this.#rules;
-    if (policy !== undefined && bytes > policy.maxBodyBytes) return this.#enforce(tooLarge(policy));
+    if (policy !== undefined && bytes > policy.maxBodyBytes) return this.#giveUpBody(tooLarge(policy));
     const more = memory - this.#heldBytes;
     this.#heldBytes = memory;
-    return held.take(more) ? undefined : this.#enforce(noRoom);
+    return held.take(more) ? undefined : this.#giveUpBody(noRoom);
   }
 
   denyLateBody(): Denial | undefined {
-    return this.#enforce(lateBody);
+    return this.#giveUpBody(lateBody);
   }
 
   judgeBody(body: Buffer): Denial | undefined {
     const { policy } = this.#rules;
     this.#needsBody = false;
     if (policy === undefined) return undefined;
-    const { refusal, facts } = judgeBody(policy, body);
+    const { refusal, others = [], facts } = judgeBody(policy, body);
     if (policy.fields !== undefined) this.#entry.asks(facts.model, facts.stream);
-    return refusal && this.#enforce(refusal);
+    return refusal && this.#enforce([refusal, ...others]);
   }
 
   admit(): Denial | undefined {
     const { limits, canRecord } = this.#rules;
+    if (this.expired !== undefined) return this.expired;
     if (!canRecord()) return unrecorded;
     const admission = limits?.admit();
     if (admission !== undefined && 'refusal' in admission) {
-      const denial = this.#enforce(admission.refusal);
+      const denial = this.#enforce(limits?.refusals() ?? []);
       if (denial !== undefined) return denial;
     } else {
       this.#lease = admission?.lease;
@@ -160,13 +172,22 @@ export class RequestOversight implements RequestObserver, Overseer {
     this.#lease?.settle(totalOf(record.usage), estimateTokens(exchanged(record)));
   }
 
-  /** In shadow mode the first objection is the last: a body that the policy would have refused is not read on. */
-  #enforce(denial: Denial): Denial | undefined {
-    if (this.#rules.policy?.mode !== 'shadow') return denial;
-    this.#entry.wouldRefuse(denial.rule);
+  /** The first of some denials; in shadow mode they are noted instead. */
+  #enforce(denials: readonly Denial[]): Denial | undefined {
+    if (this.#rules.policy?.mode !== 'shadow') return denials[0];
+    for (const { rule } of denials) this.#entry.wouldRefuse(rule);
+    return undefined;
+  }
+
+  /** In shadow mode, a body that cannot be judged passes as it comes. */
+  #giveUpBody(denial: Denial): Denial | undefined {
+    this.#judgeNoBody();
+    return this.#enforce([denial]);
+  }
+
+  #judgeNoBody(): void {
     if (this.#needsBody && this.#rules.isRecorded) this.#entry.readBody();
     this.#needsBody = false;
-    return undefined;
   }
 }
 

@@ -14,6 +14,16 @@ export interface RequestHead {
   readonly rawHeaders: RawHeaders;
 }
 
+/** What an observer may do to the run as a whole. */
+export interface RunControl {
+  /** Wipes the key; nothing that is not on its way yet is sent. */
+  endKey(): void;
+  /** Stops the daemon as a signal does. */
+  stop(): void;
+  /** Tells the daemon's user. */
+  say(message: string): void;
+}
+
 /**
  * Watches requests and may deny them. This is the seam to the optional room: the core knows these two interfaces and the
  * observer below that does nothing.
@@ -23,6 +33,12 @@ export interface Observer {
   readonly notices: readonly string[];
   /** Fields that requests carry upstream in place of the client's. */
   readonly upstreamFields: readonly Field[];
+  /**
+   * The key is there. To be called once, before the first request.
+   *
+   * @throws {Failure} when it may not be used
+   */
+  start(run: RunControl): void;
   /** Begins to watch a request whose head is complete, or that could not be parsed. */
   begin(head: RequestHead): RequestObserver;
   /** The daemon is about to cut what is still running. */
@@ -63,6 +79,7 @@ const unobservedRequest: RequestObserver = Object.freeze({
 export const noObserver: Observer = Object.freeze({
   notices: [],
   upstreamFields: [],
+  start: () => {},
   begin: () => unobservedRequest,
   stop: () => {},
 });

@@ -10,6 +10,8 @@ export interface Problem {
   message: string;
   /** When it is worth trying again, in whole seconds. */
   retryAfterSeconds?: number;
+  /** No retry can succeed. OpenAI's SDKs are told so by a header of OpenAI's own, whatever the status. */
+  isFinal?: boolean;
 }
 
 /** A use of the key that is not granted: what the client is told, and the rule for the record. */
@@ -72,11 +74,12 @@ function typeOf(status: number): string {
 }
 
 /** A 401 names the scheme to use (RFC 9110 section 15.5.2), a 426 the protocol (section 15.5.22); others say when to try again. */
-function advice({ status, retryAfterSeconds }: Problem): string[] {
+function advice({ status, retryAfterSeconds, isFinal }: Problem): string[] {
   return [
     ...(status === 401 ? ['WWW-Authenticate', 'Bearer'] : []),
     ...(status === 426 ? ['Upgrade', 'HTTP/1.1', 'Connection', 'upgrade, close'] : []),
     ...(retryAfterSeconds === undefined ? [] : ['Retry-After', String(retryAfterSeconds)]),
+    ...(isFinal === true ? ['x-should-retry', 'false'] : []),
   ];
 }
 

@@ -71,6 +71,11 @@ export function explain(error: Error, host: string): UpstreamFailure {
   return { problem: problemOf(code), detail: `${host}: ${causeOf(error, code)}` };
 }
 
+/** Whether a request was not sent because the key had been wiped. */
+export function isWithoutKey(error: Error): boolean {
+  return codeOf(error) === 'KEY_EXPIRED';
+}
+
 /** The status that a client is told, see `explain`. */
 export function statusOf(error: Error): number {
   return problemOf(codeOf(error)).status;

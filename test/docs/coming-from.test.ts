@@ -100,7 +100,7 @@ const promises: ReadonlyArray<readonly [string, (lines: readonly string[]) => Pr
     for (const denied of [
       { ...chat, model: 'o1' }, { ...chat, tools: [{ type: 'custom', custom: { name: 'c' } }] }, { ...chat, messages: image }, { ...chat, store: true }, { ...chat, store: undefined },
       { ...chat, max_completion_tokens: 4097 }, { ...chat, max_completion_tokens: undefined },
-    ]) expect(await ask(denied, virtualKey)).toMatchObject({ status: 403, text: expect.stringContaining('policy_denied') });
+    ]) expect(await ask(denied, virtualKey)).toMatchObject({ status: 400, text: expect.stringContaining('policy_denied') });
     expect(machine.standIn.requests).toHaveLength(served);
   }],
   ['`organization`', async (lines) => {
@@ -110,7 +110,7 @@ const promises: ReadonlyArray<readonly [string, (lines: readonly string[]) => Pr
     expect(await ask(response, { 'OpenAI-Organization': 'theirs' })).toMatchObject({ status: 200, text: expect.stringContaining(hello) });
     expect(lastSent(machine).headers).toMatchObject({ 'authorization': `Bearer ${machine.key}`, 'openai-organization': 'org-123' });
     for (const stored of [{ ...response, store: true }, { ...response, store: undefined }, { ...response, previous_response_id: 'resp_1' }]) {
-      expect(await ask(stored)).toMatchObject({ status: 403, text: expect.stringContaining('stored_state') });
+      expect(await ask(stored)).toMatchObject({ status: 400, text: expect.stringContaining('stored_state') });
     }
     const statuses = await Promise.all(Array.from({ length: 60 }, async () => (await ask(response)).status));
     expect(statuses.sort()).toEqual([...Array<number>(59).fill(200), 429]);

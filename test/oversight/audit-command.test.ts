@@ -127,7 +127,7 @@ describe('summary', () => {
   const one = { input: 1200, cached: 1024, output: 300, reasoning: 64, total: 1500 };
   const times = (count: number): Record<string, number> => Object.fromEntries(Object.entries(one).map(([kind, tokens]) => [kind, tokens * count]));
 
-  test('adds up by model, day and user', async () => {
+  test('adds up by model, day, user, decision and rule', async () => {
     write(...requests);
     expect(await json('summary', file)).toEqual([
       { by: 'model', name: 'gpt-5', requests: 3, ...none, ...times(3) },
@@ -138,6 +138,11 @@ describe('summary', () => {
       { by: 'user', name: '1000', requests: 4, refused: 0, unknown: 1, input: 2410, cached: 2048, output: 605, reasoning: 128, total: 3015 },
       { by: 'user', name: '1001', requests: 1, ...none, ...times(1) },
       { by: 'user', name: '-', requests: 1, ...none, refused: 1 },
+      { by: 'decision', name: 'allowed', requests: 4, refused: 0, unknown: 1, input: 2410, cached: 2048, output: 605, reasoning: 128, total: 3015 },
+      { by: 'decision', name: 'refused', requests: 1, ...none, refused: 1 },
+      { by: 'decision', name: 'would_refuse', requests: 1, ...none, ...times(1) },
+      { by: 'rule', name: 'host_not_allowed', requests: 1, ...none, refused: 1 },
+      { by: 'rule', name: 'models', requests: 1, ...none, ...times(1) },
       { by: 'all', requests: 6, refused: 1, unknown: 1, input: 3610, cached: 3072, output: 905, reasoning: 192, total: 4515 },
     ]);
   });
@@ -164,6 +169,15 @@ describe('summary', () => {
       '1000         4        0         1   2410    2048     605        128   3015',
       '1001         1        0         0   1200    1024     300         64   1500',
       '-            1        1         0      0       0       0          0      0',
+      '',
+      'DECISION      REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL',
+      'allowed              4        0         1   2410    2048     605        128   3015',
+      'refused              1        1         0      0       0       0          0      0',
+      'would_refuse         1        0         0   1200    1024     300         64   1500',
+      '',
+      'RULE              REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL',
+      'host_not_allowed         1        1         0      0       0       0          0      0',
+      'models                   1        0         0   1200    1024     300         64   1500',
       '',
       '     REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL',
       'all         6        1         1   3610    3072     905        192   4515',

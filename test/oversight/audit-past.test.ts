@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { AuditLog } from '../../src/oversight/audit/audit-log.ts';
 import { usesSince } from '../../src/oversight/audit/audit-past.ts';
+import { estimateTokens } from '../../src/oversight/policy/limits.ts';
 import { totalOf } from '../../src/oversight/usage/usage.ts';
 import { endpoint, logOptions, record } from '../support/audit.ts';
 import { scratchFolder } from '../support/scratch.ts';
@@ -21,11 +22,10 @@ test('what an earlier run used is read back from the log: only what went up, onl
     { time: midnight + 4, bytesUp: 6, ended: 'client_left' as const, usage: undefined },
   ]) log.append(record(given));
   log.close();
-  const common = { bytesDown: 12_000, durationMs: 2345.7, upstreamStatus: 200 };
   expect([...usesSince(file, midnight, endpoint)]).toEqual([
-    { ...common, startedAtMs: midnight + 4 - 2345.7, endedAtMs: midnight + 4, totalTokens: undefined, bytesUp: 6 },
-    { ...common, startedAtMs: midnight + 3 - 2345.7, endedAtMs: midnight + 3, totalTokens: 10, bytesUp: 5 },
-    { ...common, startedAtMs: midnight - 1000, endedAtMs: midnight, totalTokens: 1500, bytesUp: 2, durationMs: 1000 },
+    { startedAtMs: midnight + 4 - 2345.7, endedAtMs: midnight + 4, tokens: estimateTokens({ bytesUp: 6, bytesDown: 12_000, durationMs: 2345.7, upstreamStatus: 200 }) },
+    { startedAtMs: midnight + 3 - 2345.7, endedAtMs: midnight + 3, tokens: 10 },
+    { startedAtMs: midnight - 1000, endedAtMs: midnight, tokens: 1500 },
   ]);
   expect(totalOf(usage)).toBe(10);
   expect(totalOf({ ...usage, total: 11 })).toBe(11);

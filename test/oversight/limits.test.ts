@@ -22,7 +22,7 @@ class TestClock {
 
 function start(settings: Partial<LimitSettings>): { limits: Limits; clock: TestClock } {
   const clock = new TestClock();
-  return { limits: new Limits({ concurrent: undefined, requestsPerMinute: undefined, tokensPerDay: undefined, ...settings }, clock), clock };
+  return { limits: new Limits({ concurrent: undefined, requestsPerMinute: undefined, tokensPerDay: undefined, tokensTotal: undefined, ...settings }, clock), clock };
 }
 
 function leaseOf(admission: Admission): Lease {
@@ -121,7 +121,8 @@ describe('tokens_per_day', () => {
     first.settle(999, 0);
     const third = leaseOf(limits.admit());
     second.settle(1, 0);
-    expect(limits.admit()).toMatchObject({ refusal: { rule: 'tokens_per_day', retryAfterSeconds: 12 * 3600 } });
+    const refusal = { status: 400, isFinal: true, code: 'limit_reached', rule: 'tokens_per_day', message: 'The policy (tokens_per_day) allows 1000 tokens a day (UTC), and they are used up until 2027-01-16T00:00Z.' };
+    expect(limits.admit()).toEqual({ refusal });
     third.settle(5_000, 0);
     expect(isAdmitted(limits.admit())).toBe(false);
   });
@@ -129,8 +130,12 @@ describe('tokens_per_day', () => {
   test('begins anew at midnight UTC', () => {
     const { limits, clock } = start({ tokensPerDay: 10 });
     leaseOf(limits.admit()).settle(10, 0);
-    clock.pass(dayMs / 2 - 1);
-    expect(limits.admit()).toMatchObject({ refusal: { retryAfterSeconds: 1 } });
+    clock.pass(dayMs / 2 - minuteMs - 1);
+    expect(limits.admit()).toMatchObject({ refusal: { status: 400, isFinal: true } });
+    clock.pass(1);
+    expect(limits.admit()).toMatchObject({ refusal: { status: 429, retryAfterSeconds: 60 } });
+    clock.pass(minuteMs - 1);
+    expect(limits.admit()).toMatchObject({ refusal: { status: 429, retryAfterSeconds: 1 } });
     clock.pass(1);
     expect(isAdmitted(limits.admit())).toBe(true);
   });
@@ -160,17 +165,45 @@ describe('tokens_per_day', () => {
   });
 });
 
+describe('tokens_total', () => {
+  test('is used up for good', () => {
+    const { limits, clock } = start({ tokensTotal: 10 });
+    leaseOf(limits.admit()).settle(10, 0);
+    clock.pass(400 * dayMs);
+    expect(limits.admit()).toMatchObject({ refusal: { status: 400, isFinal: true, code: 'limit_reached', rule: 'tokens_total' } });
+  });
+
+  test('restores exchanges of any age, and what was charged before them', () => {
+    const { limits } = start({ tokensTotal: 100 });
+    limits.restore([{ startedAtMs: 0, endedAtMs: 0, tokens: 30 }, { startedAtMs: noon, endedAtMs: noon, tokens: 20 }], 49);
+    expect(limits.tokensInAll).toBe(99);
+    leaseOf(limits.admit()).settle(1, 0);
+    expect(isAdmitted(limits.admit())).toBe(false);
+  });
+
+  test('of several limits each is named, the longest wait first', () => {
+    const { limits } = start({ tokensTotal: 1, tokensPerDay: 1, requestsPerMinute: 1, concurrent: 1 });
+    const lease = leaseOf(limits.admit());
+    expect(limits.refusals().map(({ rule }) => rule)).toEqual(['requests_per_minute', 'concurrent']);
+    lease.settle(1, 0);
+    expect(limits.refusals().map(({ rule }) => rule)).toEqual(['tokens_total', 'tokens_per_day', 'requests_per_minute']);
+    expect(limits.refusal()).toEqual(limits.refusals()[0]);
+  });
+});
+
 describe('the estimate for an answer without usage', () => {
   const answered = { bytesUp: 4, bytesDown: 0, durationMs: 0, upstreamStatus: 200 };
   test.each([
-    [answered, 1],
-    [{ ...answered, bytesUp: 55_000 }, 13_750],
-    [{ ...answered, bytesDown: 1, durationMs: 1 }, 2],
-    [{ ...answered, bytesDown: 64_000, durationMs: 2_000 }, 1_001],
-    [{ ...answered, bytesDown: 64_000, durationMs: 30_000 }, 3_001],
-    [{ ...answered, bytesUp: 16 * 1024 * 1024 }, 400_000],
-    [{ ...answered, upstreamStatus: undefined }, 1],
-    [{ ...answered, upstreamStatus: 399 }, 1],
+    [answered, 4],
+    [{ ...answered, bytesUp: 55_000 }, 55_000],
+    [{ ...answered, bytesDown: 1, durationMs: 1 }, 4 + 2],
+    [{ ...answered, bytesDown: 640_000, durationMs: 2_000 }, 4 + 10_000],
+    [{ ...answered, bytesDown: 64_000, durationMs: 30_000 }, 4 + 60_000],
+    [{ ...answered, durationMs: 3_600_000 }, 4 + 128_000],
+    [{ ...answered, bytesDown: 64 * 200_000, durationMs: 3_600_000 }, 4 + 200_000],
+    [{ ...answered, bytesUp: 16 * 1024 * 1024 }, 1_050_000],
+    [{ ...answered, upstreamStatus: undefined }, 4],
+    [{ ...answered, upstreamStatus: 399 }, 4],
     [{ ...answered, upstreamStatus: 400, durationMs: 1_000 }, 0],
     [{ ...answered, upstreamStatus: 503 }, 0],
     [{ ...answered, bytesUp: 0, durationMs: 30_000, upstreamStatus: undefined }, 0],

@@ -70,7 +70,7 @@ function post(change: Change): ReturnType<Proxied['ask']> {
 
 test.each(attacks)('%s: %s is refused, and nothing of it goes up', async (rule, _, change) => {
   const refused = await post(change);
-  expect(refused.status).toBe(403);
+  expect(refused.status).toBe(400);
   expect(envelopeOf(refused)).toMatchObject({ code: 'policy_denied', message: expect.stringContaining(`The policy (${rule}) does not allow `) });
   expect(both.upstream.requests).toHaveLength(0);
 });

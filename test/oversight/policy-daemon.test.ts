@@ -49,7 +49,7 @@ describe.for(endpoints)('a policy that reads the body, at $name:', (endpoint) =>
     await post(both, '{"model":"gpt-5"}');
     expect(both.upstream.requests).toHaveLength(1);
     await client.send(body.slice(-1));
-    expect((await client.response()).status).toBe(403);
+    expect((await client.response()).status).toBe(400);
     expect(both.upstream.requests).toHaveLength(1);
   });
 
@@ -72,7 +72,7 @@ describe.for(endpoints)('a policy that reads the body, at $name:', (endpoint) =>
     const client = await connect(both.daemon.port);
     await client.send(both.rawRequest({ headers: [json], body: '{"model":"o1"}' }));
     const refused = await client.response();
-    expect(refused.status).toBe(403);
+    expect(refused.status).toBe(400);
     expect(envelopeOf(refused)).toMatchObject({ code: 'policy_denied', message: 'The policy (models) does not allow the model "o1", at /model.' });
     await client.send(both.rawRequest({ headers: [json], body: '{"model":"gpt-5"}' }));
     expect((await client.response()).status).toBe(200);
@@ -84,10 +84,10 @@ describe.for(endpoints)('a policy that reads the body, at $name:', (endpoint) =>
     ['is not JSON', 400, 'invalid_body', '{"model":"gpt-5"', [json]],
     ['is empty', 400, 'invalid_body', '', [json]],
     ['names something twice', 400, 'invalid_body', '{"model":"gpt-5","model":"gpt-5"}', [json]],
-    ['is compressed', 415, 'unsupported_encoding', '{"model":"gpt-5"}', [json, ['Content-Encoding', 'gzip']]],
-    ['is compressed, in other words', 415, 'unsupported_encoding', '{"model":"gpt-5"}', [json, ['content_encoding', 'gzip']]],
-    ['is of another type', 415, 'unsupported_encoding', '{"model":"gpt-5"}', [['Content-Type', 'text/plain']]],
-    ['is too large', 413, 'body_too_large', granted + ' '.repeat(200), [json]],
+    ['is compressed', 400, 'unsupported_encoding', '{"model":"gpt-5"}', [json, ['Content-Encoding', 'gzip']]],
+    ['is compressed, in other words', 400, 'unsupported_encoding', '{"model":"gpt-5"}', [json, ['content_encoding', 'gzip']]],
+    ['is of another type', 400, 'unsupported_encoding', '{"model":"gpt-5"}', [['Content-Type', 'text/plain']]],
+    ['is too large', 400, 'body_too_large', granted + ' '.repeat(200), [json]],
   ] as const)('a body that %s: %i %s', async (_, status, code, body, headers) => {
     const both = await startAt(endpoint, policy);
     const refused = await post(both, body, headers);
@@ -96,12 +96,13 @@ describe.for(endpoints)('a policy that reads the body, at $name:', (endpoint) =>
     expect(both.upstream.requests).toHaveLength(0);
   });
 
-  test('a chunked body that grows too large: 413 as soon as it has', async () => {
+  test('a chunked body that grows too large is refused as soon as it has', async () => {
     const both = await startAt(endpoint, policy);
     const client = await connect(both.daemon.port);
     await client.send(`${both.uploadHead('Transfer-Encoding: chunked')}${(100_001).toString(16)}\r\n${'x'.repeat(100_001)}\r\n`);
     const refused = await client.response();
-    expect(refused.status).toBe(413);
+    expect(refused.status).toBe(400);
+    expect(envelopeOf(refused).code).toBe('body_too_large');
     expect(both.upstream.requests).toHaveLength(0);
   });
 
@@ -109,7 +110,9 @@ describe.for(endpoints)('a policy that reads the body, at $name:', (endpoint) =>
     const both = await startAt(endpoint, policy);
     const client = await connect(both.daemon.port);
     await client.send(both.uploadHead('Expect: 100-continue\r\nContent-Length: 100001'));
-    expect((await client.response()).status).toBe(413);
+    const refused = await client.response();
+    expect(refused.status).toBe(400);
+    expect(envelopeOf(refused).code).toBe('body_too_large');
   });
 
   test('Expect: 100-continue is answered for the others', async () => {
@@ -165,7 +168,7 @@ test.for(fields)('a policy knows the fields of $endpoint.name', async ({ endpoin
   const request = { ...endpoint.asking('Say hello'), ...granted };
   for (const [rule, place, more] of denied) {
     const refused = await post(both, JSON.stringify({ ...request, ...more }));
-    expect(refused.status, `${rule} ${place}`).toBe(403);
+    expect(refused.status, `${rule} ${place}`).toBe(400);
     const { code, message } = envelopeOf(refused);
     expect([code, message]).toEqual(['policy_denied', expect.stringContaining(`(${rule})`)]);
     expect(message).toContain(` at ${place}.`);
@@ -202,15 +205,15 @@ describe('at another endpoint, such as /v1/embeddings', () => {
 
   test('limits and max_body_bytes hold, and the audit log reads its usage', async () => {
     const log = join(scratchFolder(), 'audit.log');
-    const both = await startAt(embeddings, { max_body_bytes: 100, limits: { tokens_per_day: 8 } }, '--audit-log', log);
+    const both = await startAt(embeddings, { max_body_bytes: 100, limits: { tokens_total: 8 } }, '--audit-log', log);
     both.upstream.answerWith(answer(200, '{"object":"list","data":[{"embedding":[0.1,-0.2]}],"model":"text-embedding-3-small","usage":{"prompt_tokens":8,"total_tokens":8}}'));
-    expect((await post(both, 'x'.repeat(101))).status).toBe(413);
+    expect((await post(both, 'x'.repeat(101))).status).toBe(400);
     expect((await post(both, '{"model":"text-embedding-3-small","input":["a","b"]}')).status).toBe(200);
-    expect((await post(both, '{"model":"text-embedding-3-small","input":["a","b"]}')).status).toBe(429);
+    expect((await post(both, '{"model":"text-embedding-3-small","input":["a","b"]}')).status).toBe(400);
     expect(linesOf(log).filter(({ kind }) => kind === 'request')).toMatchObject([
       { target: '/v1/embeddings', rule: 'max_body_bytes' },
       { target: '/v1/embeddings', model: 'text-embedding-3-small', ended: 'complete', usage: { input: 8, total: 8 } },
-      { target: '/v1/embeddings', rule: 'tokens_per_day' },
+      { target: '/v1/embeddings', rule: 'tokens_total' },
     ]);
   });
 });
@@ -276,17 +279,16 @@ describe('limits', () => {
     expect(message).toContain('requests_per_minute');
   });
 
-  test('"tokens_per_day" admits while the total is below, and says when it will again', async () => {
-    const both = await startWith({ limits: { tokens_per_day: 150 } });
-    for (const status of [200, 200, 429, 429]) {
-      const response = await post(both, '{}');
-      expect(response.status).toBe(status);
-      if (status === 429) expect(Number(response.values('retry-after')[0])).toBeGreaterThan(0);
-    }
+  test.each(['tokens_per_day', 'tokens_total'])('"%s" admits while the total is below', async (limit) => {
+    const both = await startWith({ limits: { [limit]: 150 } });
+    const responses = [await post(both, '{}'), await post(both, '{}'), await post(both, '{}'), await post(both, '{}')];
+    expect(responses.map(({ status }) => status).slice(0, 2)).toEqual([200, 200]);
+    for (const refused of responses.slice(2)) expect(envelopeOf(refused)).toMatchObject({ code: 'limit_reached', message: expect.stringContaining(limit) });
+    expect(both.upstream.requests).toHaveLength(2);
   });
 
   test('a client that leaves is charged an estimate; one that was never served, and an answer that is an error, are not', async () => {
-    const both = await startWith({ limits: { tokens_per_day: 1_000 } });
+    const both = await startWith({ limits: { tokens_total: 1_000 } });
     both.upstream.answerWith(answer(500));
     expect((await post(both, 'x'.repeat(40_000))).status).toBe(500);
     both.upstream.answerWith(() => {});
@@ -294,20 +296,20 @@ describe('limits', () => {
     const { client } = await asking(both, { body: 'x'.repeat(4_000) });
     client.close();
     both.upstream.answerWith(answer(200, '{"usage":{"total_tokens":1}}'));
-    await expect.poll(async () => (await post(both, '{}')).status).toBe(429);
+    await expect.poll(async () => (await post(both, '{}')).status).toBe(400);
     expect(both.upstream.requests.length).toBeLessThanOrEqual(3 + 1);
   });
 
   test('a chat stream without include_usage is charged an estimate', async () => {
-    const both = await startAt(chatCompletions, { limits: { tokens_per_day: 1 } });
+    const both = await startAt(chatCompletions, { limits: { tokens_total: 1 } });
     both.upstream.answerWith(Buffer.concat([Buffer.from(streamHead()), chunked('data: {"choices":[]}\n\n', 'data: [DONE]\n\n')]));
     expect((await post(both, '{}')).status).toBe(200);
-    expect((await post(both, '{}')).status).toBe(429);
+    expect((await post(both, '{}')).status).toBe(400);
   });
 
   test('survive a restart, where there is an audit log; even one by kill -9', async () => {
     const upstream = await startUpstream({ answer: answer(200, '{"usage":{"total_tokens":100}}') });
-    const args = [...policyArgs({ limits: { tokens_per_day: 250, requests_per_minute: 50 } }), '--audit-log', join(scratchFolder(), 'audit.log')];
+    const args = [...policyArgs({ limits: { tokens_total: 250, requests_per_minute: 50 } }), '--audit-log', join(scratchFolder(), 'audit.log')];
     const statuses: number[] = [];
     for (let run = 0; run < 5; run++) {
       const daemon = await startDaemon({ args: [...upstream.args, ...args] });
@@ -315,7 +317,7 @@ describe('limits', () => {
       daemon.signal('SIGKILL');
       await daemon.waitForExit();
     }
-    expect(statuses).toEqual([200, 200, 200, 429, 429]);
+    expect(statuses).toEqual([200, 200, 200, 400, 400]);
   });
 });
 
@@ -327,7 +329,7 @@ test('the audit log tells of refusals, and of the model that the policy read', a
   const records = linesOf(log).filter(({ kind }) => kind === 'request');
   expect(records).toMatchObject([
     { decision: 'allowed', model: 'gpt-5', stream: true, status: 200, bytes_up: 31 },
-    { decision: 'refused', rule: 'models', model: 'o1', status: 403, ended: 'refused', id: refused.values('x-audit-id')[0], bytes_up: 0 },
+    { decision: 'refused', rule: 'models', model: 'o1', status: 400, ended: 'refused', id: refused.values('x-audit-id')[0], bytes_up: 0 },
   ]);
 });
 

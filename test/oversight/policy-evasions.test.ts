@@ -66,29 +66,29 @@ describe('two parsers that disagree', () => {
 
 describe('a name that a lenient reader takes for another', () => {
   test.each([
-    [`{${base},"Model":"gpt-4"}`, '403 models'],
-    [`{${base},"MODEL":"gpt-5"}`, '403 models'],
-    [`{${base},"model ":"gpt-4"}`, '403 models'],
-    [`{${base},"model\\u0000":"gpt-4"}`, '403 models'],
-    [`{${base},"mo\\ud800del":"gpt-4"}`, '403 models'],
-    [`{${base},"\uff4d\uff4f\uff44\uff45\uff4c":"gpt-4"}`, '403 models'], // fullwidth
-    [`{${base},"\\uff4dodel":"gpt-4"}`, '403 models'],
-    [`{${base},"Tools":[]}`, '403 tools'],
-    [`{${base},"tool\u017f":[]}`, '403 tools'], // long s: what Go's encoding/json takes for an s
-    [`{${base},"toolChoice":"auto"}`, '403 tools'],
-    [`{${base},"tool-choice":"auto"}`, '403 tools'],
-    [`{${base},"\u212aind":1,"bac\u212aground":true}`, '403 background'], // Kelvin sign
-    [`{${base},"Store":true}`, '403 stored_state'],
-    [`{${base},"previousResponseId":"x"}`, '403 stored_state'],
-    [`{${base},"Previous_Response_ID":"x"}`, '403 stored_state'],
-    [`{${base},"Stream":false}`, '403 stream_only'],
-    [`{${base},"maxOutputTokens":1}`, '403 max_output_tokens'],
-    [`{${base},"tools":[{"type":"function","Type":"mcp"}]}`, '403 tools'],
-    [`{${base},"x":{"Tools":[{"type":"mcp"}]}}`, '403 tools'],
-    [`{${base},"x":{"fileId":"file-1"}}`, '403 stored_state'],
-    [`{${base},"x":{"imageUrl":"https://x"}}`, '403 remote_urls'],
-    [`{${base},"x":{"IMAGE_URL":"https://x"}}`, '403 remote_urls'],
-    [`{${base},"Input":[{"id":"msg_1"}]}`, '403 stored_state'],
+    [`{${base},"Model":"gpt-4"}`, '400 models'],
+    [`{${base},"MODEL":"gpt-5"}`, '400 models'],
+    [`{${base},"model ":"gpt-4"}`, '400 models'],
+    [`{${base},"model\\u0000":"gpt-4"}`, '400 models'],
+    [`{${base},"mo\\ud800del":"gpt-4"}`, '400 models'],
+    [`{${base},"\uff4d\uff4f\uff44\uff45\uff4c":"gpt-4"}`, '400 models'], // fullwidth
+    [`{${base},"\\uff4dodel":"gpt-4"}`, '400 models'],
+    [`{${base},"Tools":[]}`, '400 tools'],
+    [`{${base},"tool\u017f":[]}`, '400 tools'], // long s: what Go's encoding/json takes for an s
+    [`{${base},"toolChoice":"auto"}`, '400 tools'],
+    [`{${base},"tool-choice":"auto"}`, '400 tools'],
+    [`{${base},"\u212aind":1,"bac\u212aground":true}`, '400 background'], // Kelvin sign
+    [`{${base},"Store":true}`, '400 stored_state'],
+    [`{${base},"previousResponseId":"x"}`, '400 stored_state'],
+    [`{${base},"Previous_Response_ID":"x"}`, '400 stored_state'],
+    [`{${base},"Stream":false}`, '400 stream_only'],
+    [`{${base},"maxOutputTokens":1}`, '400 max_output_tokens'],
+    [`{${base},"tools":[{"type":"function","Type":"mcp"}]}`, '400 tools'],
+    [`{${base},"x":{"Tools":[{"type":"mcp"}]}}`, '400 tools'],
+    [`{${base},"x":{"fileId":"file-1"}}`, '400 stored_state'],
+    [`{${base},"x":{"imageUrl":"https://x"}}`, '400 remote_urls'],
+    [`{${base},"x":{"IMAGE_URL":"https://x"}}`, '400 remote_urls'],
+    [`{${base},"Input":[{"id":"msg_1"}]}`, '400 stored_state'],
   ])('%j', (body, expected) => {
     expect(refusalOf(body)).toBe(expected);
   });
@@ -105,8 +105,8 @@ describe('a name that a lenient reader takes for another', () => {
   test('in one request, more names beyond ASCII than the API could need are refused; they are not worth the time', () => {
     const names = (count: number): string => Array.from({ length: count }, (_, index) => `"\ufdfa${index}":1`).join(',');
     expect(refusalOf(`{${base},"text":{${names(100)}}}`)).toBe('admitted');
-    expect(refusalOf(`{${base},"text":{${names(101)}}}`)).toBe('403 fields');
-    expect(refusalOf(`{${base},"text":[${`{${names(10)}},`.repeat(10)}{"\uff4dodel":"gpt-4"}]}`)).toBe('403 fields');
+    expect(refusalOf(`{${base},"text":{${names(101)}}}`)).toBe('400 fields');
+    expect(refusalOf(`{${base},"text":[${`{${names(10)}},`.repeat(10)}{"\uff4dodel":"gpt-4"}]}`)).toBe('400 fields');
     // In schemas and maps they can be as many as the client likes.
     expect(refusalOf(`{${base},"metadata":{${names(4000)}},"tools":[{"type":"function","parameters":{${names(4000)}}}]}`)).toBe('admitted');
   });
@@ -141,40 +141,40 @@ describe('a list of tools that calls itself one of an MCP server', () => {
 
 describe('a value that is nearly allowed', () => {
   test.each([
-    ['"GPT-5"', '403 models'],
-    ['"gpt-5 "', '403 models'],
-    ['" gpt-5"', '403 models'],
-    ['"gpt-5\\u0000"', '403 models'],
-    ['"gpt-5-\\u0000"', '403 models'],
-    ['"gpt-5-\\u202e"', '403 models'],
-    ['"gpt-5-\\ud800"', '403 models'],
-    ['"gpt-5-é"', '403 models'],
-    [`"gpt-5-${'x'.repeat(600)}"`, '403 models'],
+    ['"GPT-5"', '400 models'],
+    ['"gpt-5 "', '400 models'],
+    ['" gpt-5"', '400 models'],
+    ['"gpt-5\\u0000"', '400 models'],
+    ['"gpt-5-\\u0000"', '400 models'],
+    ['"gpt-5-\\u202e"', '400 models'],
+    ['"gpt-5-\\ud800"', '400 models'],
+    ['"gpt-5-é"', '400 models'],
+    [`"gpt-5-${'x'.repeat(600)}"`, '400 models'],
     ['"gpt\\u002d5"', 'admitted'],
-    ['["gpt-5"]', '403 models'],
-    ['{"id":"gpt-5"}', '403 models'],
-    ['true', '403 models'],
-    ['null', '403 models'],
+    ['["gpt-5"]', '400 models'],
+    ['{"id":"gpt-5"}', '400 models'],
+    ['true', '400 models'],
+    ['null', '400 models'],
   ])('model %s', (model, expected) => {
     expect(refusalOf(`{"model":${model},${rest}}`)).toBe(expected);
   });
 
   test.each([
-    ['"Function"', '403 tools'],
-    ['"function "', '403 tools'],
-    ['"function\\u0000"', '403 tools'],
-    ['"MCP"', '403 tools'],
-    ['"mcp"', '403 tools'],
-    ['"\uff46unction"', '403 tools'],
-    ['["function"]', '403 tools'],
-    ['1e999', '403 tools'],
+    ['"Function"', '400 tools'],
+    ['"function "', '400 tools'],
+    ['"function\\u0000"', '400 tools'],
+    ['"MCP"', '400 tools'],
+    ['"mcp"', '400 tools'],
+    ['"\uff46unction"', '400 tools'],
+    ['["function"]', '400 tools'],
+    ['1e999', '400 tools'],
     ['"\\u0066unction"', 'admitted'],
   ])('tool type %s', (type, expected) => {
     expect(refusalOf(`{${base},"tools":[{"type":${type}}]}`)).toBe(expected);
   });
 
   test.each(['1001', '1000.5', '1e3', '1e999', '-1', '0', '99999999999999999999', '"1000"', 'true', '1e-999'])('max_output_tokens %s', (tokens) => {
-    const expected = tokens === '1e3' ? 'admitted' : '403 max_output_tokens';
+    const expected = tokens === '1e3' ? 'admitted' : '400 max_output_tokens';
     expect(refusalOf(`{"model":"gpt-5","stream":true,"store":false,"max_output_tokens":${tokens}}`)).toBe(expected);
   });
 
@@ -183,15 +183,15 @@ describe('a value that is nearly allowed', () => {
   });
 
   test.each([
-    ['"https:\\/\\/example.com"', '403 remote_urls'],
-    ['"\\u0068ttps://example.com"', '403 remote_urls'],
-    ['"\\tdata:image/png;base64,"', '403 remote_urls'],
-    ['"https://example.com#data:image/png;base64,"', '403 remote_urls'],
+    ['"https:\\/\\/example.com"', '400 remote_urls'],
+    ['"\\u0068ttps://example.com"', '400 remote_urls'],
+    ['"\\tdata:image/png;base64,"', '400 remote_urls'],
+    ['"https://example.com#data:image/png;base64,"', '400 remote_urls'],
     ['"\\u0064ata:image/png;base64,AA=="', 'admitted'],
-    ['["https://example.com"]', '403 remote_urls'],
-    ['{"url":"https://example.com"}', '403 remote_urls'],
-    ['{"0":{"uri":"https://example.com"}}', '403 remote_urls'],
-    [`"${'\\u0068'.repeat(200)}ttps://example.com"`, '403 remote_urls'],
+    ['["https://example.com"]', '400 remote_urls'],
+    ['{"url":"https://example.com"}', '400 remote_urls'],
+    ['{"0":{"uri":"https://example.com"}}', '400 remote_urls'],
+    [`"${'\\u0068'.repeat(200)}ttps://example.com"`, '400 remote_urls'],
   ])('image_url %s', (url, expected) => {
     expect(refusalOf(`{"model":"gpt-5","stream":true,"store":false,"max_output_tokens":1,"input":[[{"content":[{"type":"input_image","image_url":${url}}]}]]}`)).toBe(
       expected,
@@ -199,16 +199,16 @@ describe('a value that is nearly allowed', () => {
   });
 
   test.each([`"\\u0068ttps://x/${'a'.repeat(600)}"`, `"\\u000ahttps://x/${'a'.repeat(600)}"`, `"HTTPS://x/${'\\n'.repeat(600)}"`])('a URL where data should be: %#', (data) => {
-    expect(refusalOf(`{${base},"x":{"file_data":${data}}}`)).toBe('403 remote_urls');
+    expect(refusalOf(`{${base},"x":{"file_data":${data}}}`)).toBe('400 remote_urls');
   });
 });
 
 describe('names that objects of JavaScript have', () => {
   test.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'valueOf'])('%s is no way around', (name) => {
-    expect(refusalOf(`{${rest},"${name}":{"model":"gpt-5"}}`)).toBe('403 models');
-    expect(refusalOf(`{${base},"${name}":{"tools":[{"type":"mcp"}]}}`)).toBe('403 tools');
-    expect(refusalOf(`{${base},"tools":[{"type":"${name}"}]}`)).toBe('403 tools');
-    expect(refusalOf(`{${base},"${name}":1}`)).toBe('403 fields');
+    expect(refusalOf(`{${rest},"${name}":{"model":"gpt-5"}}`)).toBe('400 models');
+    expect(refusalOf(`{${base},"${name}":{"tools":[{"type":"mcp"}]}}`)).toBe('400 tools');
+    expect(refusalOf(`{${base},"tools":[{"type":"${name}"}]}`)).toBe('400 tools');
+    expect(refusalOf(`{${base},"${name}":1}`)).toBe('400 fields');
   });
 });
 

@@ -98,7 +98,7 @@ describe('a policy that is right', () => {
     expect({ readsBody, fields, limits }).toEqual({
       readsBody: false,
       fields: undefined,
-      limits: { concurrent: 2, requestsPerMinute: undefined, tokensPerDay: undefined },
+      limits: { concurrent: 2, requestsPerMinute: undefined, tokensPerDay: undefined, tokensTotal: undefined },
     });
   });
 });

@@ -7,7 +7,7 @@ const url = 'https://example.com/?secret';
 /** Where the policy refuses a request, by `remote_urls`. */
 function refusedAt(endpoint: string, fields: object, policy: object = {}): string | undefined {
   const { refusal } = judgeBody(parsePolicy(JSON.stringify({ remote_urls: false, ...policy }), endpoint), Buffer.from(JSON.stringify({ model: 'm', ...fields })));
-  if (refusal !== undefined) expect(refusal).toMatchObject({ status: 403, rule: 'remote_urls' });
+  if (refusal !== undefined) expect(refusal).toMatchObject({ status: 400, rule: 'remote_urls' });
   return refusal && /at (\S+)\.$/.exec(refusal.message)?.[1];
 }
 

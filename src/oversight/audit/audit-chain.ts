@@ -4,7 +4,7 @@
  *   "prev"  the hash of the record before it (64 zeros in the first line of a new log)
  *   "hash"  the SHA-256, in hexadecimal, of the line's own bytes up to, but without, `,"hash":"`
  *
- * so that whoever changes, removes, adds or moves a line breaks the chain there, unless all hashes after it are made
+ * so that a line that is changed, removed, added or moved breaks the chain there, unless all hashes after it are computed
  * anew. To check it, in ten lines of Python:
  *
  *   import hashlib, json, sys

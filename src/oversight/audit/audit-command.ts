@@ -30,7 +30,9 @@ const flags = {
 
 interface AuditOptions {
   readonly command: CommandName;
+  /** The first of the files, and all of them. */
   readonly file: string;
+  readonly files: readonly string[];
   readonly limit: number;
   readonly since: string | undefined;
   readonly contains: string | undefined;
@@ -42,16 +44,18 @@ export interface AuditCommandContext {
   readonly stdout: Writable & { readonly columns?: number };
   /** Tells the user something beside the output. */
   readonly say: (message: string) => void;
+  /** A user's name; undefined where there is no such account, or nothing to ask. */
+  readonly nameOf?: ((uid: number) => string | undefined) | undefined;
 }
 
 /**
- * `responses-api-proxy audit list|summary|verify FILE`: needs no key, no addon and no daemon, and reads nothing but the file.
+ * `responses-api-proxy audit list|summary|verify FILE`: needs no key and no daemon, and reads nothing but the files.
  *
  * @param argv what follows `audit`
  * @returns 0, or 1 when the chain is broken
  * @throws {Failure} with exit code 2 for wrong arguments, 1 when the file cannot be read
  */
-export async function auditCommand(argv: readonly string[], { stdout, say }: AuditCommandContext): Promise<ExitCode> {
+export async function auditCommand(argv: readonly string[], { stdout, say, nameOf = () => undefined }: AuditCommandContext): Promise<ExitCode> {
   const parsed = await parse(argv, stdout.columns);
   const output = new Output(stdout);
   if (typeof parsed === 'string') {
@@ -59,25 +63,29 @@ export async function auditCommand(argv: readonly string[], { stdout, say }: Aud
     await output.flush();
     return exitCodes.stopped;
   }
-  const unreadable: Unreadable = { lines: 0 };
-  const exitCode = await run(parsed, output, unreadable);
+  const unreadable = new Map(parsed.files.map((file) => [file, { lines: 0 }]));
+  const notes: string[] = [];
+  const exitCode = await run(parsed, output, unreadable, notes, nameOf);
   await output.flush();
-  const note = complaint(unreadable, parsed.file);
-  if (note !== undefined) say(note);
+  for (const [file, lines] of unreadable) {
+    const note = complaint(lines, file);
+    if (note !== undefined) notes.push(note);
+  }
+  notes.forEach(say);
   return exitCode;
 }
 
-async function run(options: AuditOptions, output: Output, unreadable: Unreadable): Promise<ExitCode> {
-  const { command, file, json, since } = options;
+async function run(options: AuditOptions, output: Output, unreadable: ReadonlyMap<string, Unreadable>, notes: string[], nameOf: (uid: number) => string | undefined): Promise<ExitCode> {
+  const { command, file, files, json, since } = options;
   switch (command) {
     case 'list':
       if (!json) await output.print(heading());
-      for (const record of newestFirst(file, options, unreadable)) {
+      for (const record of newestFirst(file, options, unreadable.get(file) ?? { lines: 0 })) {
         if (!(await output.print(json ? ascii(JSON.stringify(record)) : tableRow(record)))) break;
       }
       return exitCodes.stopped;
     case 'summary': {
-      const summary = summarise(file, since, unreadable);
+      const summary = await summarise(files, { since, nameOf }, unreadable, notes);
       for (const line of json ? summaryLines(summary) : [summaryTables(summary)]) await output.print(line);
       return exitCodes.stopped;
     }
@@ -112,13 +120,18 @@ async function parse(argv: readonly string[], columns: number | undefined): Prom
   if (command === undefined && !isHelp) throw misuse(`audit takes one of ${commands.join(', ')}`);
   const own = Object.fromEntries(Object.entries<Flag & { of: readonly CommandName[] }>(flags).filter(([name, { of }]) => (command === undefined ? name === 'help' : of.includes(command))));
   const { values, words } = readArguments(command === undefined ? argv : rest, own, usageHint);
-  if (command === undefined || values['help'] === true) return helpText(`$0 audit ${command ?? commands.join('|')} FILE [flags]`, own, [], columns);
+  if (command === undefined || values['help'] === true) {
+    return helpText(`$0 audit ${command ?? commands.join('|')} ${command === 'summary' ? 'FILE...' : 'FILE'} [flags]`, own, [], columns);
+  }
   const [file] = words;
-  if (words.length !== 1 || file === undefined || file === '') throw misuse(`audit ${command} takes one file`);
+  if (command === 'summary' && (words.length === 0 || words.includes(''))) throw misuse('audit summary takes files, or - for standard input');
+  if (file === undefined || file === '' || (command !== 'summary' && words.length > 1)) throw misuse(`audit ${command} takes one file`);
+  if (new Set(words).size < words.length) throw misuse('audit summary was given the same file twice');
   const since = values['since'] === undefined ? undefined : timeOf(String(values['since']), Date.now());
   return {
     command,
     file,
+    files: words,
     limit: values['limit'] === undefined ? (since === undefined ? defaultLimit : Infinity) : limitOf(String(values['limit'])),
     since,
     contains: values['contains'] === undefined ? undefined : hashOf(String(values['contains'])),
@@ -157,7 +170,7 @@ function misuse(message: string): Failure {
   return misuseOf(message, usageHint);
 }
 
-/** Lines on their way out, no faster than somebody reads them. */
+/** Writes lines no faster than they are read. */
 class Output {
   readonly #stream: Writable;
   #batch = '';
@@ -169,7 +182,7 @@ class Output {
     stream.on('error', () => (this.#isClosed = true));
   }
 
-  /** Returns whether somebody still reads. */
+  /** Returns whether the output is still being read. */
   async print(line: string): Promise<boolean> {
     this.#batch += `${line}\n`;
     if (this.#batch.length >= batchLength) await this.flush();

@@ -11,7 +11,7 @@ const idBytes = 8;
 const idsAtOnce = 128;
 
 /**
- * The records of the requests that are running. Each is kept once, when its exchange has ended, in whatever way.
+ * The records of the requests that are running. Each is kept once, when its exchange has ended, however it did.
  */
 export class AuditEntries {
   readonly #running = new Set<AuditEntry>();
@@ -53,7 +53,8 @@ export class AuditEntry {
   #request: RequestReader | undefined;
   #answer: AnswerReader | undefined;
   #decision: AuditRecord['decision'] = 'allowed';
-  #rule: string | undefined;
+  /** Those that refused it, or would have; the first refused. */
+  readonly #refusedBy: string[] = [];
   #model: string | undefined;
   #stream: boolean | undefined;
   #status: number | undefined;
@@ -76,23 +77,22 @@ export class AuditEntry {
     this.#stream = stream;
   }
 
-  /** The body has to be read as it passes: nobody else does. Not where it is compressed. */
+  /** No policy reads the body, so it is read as it passes, unless it is compressed. */
   readBody(): void {
     if (foreignEncoding(this.#head.rawHeaders) === undefined) this.#request = new RequestReader();
   }
 
-  /** A policy in shadow mode would have refused it. The first such rule counts. */
+  /** A policy in shadow mode would have refused it, by this rule, and perhaps by others. */
   wouldRefuse(rule: string): void {
-    if (this.#decision === 'would_refuse') return;
     this.#decision = 'would_refuse';
-    this.#rule = rule;
+    if (!this.#refusedBy.includes(rule)) this.#refusedBy.push(rule);
   }
 
   /** It is refused, with this status, by this rule; and thereby over, see `end`. To be called before the answer is sent. */
   refuse(status: number, rule: string): AuditRecord | undefined {
     if (this.#hasEnded) return undefined;
     this.#decision = 'refused';
-    this.#rule = rule;
+    this.#refusedBy.unshift(rule);
     return this.end('refused', status);
   }
 
@@ -106,7 +106,7 @@ export class AuditEntry {
    * The upstream's answer begins.
    *
    * @param rawHeaders as they go to the client: names and values in turn
-   * @param isRead somebody wants to know what its body says: the model, what it cost
+   * @param isRead whether its body is read, for the model and what it cost
    */
   head(status: number, rawHeaders: RawHeaders, isRead = true): void {
     this.#answered(status);
@@ -144,7 +144,8 @@ export class AuditEntry {
       method: this.#head.method,
       target: this.#head.target,
       decision: this.#decision,
-      rule: this.#rule,
+      rule: this.#refusedBy[0],
+      rules: this.#decision === 'would_refuse' ? this.#refusedBy : undefined,
       model: this.#model ?? asked?.model ?? answered?.model,
       stream: this.#stream ?? asked?.stream,
       status: this.#status,

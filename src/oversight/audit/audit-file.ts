@@ -43,6 +43,11 @@ export class AuditFile {
     closeSync(this.#fd);
   }
 
+  /** The first two bytes, or fewer. They tell what kind of file it is. */
+  beginning(): Buffer {
+    return this.#read(0, Math.min(2, this.#size)) ?? Buffer.alloc(0);
+  }
+
   /** All lines, oldest first. */
   *lines(): Generator<FileLine, void, undefined> {
     const block = Buffer.allocUnsafe(Math.min(blockBytes, this.#size));

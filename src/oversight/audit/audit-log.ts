@@ -5,12 +5,13 @@ import type { Account } from '../../native/native.ts';
 import { openToAppend, tryToAppend } from '../../run/append-only-file.ts';
 import { Failure, reason, writeHint } from '../../run/failure.ts';
 import { isTornEnd, lineOf, maxLineBytes, noHash, seal, tornMark } from './audit-chain.ts';
+import { tokensIn } from './audit-past.ts';
 import { type AuditNote, type AuditRecord, noteText, recordText } from './audit-record.ts';
 
 /** How many records wait for a log that cannot be written. */
 const maxWaiting = 1024;
 
-/** As many of them may be of refused requests, which anybody can make; the rest is for uses of the key. */
+/** As many of them may be of refused requests, which any process can make; the rest is for uses of the key. */
 const maxWaitingRefused = maxWaiting / 4;
 
 /** How far back from its end a file is searched for the last record. Beyond that, no torn write explains what is there. */
@@ -29,6 +30,8 @@ export interface AuditLogOptions {
   readonly owner: Account | undefined;
   /** Locks an open file for this process alone, for as long as it is open; false if another has it. Undefined where nothing can. */
   readonly lock: ((descriptor: number) => boolean) | undefined;
+  /** What all exchanges so far were charged, in tokens, which a new file carries on; undefined where nothing counts them. */
+  readonly tokensCharged?: () => number;
   /** Tells the daemon's user: once when records cannot be written any more, once when they can again. */
   readonly report: (message: string) => void;
 }
@@ -42,13 +45,15 @@ interface End {
   size: number;
   /** The last record's hash. */
   hash: string;
+  /** Whether the file has a record yet. */
+  hasRecord: boolean;
   /** What a write that did not finish has left behind that record. */
   torn: Buffer;
 }
 
 /**
  * The file of `--audit-log`: a line a request, in the order that they end, chained (see `audit-chain.ts`). A record is
- * in the file when `append` returns, for every reader and whatever becomes of this process; not for a machine that
+ * in the file when `append` returns, for every reader and even if this process is killed; not for a machine that
  * loses its power. What cannot be written waits, and is written as soon as that is possible again.
  *
  * It is never rotated by itself. To do so, rename it and call `reopen` (SIGUSR2): the new file goes on with the chain.
@@ -78,11 +83,11 @@ export class AuditLog {
    */
   constructor(options: AuditLogOptions, mode: 'write' | 'check' = 'write') {
     this.#options = options;
-    this.#file = resolve(options.file); // whatever the working directory will be
+    this.#file = resolve(options.file); // independent of later changes of the working directory
     this.#fd = this.#open(mode);
     try {
       this.#id = this.#fd === -1 ? { dev: 0, ino: 0 } : fstatSync(this.#fd);
-      this.#end = this.#fd === -1 ? { size: 0, hash: noHash, torn: Buffer.alloc(0) } : this.#findEnd(this.#fd);
+      this.#end = this.#fd === -1 ? { size: 0, hash: noHash, hasRecord: false, torn: Buffer.alloc(0) } : this.#findEnd(this.#fd);
       if (mode === 'write') this.#begin();
     } catch (error) {
       closeSync(this.#fd);
@@ -131,7 +136,7 @@ export class AuditLog {
     this.#lookSoon();
   }
 
-  /** Opens the file anew, after somebody renamed it. Where that fails, it is reported, and records wait until it is called again. */
+  /** Opens the file anew, after it was renamed. Where that fails, it is reported, and records wait until it is called again. */
   reopen(): void {
     if (this.#trouble?.kind !== 'lost' && this.#problemOfPlace() === undefined) {
       if (this.#isOutOfSight) this.#options.report(`--audit-log ${this.#file} cannot be opened anew: its folder is closed to the daemon`);
@@ -174,7 +179,7 @@ export class AuditLog {
   }
 
   /**
-   * The path is looked up after the record is written: whoever waits for the answer need not wait for that, too, and of a
+   * The path is looked up after the record is written: a client that waits for its answer need not wait for that as well, and of a
    * file that was moved nothing is lost. One look serves for all that is written in a turn.
    */
   #lookSoon(): void {
@@ -219,7 +224,7 @@ export class AuditLog {
     return false;
   }
 
-  /** What is wrong with the file that we have open: it was removed, or somebody else changed it. */
+  /** What is wrong with the file that we have open: it was removed, or another process changed it. */
   #problemOfFile(): string | undefined {
     if (this.#fd === -1) return 'it is not open';
     try {
@@ -263,14 +268,14 @@ export class AuditLog {
   /** What has to be written before anything else: a new file's first line, or what is to be said about a torn end. */
   #begin(): void {
     if (this.#end.torn.length > 0) this.#recover();
-    if (this.#end.size === 0) this.#note({ kind: 'begin', time: Date.now() });
+    if (this.#end.size === 0) this.#note({ kind: 'begin', time: Date.now(), tokens: this.#tokensBefore() });
   }
 
   #recover(): void {
     const { torn } = this.#end;
     const mark = `${tornMark}\n`;
     const tornHash = digest('sha256', Buffer.concat([torn, Buffer.from(mark)]));
-    this.#note({ kind: 'recovered', time: Date.now(), tornBytes: torn.length + mark.length, tornHash }, mark);
+    this.#note({ kind: 'recovered', time: Date.now(), tornBytes: torn.length + mark.length, tornHash, tokens: this.#end.hasRecord ? undefined : this.#tokensBefore() }, mark);
     this.#end.torn = Buffer.alloc(0);
   }
 
@@ -290,6 +295,14 @@ export class AuditLog {
       if (written < bytes.length && written > 0) this.#end.torn = Buffer.concat([this.#end.torn, bytes.subarray(0, written)]);
     }
     this.#end.hash = hash;
+    this.#end.hasRecord = true;
+  }
+
+  /** What the records before this file's first were charged: the waiting ones come behind it, and count there. */
+  #tokensBefore(): number | undefined {
+    const charged = this.#options.tokensCharged?.();
+    if (charged === undefined) return undefined;
+    return Math.max(0, this.#waiting.reduce((tokens, text) => tokens - tokensIn(text, this.#options.endpoint), charged));
   }
 
   #failure(why: string, hint = fileHint): Failure {
@@ -335,14 +348,14 @@ export class AuditLog {
     for (let end = lastNewline; end !== -1; ) {
       const before = end === 0 ? -1 : tail.lastIndexOf('\n', end - 1);
       const line = lineOf(tail.subarray(before + 1, end));
-      if (line.kind === 'record' && line.isWhole) return { size, hash: line.hash, torn: Buffer.from(tail.subarray(end + 1)) };
+      if (line.kind === 'record' && line.isWhole) return { size, hash: line.hash, hasRecord: true, torn: Buffer.from(tail.subarray(end + 1)) };
       if (line.kind !== 'torn') throw this.#failure('its last line is no record, or was changed; `responses-api-proxy audit verify` tells more');
       end = before;
     }
     // Not a single record: it is empty, or its very first line was torn.
     const isBeginning = size === tail.length && beginning.startsWith(tail.toString('latin1', 0, beginning.length));
     if (!isBeginning) throw this.#failure('it is not an audit log');
-    return { size, hash: noHash, torn: tail };
+    return { size, hash: noHash, hasRecord: false, torn: tail };
   }
 }
 

@@ -3,6 +3,11 @@ import type { Usage } from '../usage/usage.ts';
 /** Longest model name, upstream request id and rule in a record, in characters. */
 const maxTextLength = 128;
 
+/** Most rules in a record. There are fewer; a line must not outgrow `maxLineBytes`, even by a mistake of a caller. */
+const maxRules = 16;
+
+const rulePattern = /^[a-z][a-z0-9_.]*$/;
+
 /** Longest target in a record, in characters. */
 const maxTargetLength = 128;
 
@@ -27,6 +32,8 @@ export interface AuditRecord {
   readonly decision: Decision;
   /** Which rule refused it, or would have: an error code of the gate's, or the name of a policy's rule. */
   readonly rule: string | undefined;
+  /** In shadow mode, all that would have refused it, `rule` first. */
+  readonly rules?: readonly string[] | undefined;
   readonly model: string | undefined;
   readonly stream: boolean | undefined;
   /** The status that the client was answered with. */
@@ -45,18 +52,21 @@ export interface AuditRecord {
   readonly unreadEncoding: string | undefined;
 }
 
-/** Something that happened to the log itself. */
+/**
+ * Something that happened to the log itself. `tokens` is in a file's first record: what the exchanges in the files before
+ * it were charged (`tokens_total`); undefined where no limit counts them.
+ */
 export type AuditNote =
   /** The first line of a file. */
-  | { readonly kind: 'begin'; readonly time: number }
+  | { readonly kind: 'begin'; readonly time: number; readonly tokens?: number | undefined }
   /** A write had not finished. What is left of it stands between the record before and this one. */
-  | { readonly kind: 'recovered'; readonly time: number; readonly tornBytes: number; readonly tornHash: string }
+  | { readonly kind: 'recovered'; readonly time: number; readonly tornBytes: number; readonly tornHash: string; readonly tokens?: number | undefined }
   /** So many requests could not be recorded. */
   | { readonly kind: 'gap'; readonly time: number; readonly lost: number };
 
 /**
  * A record as JSON, in printable ASCII. This is the closed set: nothing else of an exchange is ever written, and every
- * text is checked here, whoever made the record.
+ * text is checked here, wherever the record comes from.
  *
  * @param endpoint the target that is served, which is written as it is; see `targetOf` for the others
  */
@@ -69,7 +79,8 @@ export function recordText(record: AuditRecord, endpoint: string): string {
     method: matching(record.method, /^[A-Z-]{1,20}$/),
     target: record.target === undefined ? undefined : targetOf(record.target, endpoint),
     decision: record.decision,
-    rule: matching(record.rule, /^[a-z][a-z0-9_.]*$/),
+    rule: matching(record.rule, rulePattern),
+    rules: record.rules?.slice(0, maxRules).map((rule) => matching(rule, rulePattern) ?? '-'),
     model: record.model === undefined ? undefined : printable(record.model),
     stream: record.stream,
     status: count(record.status),
@@ -90,9 +101,9 @@ export function noteText(note: AuditNote): string {
   const time = timeOf(note.time);
   switch (kind) {
     case 'begin':
-      return JSON.stringify({ kind, time });
+      return JSON.stringify({ kind, time, tokens: note.tokens });
     case 'recovered':
-      return JSON.stringify({ kind, time, torn_bytes: note.tornBytes, torn_sha256: note.tornHash });
+      return JSON.stringify({ kind, time, torn_bytes: note.tornBytes, torn_sha256: note.tornHash, tokens: note.tokens });
     case 'gap':
       return JSON.stringify({ kind, time, lost: note.lost });
   }
@@ -118,7 +129,7 @@ export function traceparentOf(value: string): string | undefined {
   return version === '00' && match !== value ? undefined : match;
 }
 
-/** Text that a stranger chose: cut, and everything but printable ASCII escaped, so that it is harmless wherever it is shown. */
+/** Text that a client or an upstream chose: cut, and everything but printable ASCII escaped, so that it is harmless wherever it is shown. */
 function printable(text: string): string {
   const escaped = text.slice(0, maxTextLength + 1).replace(/[^\x20-\x7e]|\\/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
   return cut(escaped, maxTextLength);

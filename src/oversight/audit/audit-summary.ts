@@ -1,7 +1,9 @@
-import { AuditFile } from './audit-file.ts';
+import { Failure } from '../../run/failure.ts';
+import { lineOf, noHash } from './audit-chain.ts';
 import { type ReadRecord, type Unreadable, amount, read, text, tokensOf } from './audit-reading.ts';
+import { linesFrom, standardInput } from './audit-source.ts';
 
-/** Most models, days or users that are told apart; clients choose what they call a model. What comes after is `others`. */
+/** Most models, days, users or rules that are told apart; clients choose what they call a model. What comes after is `others`. */
 const maxGroups = 10_000;
 
 const tokenKinds = ['input', 'cached', 'output', 'reasoning', 'total'] as const;
@@ -19,49 +21,144 @@ export interface Totals {
   total: number;
 }
 
-type Grouping = 'model' | 'day' | 'user';
+const groupings = ['model', 'day', 'user', 'decision', 'rule'] as const;
 
-/** Totals by each group's name, and of all. What is not known is called `-`. */
+type Grouping = (typeof groupings)[number];
+
+/** Totals by each group's name, and of all. What is not known is called `-`. A request counts in each rule that refused it. */
 export type Summary = Readonly<Record<Grouping, ReadonlyMap<string, Totals>>> & { readonly all: Totals };
 
+export interface SummaryOptions {
+  /** None before this time, in the form that records have; undefined for all. */
+  readonly since: string | undefined;
+  /** A user's name; undefined where there is no such account. */
+  readonly nameOf: (uid: number) => string | undefined;
+}
+
+/** A file's part of the summary, and where it stands in the chain. */
+interface Part {
+  readonly path: string;
+  readonly summary: MutableSummary;
+  /** The hash before its first record; undefined where it has none. */
+  prev: string | undefined;
+  first: string | undefined;
+  last: string | undefined;
+  beganAt: string | undefined;
+}
+
+type MutableSummary = Record<Grouping, Map<string, Totals>> & { all: Totals };
+
 /**
- * Sums a file up. Memory is bounded, however long it is.
+ * Sums up the files of a log. Each is read once; they count in the order of their chain, whatever order they are given in.
+ * Memory is bounded, however long they are.
  *
- * @param since none before this time, in the form that records have; undefined for all
+ * @param paths files, also gzipped, or `-` for standard input
+ * @param unreadable counts lines that are no records, by path
+ * @param notes is told where the files are not one chain
+ * @throws {Failure} when a file cannot be read, or is there twice
  */
-export function summarise(path: string, since: string | undefined, unreadable: Unreadable): Summary {
-  const summary = { model: new Map<string, Totals>(), day: new Map<string, Totals>(), user: new Map<string, Totals>(), all: nothing() };
-  const file = new AuditFile(path);
-  try {
-    for (const line of file.lines()) {
-      const record = read(line, unreadable);
-      if (record?.['kind'] !== 'request' || (since !== undefined && record.time < since)) continue;
-      add(summary.all, record);
-      add(totalsOf(summary.model, text(record['model'])), record);
-      add(totalsOf(summary.day, text(record.time.slice(0, 10))), record);
-      add(totalsOf(summary.user, text(record['uid'])), record);
-    }
-  } finally {
-    file.close();
+export async function summarise(paths: readonly string[], options: SummaryOptions, unreadable: ReadonlyMap<string, Unreadable>, notes: string[]): Promise<Summary> {
+  const parts: Part[] = [];
+  for (const path of paths) parts.push(await readPart(path, options, unreadable.get(path) ?? { lines: 0 }));
+  const merged = emptySummary();
+  for (const { summary } of inChainOrder(parts, notes)) {
+    for (const grouping of groupings) for (const [name, totals] of summary[grouping]) addTotals(totalsOf(merged[grouping], name), totals);
+    addTotals(merged.all, summary.all);
   }
-  return summary;
+  return merged;
+}
+
+async function readPart(path: string, { since, nameOf }: SummaryOptions, unreadable: Unreadable): Promise<Part> {
+  const summary = emptySummary();
+  const part: Part = { path, summary, prev: undefined, first: undefined, last: undefined, beganAt: undefined };
+  const names = new Map<string, string>();
+  const userOf = (uid: unknown): string => {
+    const given = text(uid);
+    const known = names.get(given) ?? text((typeof uid === 'number' ? tryName(nameOf, uid) : undefined) ?? given);
+    if (names.size < maxGroups) names.set(given, known);
+    return known;
+  };
+  let lastLine: Buffer | undefined;
+  for await (const line of linesFrom(path)) {
+    const record = read(line, unreadable);
+    if (record === undefined) continue;
+    if (part.first === undefined) {
+      const begin = lineOf(line.bytes);
+      if (begin.kind === 'record') [part.prev, part.first, part.beganAt] = [begin.prev, begin.hash, record.time];
+    }
+    lastLine = Buffer.from(line.bytes);
+    if (record['kind'] !== 'request' || (since !== undefined && record.time < since)) continue;
+    add(summary.all, record);
+    add(totalsOf(summary.model, text(record['model'])), record);
+    add(totalsOf(summary.day, text(record.time.slice(0, 10))), record);
+    add(totalsOf(summary.user, userOf(record['uid'])), record);
+    add(totalsOf(summary.decision, text(record['decision'])), record);
+    for (const rule of rulesOf(record)) add(totalsOf(summary.rule, rule), record);
+  }
+  const end = lastLine === undefined ? undefined : lineOf(lastLine);
+  if (end?.kind === 'record') part.last = end.hash;
+  return part;
+}
+
+function tryName(nameOf: SummaryOptions['nameOf'], uid: number): string | undefined {
+  try {
+    return nameOf(uid);
+  } catch {
+    return undefined; // a directory service that is down; the uid says it, too
+  }
+}
+
+/** Each file behind the one whose last record its first one names; where there is none, by time. */
+function inChainOrder(parts: readonly Part[], notes: string[]): Part[] {
+  const nameOf = ({ path }: Part): string => (path === standardInput ? 'standard input' : path);
+  const byFirst = new Map<string, Part>();
+  for (const part of parts) {
+    const twin = part.first === undefined ? undefined : byFirst.get(part.first);
+    if (twin !== undefined) throw new Failure(`${nameOf(twin)} and ${nameOf(part)} begin with the same record`, { hint: 'one is a copy of the other: leave it out' });
+    if (part.first !== undefined) byFirst.set(part.first, part);
+  }
+  const next = new Map(parts.flatMap((part) => (part.prev === undefined || part.prev === noHash ? [] : [[part.prev, part] as const])));
+  const lasts = new Set(parts.map(({ last }) => last));
+  const heads = parts.filter(({ prev }) => prev === undefined || !lasts.has(prev)).sort((a, b) => ((a.beganAt ?? '') < (b.beganAt ?? '') ? -1 : 1));
+  const ordered: Part[] = [];
+  for (const head of heads) {
+    if (ordered.length > 0 && head.first !== undefined) notes.push(`${nameOf(head)} does not go on where another of the files ends: one between them is missing, or it is of another log`);
+    for (let part: Part | undefined = head; part !== undefined && !ordered.includes(part); part = part.last === undefined ? undefined : next.get(part.last)) ordered.push(part);
+  }
+  // Only forged hashes make a ring. Its files count all the same.
+  return [...ordered, ...parts.filter((part) => !ordered.includes(part))];
+}
+
+/** Those that refused a request, or would have. Records of earlier versions have the first alone. */
+function rulesOf(record: ReadRecord): ReadonlySet<string> {
+  if (record['decision'] === 'allowed') return new Set();
+  const { rules, rule } = record;
+  return new Set((Array.isArray(rules) ? (rules as unknown[]) : [rule]).map(text));
 }
 
 /** As tables for people. */
-export function summaryTables({ model, day, user, all }: Summary): string {
+export function summaryTables({ model, day, user, decision, rule, all }: Summary): string {
+  const largestFirst = (groups: ReadonlyMap<string, Totals>): Array<[string, Totals]> => [...groups].sort(([, a], [, b]) => b.total - a.total || b.requests - a.requests);
+  const mostFirst = (groups: ReadonlyMap<string, Totals>): Array<[string, Totals]> => [...groups].sort(([, a], [, b]) => b.requests - a.requests);
   const tables = [
-    table('MODEL', [...model].sort(([, a], [, b]) => b.total - a.total || b.requests - a.requests)),
+    table('MODEL', largestFirst(model)),
     table('DAY', [...day].sort(([a], [b]) => (a < b ? 1 : -1))),
-    table('USER', [...user].sort(([, a], [, b]) => b.total - a.total || b.requests - a.requests)),
+    table('USER', largestFirst(user)),
+    table('DECISION', mostFirst(decision)),
+    ...(rule.size === 0 ? [] : [table('RULE', mostFirst(rule))]),
     table('', [['all', all]]),
   ];
   return tables.join('\n\n');
 }
 
 /** As JSON lines. */
-export function summaryLines({ model, day, user, all }: Summary): string[] {
-  const groups = Object.entries({ model, day, user }).flatMap(([by, totals]) => [...totals].map(([name, sums]) => ({ by, name, ...sums })));
-  return [...groups, { by: 'all', ...all }].map((line) => JSON.stringify(line));
+export function summaryLines(summary: Summary): string[] {
+  const groups = groupings.flatMap((by) => [...summary[by]].map(([name, sums]) => ({ by, name, ...sums })));
+  return [...groups, { by: 'all', ...summary.all }].map((line) => JSON.stringify(line));
+}
+
+function emptySummary(): MutableSummary {
+  return { model: new Map(), day: new Map(), user: new Map(), decision: new Map(), rule: new Map(), all: nothing() };
 }
 
 function nothing(): Totals {
@@ -85,6 +182,10 @@ function add(totals: Totals, record: ReadRecord): void {
   else if (usage === undefined && amount(record['bytes_up']) > 0) totals.unknown++;
   if (usage === undefined) return;
   for (const kind of tokenKinds) totals[kind] += amount(usage[kind]);
+}
+
+function addTotals(totals: Totals, more: Totals): void {
+  for (const name of Object.keys(totals) as Array<keyof Totals>) totals[name] += more[name];
 }
 
 function table(title: string, groups: ReadonlyArray<readonly [string, Totals]>): string {

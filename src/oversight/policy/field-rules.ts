@@ -44,6 +44,20 @@ export function isGiven(value: JsonValue | undefined): boolean {
   return value !== undefined && value !== null;
 }
 
+/** The same rules but for one. `fields` alone cannot be left out: it comes with any of the others. */
+export function withoutRule(rules: FieldRules, rule: Exclude<FieldRule, 'fields'>): FieldRules {
+  const off: Record<typeof rule, Partial<FieldRules>> = {
+    models: { models: undefined },
+    tools: { tools: undefined },
+    remote_urls: { remoteUrls: true },
+    stored_state: { storedState: true },
+    background: { background: true },
+    max_output_tokens: { maxOutputTokens: undefined },
+    stream_only: { streamOnly: false },
+  };
+  return { ...rules, ...off[rule] };
+}
+
 /** Which rules of a policy look at fields. */
 export function rulesInForce(rules: FieldRules): FieldRule[] {
   const inForce: Record<FieldRule, boolean> = {

@@ -1,4 +1,6 @@
-/** How much of the key's use is granted; undefined for as much as anyone likes. */
+import type { Denial } from '../../proxy/problem.ts';
+
+/** How much of the key's use is granted; undefined where there is no limit. */
 export interface LimitSettings {
   /** Requests that are being answered at once. */
   readonly concurrent: number | undefined;
@@ -6,21 +8,24 @@ export interface LimitSettings {
   readonly requestsPerMinute: number | undefined;
   /** Tokens in a UTC day: requests are admitted while the day's total is below. */
   readonly tokensPerDay: number | undefined;
+  /** Tokens in all, as far back as `restore` is told. */
+  readonly tokensTotal: number | undefined;
 }
 
-export type LimitRule = 'concurrent' | 'requests_per_minute' | 'tokens_per_day';
+export type LimitRule = 'concurrent' | 'requests_per_minute' | 'tokens_per_day' | 'tokens_total';
 
-/** A request that comes at the wrong time. */
-export interface LimitRefusal {
-  status: 429;
-  code: 'limit_reached';
-  rule: LimitRule;
-  message: string;
-  /** For the Retry-After header, whole seconds, at least 1. */
-  retryAfterSeconds: number;
+/**
+ * A request beyond a limit: 429 with Retry-After where there is room again within a minute, otherwise 400 without. Clients
+ * obey a Retry-After of any length (the Codex CLI and openai-node sleep until midnight), retry most statuses (403 six times)
+ * and hide the message of a 429; at a 400 each of them stops at once and shows it.
+ */
+export interface LimitRefusal extends Denial {
+  readonly status: 400 | 429;
+  readonly code: 'limit_reached';
+  readonly rule: LimitRule;
 }
 
-/** The right to one exchange. Whoever got it settles it, once the exchange has ended in whatever way. */
+/** The right to one exchange. Its holder settles it once the exchange has ended, however it did. */
 export interface Lease {
   /**
    * Gives the place back and charges the tokens; only the first call does anything.
@@ -45,7 +50,7 @@ export interface PastExchange {
 export interface Clock {
   /** Milliseconds of the Unix epoch: what day it is. */
   wallMs(): number;
-  /** Milliseconds from any start, never backwards: how long something took. */
+  /** Milliseconds since an arbitrary start, never backwards: how long something took. */
   steadyMs(): number;
 }
 
@@ -54,11 +59,14 @@ export const systemClock: Clock = { wallMs: () => Date.now(), steadyMs: () => pe
 const windowMs = 60_000;
 const dayMs = 86_400_000;
 
-/** Nobody can say when a place becomes free. */
+/** Longest wait that a client is asked for. One that has to wait longer is told to stop instead. */
+const maxRetrySeconds = 60;
+
+/** No one can tell when a place becomes free. */
 const concurrentRetrySeconds = 1;
 
 /**
- * Counts what is admitted. Decisions are synchronous, so that any number of requests at once get no more than there is.
+ * Counts what is admitted. Decisions are synchronous, so any number of simultaneous requests get no more than is granted.
  * A refused request counts for nothing.
  */
 export class Limits {
@@ -69,7 +77,8 @@ export class Limits {
   readonly #admittedAt: Float64Array;
   #next = 0;
   #day: number;
-  #tokens = 0;
+  #tokensOfDay = 0;
+  #tokensInAll = 0;
 
   constructor(settings: LimitSettings, clock: Clock = systemClock) {
     this.#settings = settings;
@@ -78,13 +87,26 @@ export class Limits {
     this.#day = dayOf(clock.wallMs());
   }
 
-  /** Takes up where an earlier run ended. To be called before anything is admitted; the order of the exchanges does not matter. */
-  restore(exchanges: Iterable<PastExchange>): void {
+  /** Tokens charged since the beginning, with those that were restored. */
+  get tokensInAll(): number {
+    return this.#tokensInAll;
+  }
+
+  /**
+   * Continues from earlier runs. To be called before anything is admitted; the order of the exchanges does not matter.
+   *
+   * @param tokensBefore charged before the first of the exchanges
+   */
+  restore(exchanges: Iterable<PastExchange>, tokensBefore = 0): void {
     const now = this.#clock.wallMs();
     const starts: number[] = [];
+    if (isCount(tokensBefore)) this.#tokensInAll += tokensBefore;
     for (const { startedAtMs, endedAtMs, tokens } of exchanges) {
-      if (dayOf(endedAtMs) === this.#day && isCount(tokens)) this.#tokens += tokens;
-      // From the future, if the clock was set back since: as good as just now.
+      if (isCount(tokens)) {
+        this.#tokensInAll += tokens;
+        if (dayOf(endedAtMs) === this.#day) this.#tokensOfDay += tokens;
+      }
+      // A clock that was set back makes records of the future, which count as just now.
       const ageMs = Math.max(0, now - startedAtMs);
       if (ageMs < windowMs && this.#admittedAt.length > 0) starts.push(this.#clock.steadyMs() - ageMs);
     }
@@ -92,9 +114,15 @@ export class Limits {
     for (const start of starts) this.#noteAdmission(start);
   }
 
-  /** Why a request would be refused now; a look that counts for nothing. */
+  /** Every limit that a request would be beyond now, the longest wait first. Counts for nothing. */
+  refusals(): LimitRefusal[] {
+    const all = [this.#outOfTokens(), this.#outOfTokensToday(), this.#tooManyThisMinute(), this.#tooManyAtOnce()];
+    return all.filter((refusal) => refusal !== undefined);
+  }
+
+  /** The first of them: what a request would be told. */
   refusal(): LimitRefusal | undefined {
-    return this.#outOfTokens() ?? this.#tooManyThisMinute() ?? this.#tooManyAtOnce();
+    return this.#outOfTokens() ?? this.#outOfTokensToday() ?? this.#tooManyThisMinute() ?? this.#tooManyAtOnce();
   }
 
   /** Admits a request, or says why not. */
@@ -111,7 +139,8 @@ export class Limits {
           this.#running--;
           charged = isCount(totalTokens) ? totalTokens : estimate;
           this.#turnDay();
-          this.#tokens += charged;
+          this.#tokensOfDay += charged;
+          this.#tokensInAll += charged;
           return charged;
         },
       },
@@ -125,15 +154,24 @@ export class Limits {
   }
 
   #outOfTokens(): LimitRefusal | undefined {
+    const { tokensTotal } = this.#settings;
+    if (tokensTotal === undefined || this.#tokensInAll < tokensTotal) return undefined;
+    return usedUp('tokens_total', `${tokens(tokensTotal)} in all, and they are used up`);
+  }
+
+  #outOfTokensToday(): LimitRefusal | undefined {
     const { tokensPerDay } = this.#settings;
     if (tokensPerDay === undefined) return undefined;
     this.#turnDay();
-    if (this.#tokens < tokensPerDay) return undefined;
-    const untilMidnightMs = (this.#day + 1) * dayMs - this.#clock.wallMs();
-    return reached('tokens_per_day', `${tokensPerDay} tokens a day (UTC)`, untilMidnightMs / 1000);
+    if (this.#tokensOfDay < tokensPerDay) return undefined;
+    const midnightMs = (this.#day + 1) * dayMs;
+    const what = `${tokens(tokensPerDay)} a day (UTC)`;
+    const waitSeconds = (midnightMs - this.#clock.wallMs()) / 1000;
+    if (waitSeconds <= maxRetrySeconds) return reached('tokens_per_day', what, waitSeconds);
+    return usedUp('tokens_per_day', `${what}, and they are used up until ${minuteOf(midnightMs)}`);
   }
 
-  /** A sliding window: with the last N admissions known, the oldest of them must be a minute old. */
+  /** A sliding window: of the last N admissions, the oldest must be a minute old. */
   #tooManyThisMinute(): LimitRefusal | undefined {
     const oldest = this.#admittedAt[this.#next];
     if (oldest === undefined) return undefined;
@@ -153,21 +191,31 @@ export class Limits {
     const today = dayOf(this.#clock.wallMs());
     if (today === this.#day || today === this.#day - 1) return;
     this.#day = today;
-    this.#tokens = 0;
+    this.#tokensOfDay = 0;
   }
 }
 
-/** A model's largest context: no request has more input than that. Its images would, by their size in base64. */
-const maxInputTokens = 400_000;
-const bytesPerInputToken = 4;
+/** The largest context of a published model, in tokens (gpt-4.1 has 1,047,576): no request has more input. */
+const maxInputTokens = 1_050_000;
+
+/** Most tokens that a published model answers with, see the models' "max output tokens". */
+const maxOutputTokens = 128_000;
+
+/**
+ * The tokenizers of the API (o200k_base) make at most one token of a byte of UTF-8. Measured, in bytes of JSON for a token:
+ * code and prose 3.8, a request of Codex 2.9, base64 as text 1.5, digits and rare scripts 1.0; and for a document that is
+ * compressed (deflate, then base64) and read as its text: prose 2.1, code 1.6. Only a text that repeats itself takes less
+ * (0.05), so a file that is made for it can hold more than it is charged.
+ */
+const bytesPerInputToken = 1;
 
 /** Streams wrap each token into an event of 200 bytes and more, but repeat texts at their end. */
 const bytesPerOutputToken = 64;
 
-const firstErrorStatus = 400;
+/** The fastest models make a good 1,000. They reason in silence: the bytes alone would not tell. */
+const outputTokensPerSecond = 2_000;
 
-/** What a fast model makes. It reasons in silence: the bytes alone would not tell. */
-const outputTokensPerSecond = 100;
+const firstErrorStatus = 400;
 
 /** What is known of an exchange that has ended. */
 export interface Exchanged {
@@ -180,26 +228,40 @@ export interface Exchanged {
 }
 
 /**
- * What an exchange is charged whose usage nobody reported, because the client left or the upstream broke off: a token for
- * 4 bytes of request, at most 400,000, and a token for 64 bytes of answer or 100 for each second, whichever is more.
- * Errs upwards, unless a request names input that it does not bring (a stored answer, a file, a URL). Nothing where nothing
- * went up, or where the upstream answered with an error.
+ * What an exchange is charged if its usage is unknown, because the client left or the upstream broke off. It is bounded from
+ * above, so that leaving early never pays: a token for each byte of request, at most a model's context; and a token for 64
+ * bytes of answer or 2,000 for each second, whichever is more, at most a model's longest answer or what came down. Not known
+ * is input that a request only names (a stored answer, a file, a URL). Nothing where nothing went up, or where the upstream
+ * answered with an error.
  */
 export function estimateTokens({ bytesUp, bytesDown, durationMs, upstreamStatus }: Exchanged): number {
   if (bytesUp === 0 || (upstreamStatus !== undefined && upstreamStatus >= firstErrorStatus)) return 0;
   const input = Math.min(maxInputTokens, Math.ceil(bytesUp / bytesPerInputToken));
-  const output = Math.max(Math.ceil(bytesDown / bytesPerOutputToken), Math.ceil((durationMs / 1000) * outputTokensPerSecond));
-  return input + output;
+  const byTime = Math.min(maxOutputTokens, Math.ceil((durationMs / 1000) * outputTokensPerSecond));
+  return input + Math.max(Math.ceil(bytesDown / bytesPerOutputToken), byTime);
 }
 
-function reached(rule: LimitRule, what: string, retrySeconds: number): LimitRefusal {
-  const retryAfterSeconds = Math.max(1, Math.ceil(retrySeconds));
+function reached(rule: LimitRule, what: string, waitSeconds: number): LimitRefusal {
+  const retryAfterSeconds = Math.min(maxRetrySeconds, Math.max(1, Math.ceil(waitSeconds)));
   const message = `The policy (${rule}) allows ${what}. Try again in ${retryAfterSeconds} s.`;
   return { status: 429, code: 'limit_reached', rule, message, retryAfterSeconds };
 }
 
+function usedUp(rule: LimitRule, what: string): LimitRefusal {
+  return { status: 400, isFinal: true, code: 'limit_reached', rule, message: `The policy (${rule}) allows ${what}.` };
+}
+
 function requests(count: number): string {
   return count === 1 ? '1 request' : `${count} requests`;
+}
+
+function tokens(count: number): string {
+  return count === 1 ? '1 token' : `${count} tokens`;
+}
+
+/** Such as `2026-01-31T00:00Z`. */
+function minuteOf(wallMs: number): string {
+  return new Date(wallMs).toISOString().replace(/:00\.000Z$/, 'Z');
 }
 
 function dayOf(wallMs: number): number {

@@ -9,9 +9,15 @@ export type PolicyRule = FieldRule | 'max_body_bytes' | 'body' | 'encoding';
 
 export type PolicyRefusalCode = 'policy_denied' | 'invalid_body' | 'body_too_large' | 'unsupported_encoding';
 
-/** A request that the policy does not allow. In shadow mode it is served all the same, and recorded. */
+/**
+ * A request that the policy does not allow. In shadow mode it is served all the same, and recorded.
+ *
+ * The status is 400 for every rule: a retry cannot succeed, and the Codex CLI retries all others of the 4xx statuses (403,
+ * 413 and 415 five times each, for 7 s) before it shows the message. The code tells the rules apart.
+ */
 export interface PolicyRefusal {
-  status: 400 | 403 | 413 | 415;
+  status: 400;
+  isFinal: true;
   /** For programs; one of a closed set. */
   code: PolicyRefusalCode;
   /** For records; one of a closed set. */
@@ -30,6 +36,8 @@ export interface BodyFacts {
 
 export interface BodyVerdict {
   readonly refusal: PolicyRefusal | undefined;
+  /** In shadow mode, the refusals of the other rules. */
+  readonly others?: readonly PolicyRefusal[];
   readonly facts: BodyFacts;
 }
 
@@ -39,9 +47,11 @@ const noFacts: BodyFacts = Object.freeze({ model: undefined, stream: undefined }
  * Decides by a request's head whether its body is worth reading.
  *
  * @param rawHeaders names and values in turn, as received
+ * @returns the refusals, in the order of the fields; none where the body is to be read
  */
-export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): PolicyRefusal | undefined {
-  if (!policy.readsBody) return undefined;
+export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): PolicyRefusal[] {
+  if (!policy.readsBody) return [];
+  const refusals: PolicyRefusal[] = [];
   let types = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const value = rawHeaders[i + 1] ?? '';
@@ -49,19 +59,19 @@ export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): Pol
     // A server that hands headers on as variables takes `_` for `-` (RFC 3875 section 4.1.18).
     switch (name.includes('_') ? name.replaceAll('_', '-') : name) {
       case 'content-length':
-        if (Number(value) > policy.maxBodyBytes) return tooLarge(policy);
+        if (Number(value) > policy.maxBodyBytes) refusals.push(tooLarge(policy));
         break;
       case 'content-encoding':
-        if (policy.fields !== undefined && !isIdentity(value)) return unsupported('The body must be uncompressed, without a Content-Encoding.');
+        if (policy.fields !== undefined && !isIdentity(value)) refusals.push(unsupported('The body must be uncompressed, without a Content-Encoding.'));
         break;
       case 'content-type':
         if (policy.fields !== undefined && (++types > 1 || !isJson(value))) {
-          return unsupported('The Content-Type must be application/json, in UTF-8, once.');
+          refusals.push(unsupported('The Content-Type must be application/json, in UTF-8, once.'));
         }
         break;
     }
   }
-  return undefined;
+  return refusals;
 }
 
 /** Decides on a complete body. The verdict holds for exactly these bytes: they are what must go upstream. */
@@ -71,10 +81,14 @@ export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
   const reading = readJsonObject(body, policy.fields.last);
   if (reading.kind === 'invalid') {
     const message = `The policy needs an unambiguous JSON body: this one ${reading.why}.`;
-    return { refusal: { status: 400, code: 'invalid_body', rule: 'body', message }, facts: noFacts };
+    return { refusal: { status: 400, isFinal: true, code: 'invalid_body', rule: 'body', message }, facts: noFacts };
   }
   const [model, stream] = [reading.object.get('model'), reading.object.get('stream')];
   const facts: BodyFacts = { model: typeof model === 'string' && isModelName(model) ? model : undefined, stream: stream === true };
+  if (policy.mode === 'shadow') {
+    const [refusal, ...others] = policy.fields.judgeByEach(reading.object).map(denied);
+    return { refusal, others, facts };
+  }
   const objection = policy.fields.judge(reading.object);
   return { refusal: objection && denied(objection), facts };
 }
@@ -82,15 +96,15 @@ export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
 /** The refusal of a body that grew beyond the policy's limit while it was read. */
 export function tooLarge({ maxBodyBytes }: Policy): PolicyRefusal {
   const message = `A body may have at most ${maxBodyBytes} bytes (policy: max_body_bytes).`;
-  return { status: 413, code: 'body_too_large', rule: 'max_body_bytes', message };
+  return { status: 400, isFinal: true, code: 'body_too_large', rule: 'max_body_bytes', message };
 }
 
 function denied({ rule, why, place }: Objection): PolicyRefusal {
-  return { status: 403, code: 'policy_denied', rule, message: `The policy (${rule}) does not allow ${why}, at ${shortPlace(place)}.` };
+  return { status: 400, isFinal: true, code: 'policy_denied', rule, message: `The policy (${rule}) does not allow ${why}, at ${shortPlace(place)}.` };
 }
 
 function unsupported(message: string): PolicyRefusal {
-  return { status: 415, code: 'unsupported_encoding', rule: 'encoding', message };
+  return { status: 400, isFinal: true, code: 'unsupported_encoding', rule: 'encoding', message };
 }
 
 function isIdentity(contentEncoding: string): boolean {

@@ -40,7 +40,7 @@ const ruleNames = [
   'fields',
   'limits',
 ] as const;
-const limitNames = ['concurrent', 'requests_per_minute', 'tokens_per_day'] as const;
+const limitNames = ['concurrent', 'requests_per_minute', 'tokens_per_day', 'tokens_total'] as const;
 
 /** The ranges of `limits`. Policy files are written by hand: a larger number is a slip. */
 const mostConcurrent = 100_000;
@@ -163,6 +163,7 @@ class PolicyReader {
       concurrent: this.#number(value, '/limits', 'concurrent', mostConcurrent),
       requestsPerMinute: this.#number(value, '/limits', 'requests_per_minute', mostRequestsPerMinute),
       tokensPerDay: this.#number(value, '/limits', 'tokens_per_day', Number.MAX_SAFE_INTEGER),
+      tokensTotal: this.#number(value, '/limits', 'tokens_total', Number.MAX_SAFE_INTEGER),
     };
   }
 

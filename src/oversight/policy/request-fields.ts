@@ -1,5 +1,5 @@
 import { type FieldTable, fieldTable } from './api-fields.ts';
-import { type EndpointKind, type FieldRule, type FieldRules, type Objection, isGiven, objection, rulesInForce, within } from './field-rules.ts';
+import { type EndpointKind, type FieldRule, type FieldRules, type Objection, isGiven, objection, rulesInForce, within, withoutRule } from './field-rules.ts';
 import { LastDocument } from './last-document.ts';
 import { isModelName, matchesModel } from './model-names.ts';
 import { type NamesRead, NameFolder, addNamesRead, maxFoldedNames } from './names-read.ts';
@@ -80,6 +80,21 @@ export class FieldJudge {
     const found = this.#judgeWhole(body) ?? this.#walkTop(body) ?? this.#tools.judgeSearchModel(body) ?? this.#judgeUnknownFields(body);
     this.#passed = this.#passing;
     this.#judged = { body, found };
+    return found;
+  }
+
+  /**
+   * The objections of all rules, one for each: `judge` stops at the first, so the request is judged again without the rules
+   * that have objected. For shadow mode, where it may take several times as long.
+   */
+  judgeByEach(body: JsonObject): Objection[] {
+    const found: Objection[] = [];
+    let rules = this.#rules;
+    for (let next = this.judge(body); next !== undefined; next = new FieldJudge(rules, this.#endpoint).judge(body)) {
+      found.push(next);
+      if (next.rule === 'fields') break; // what is unknown is looked for last
+      rules = withoutRule(rules, next.rule);
+    }
     return found;
   }
 

@@ -56,7 +56,7 @@ type State =
 
 /**
  * Picks a few scalars out of a JSON object (RFC 8259) as its bytes pass, in pieces of any size, without keeping them:
- * memory is bounded, whatever the text. Names are compared after their escapes are undone, only the members of the
+ * memory is bounded for any text. Names are compared after their escapes are undone, only the members of the
  * wanted objects count, and of equal names the last one, as most parsers have it.
  *
  * It is no validator: of what it passes over, only strings and the number of brackets are looked at.
@@ -176,7 +176,7 @@ export class JsonScanner {
     return this.#go('in other', at);
   }
 
-  /** A name that comes again replaces what came before, whatever its type. */
+  /** A name that comes again replaces what came before, of any type. */
   #forget({ path }: Wanted): void {
     for (const found of this.#found.keys()) {
       if (found === path || found.startsWith(`${path}.`)) this.#found.delete(found);

@@ -8,7 +8,7 @@ export interface Usage {
   /** The part of `input` that came out of a cache. */
   readonly cached: number | undefined;
   readonly output: number | undefined;
-  /** The part of `output` that nobody saw. */
+  /** The part of `output` that is not shown. */
   readonly reasoning: number | undefined;
   readonly total: number | undefined;
 }

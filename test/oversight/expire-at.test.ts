@@ -1,0 +1,118 @@
+import net from 'node:net';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { linesOf } from '../support/audit.ts';
+import { type Daemon, type DaemonOptions, runToExit, startDaemon } from '../support/daemon.ts';
+import { denying, noMemfdSecret } from '../support/deny.ts';
+import { envelopeOf } from '../support/envelope.ts';
+import { chunk } from '../support/http-bytes.ts';
+import { scanMemory } from '../support/memory.ts';
+import { refusalOf } from '../support/messages.ts';
+import { policyArgs } from '../support/policy.ts';
+import { asking, startBoth, uploadHead } from '../support/proxied.ts';
+import { type RawResponse, ask, connect, rawRequest } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
+import { answer, streamHead } from '../support/upstream.ts';
+
+/** Long enough for a daemon to start on a busy machine. */
+const loanMs = 8_000;
+const testMs = 60_000;
+
+const at = (ms: number): string => new Date(ms).toISOString();
+const soon = (): readonly string[] => ['--expire-at', at(Date.now() + loanMs)];
+const isOver = (daemon: Daemon): Promise<unknown> => daemon.waitForStderr(/^responses-api-proxy: the loan is over/m, loanMs + 10_000);
+
+function expectExpired(refused: RawResponse): void {
+  expect(refused.status).toBe(400);
+  expect(refused.values('x-should-retry')).toEqual(['false']);
+  expect(envelopeOf(refused)).toMatchObject({ code: 'loan_expired', message: expect.stringMatching(/^This key was lent until \d{4}-.*Z; that time is over\.$/) });
+}
+
+test('at that time new requests are told so, and running answers go on', async () => {
+  const log = join(scratchFolder(), 'audit.log');
+  const both = await startBoth({ args: [...soon(), '--audit-log', log, '--http-health'] });
+  const { port } = both.daemon;
+  const running = await asking(both);
+  await running.request.reply(streamHead());
+  const slow = await connect(port);
+  await slow.send(`${uploadHead(port, 'Content-Length: 10')}`);
+  await isOver(both.daemon);
+  expectExpired(await ask(port));
+  await slow.send('0123456789');
+  expectExpired(await slow.response());
+  await running.request.reply(`${chunk('data: late\n\n').toString('latin1')}0\r\n\r\n`);
+  const response = await running.client.response();
+  expect([response.status, response.text()]).toEqual([200, 'data: late\n\n']);
+  expect(both.upstream.requests).toHaveLength(1);
+  expect(linesOf(log).filter(({ rule }) => rule === 'expire_at')).toMatchObject([{ decision: 'refused', status: 400 }, { decision: 'refused', status: 400 }]);
+  expect((await both.daemon.stop()).code).toBe(0);
+}, testMs);
+
+test('in shadow mode, too', async () => {
+  const both = await startBoth({ args: [...soon(), ...policyArgs({ mode: 'shadow', models: ['gpt-*'] })] });
+  await isOver(both.daemon);
+  expectExpired(await ask(both.daemon.port));
+  expect(both.upstream.requests).toHaveLength(0);
+}, testMs);
+
+test('a request that waits for its connection is not sent', async () => {
+  const [silent, open] = [net.createServer(), [] as net.Socket[]];
+  silent.on('connection', (socket) => open.push(socket.on('error', () => {})));
+  const port = await new Promise<number>((resolve) => silent.listen(0, '127.0.0.1', () => resolve((silent.address() as net.AddressInfo).port)));
+  const both = await startBoth({ args: [] }); // its upstream is where the connection leads in the end
+  const daemon = await startDaemon({ args: [...both.upstream.args.map((arg) => arg.replace(`:${both.upstream.port}`, `:${port}`)), '--connect-timeout', '0', ...soon()] });
+  const client = await connect(daemon.port);
+  await client.send(rawRequest(daemon.port));
+  await isOver(daemon);
+  silent.on('connection', (socket) => lead(socket, both.upstream.port));
+  for (const socket of open) lead(socket, both.upstream.port);
+  expectExpired(await client.response());
+  expect(both.upstream.requests).toHaveLength(0);
+  for (const socket of open) socket.destroy();
+  silent.close();
+}, testMs);
+
+function lead(socket: net.Socket, port: number): void {
+  const onward = net.connect(port, '127.0.0.1').on('error', () => {});
+  socket.pipe(onward).pipe(socket);
+}
+
+test('the key is gone from memory', async (context) => {
+  needs(context, 'root', 'command cc');
+  const both = await startBoth({ args: soon(), daemon: { prefix: await denying(noMemfdSecret) } });
+  both.upstream.answerWith(answer(200, '{}'));
+  const { daemon } = both;
+  expect((await ask(daemon.port)).status).toBe(200);
+  expect((await scanMemory(daemon.pid, daemon.key)).found.some(({ whole }) => whole)).toBe(true);
+  await isOver(daemon);
+  const look = await scanMemory(daemon.pid, daemon.key);
+  expect(look.bytesRead).toBeGreaterThan(20_000_000);
+  expect(look.found).toEqual([]);
+}, testMs);
+
+test('a start after that time is refused, however it is written', async () => {
+  const past = Date.now() - 1_000;
+  const inTokyo = `${at(past + 9 * 3_600_000).slice(0, 19)}+09:00`;
+  for (const time of [at(past), inTokyo, '1970-01-01T00:00:00Z', '2020-02-29t23:59:59z']) {
+    expect(refusalOf(await runToExit({ args: ['--expire-at', time] }), 1)).toMatch(/^--expire-at .* has passed$/);
+  }
+});
+
+test('a key that comes after that time is refused', async () => {
+  const args = ['--expire-at', at(Date.now() + 4_000)];
+  const stdin: DaemonOptions['stdin'] = (pipe) => setTimeout(() => pipe.end('sk-late\n'), 4_500);
+  expect(refusalOf(await runToExit({ args, stdin }), 1)).toMatch(/^--expire-at .* has passed$/);
+}, testMs);
+
+test.each(['9999-12-31T23:59:59Z', at(Date.now() + 2 ** 31 + 5_000), '2999-01-01 00:00:00.123456789-11:30'])('%s is far enough away', async (time) => {
+  const both = await startBoth({ args: ['--expire-at', time] });
+  both.upstream.answerWith(answer(200, '{}'));
+  expect((await ask(both.daemon.port)).status).toBe(200);
+  expect(both.daemon.stderr).not.toContain('over');
+});
+
+test.each(['tomorrow', '24h', '2999-01-01', '2999-01-01T00:00Z', '2999-01-01T00:00:00', '2999-02-30T00:00:00Z', '2999-01-01T24:00:00Z', '2999-01-01T00:00:60Z', '2999-01-01T00:00:00+24:00',
+  '2999-01-01T00:00:00+0100', '1893456000', '', ' 2999-01-01T00:00:00Z'])('%j is no time', async (time) => {
+  expect(refusalOf(await runToExit({ args: ['--expire-at', time] }), 2)).toMatch(/^--expire-at (takes a time such as|needs a value)/);
+});
