@@ -1,8 +1,9 @@
 import net from 'node:net';
 import { join } from 'node:path';
+import type { Writable } from 'node:stream';
 import { expect, test } from 'vitest';
 import { linesOf } from '../support/audit.ts';
-import { type Daemon, type DaemonOptions, runToExit, startDaemon } from '../support/daemon.ts';
+import { type Daemon, type DaemonOptions, randomKey, runToExit, startDaemon } from '../support/daemon.ts';
 import { denying, noMemfdSecret } from '../support/deny.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { chunk } from '../support/http-bytes.ts';
@@ -90,6 +91,25 @@ test('the key is gone from memory', async (context) => {
   expect(look.bytesRead).toBeGreaterThan(20_000_000);
   expect(look.found).toEqual([]);
 }, testMs);
+
+test('a key that renews it afterwards is not kept', async (context) => {
+  needs(context, 'root', 'command cc');
+  const keys = [randomKey(), randomKey()];
+  let pipe: Writable | undefined;
+  const stdin: DaemonOptions['stdin'] = (writable) => (pipe = writable).write(`${keys[0]}\n`);
+  const both = await startBoth({ args: [...soon(), '--renewable-key'], daemon: { stdin, prefix: await denying(noMemfdSecret) } });
+  await isOver(both.daemon);
+  pipe?.write(`${keys[1]}\n`);
+  await both.daemon.waitForStderr(/renewed/);
+  for (const key of keys) expect((await scanMemory(both.daemon.pid, key)).found).toEqual([]);
+  expectExpired(await ask(both.daemon.port));
+}, testMs);
+
+test('--check says until when, and that it is over', async () => {
+  const args = (time: number): readonly string[] => ['--check', '--expire-at', at(time)];
+  expect((await runToExit({ args: args(Date.UTC(2999, 0)) })).stdout).toMatch(/lends until +2999-01-01T00:00:00\.000Z/);
+  expect(refusalOf(await runToExit({ args: args(Date.now() - 1) }), 1)).toMatch(/has passed$/);
+});
 
 test('a start after that time is refused, however it is written', async () => {
   const past = Date.now() - 1_000;
