@@ -1,7 +1,7 @@
 // The daemon beside nginx, HAProxy and `codex responses-api-proxy`: the same work for each, in one run, against one
 // upstream. A wrong answer is an error. Ratios inside one run are what counts; machines differ and are noisy.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { cpus, release } from 'node:os';
+import { cpus, loadavg, release } from 'node:os';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -19,12 +19,12 @@ import { makeTemporaryFolder } from './temporary-folder.ts';
 
 const usage = `Usage: npm run bench -- [--quick] [--only NAMES] [--readme] [--json FILE] [--codex-folder FOLDER]
 
-Measures the daemon and its peers side by side, in less than five minutes. Needs wrk and a C compiler, and
+Measures the daemon and its peers side by side, in about six minutes. Needs wrk and a C compiler, and
 who is to be measured (Debian: apt-get install wrk gcc libc6-dev nginx haproxy).
 
   --quick                about a minute, fewer measures and fewer runs of each
-  --only NAMES           of daemon, nginx, haproxy, codex and relay, which stands for what node:http and undici cost
-                         at least (default: daemon,nginx,haproxy,codex)
+  --only NAMES           of daemon, nginx, haproxy, codex and relay, which is the least that node:http and undici
+                         cost together (default: daemon,nginx,haproxy,codex; the relay's requests beside the daemon's)
   --readme               puts the tables into scripts/bench/README.md, between its two markers
   --json FILE            writes every figure of every run to FILE
   --codex-folder FOLDER  where Codex (400 MB) is kept from one run to the next (default: node_modules/.cache/bench)
@@ -42,6 +42,9 @@ const overallTimeoutMs = 900_000;
 const needed = [['wrk', '-v', /^wrk (\S+)/], ['cc', '--version', /(\d+\.\d+)/]] as const;
 
 const fullPlan: Plan = {
+  firstBytes: [{ roundTripMs: 50, rounds: 3 }, { roundTripMs: 1, rounds: 5 }],
+  proxiedFirstBytes: [{ roundTripMs: 50, rounds: 3 }],
+  coldRounds: 5,
   requests: [
     { connections: 1, bodyBytes: kilobyte, rounds: 3 },
     { connections: 16, bodyBytes: kilobyte, rounds: 3 },
@@ -62,6 +65,9 @@ const fullPlan: Plan = {
   patienceMs: 10_000,
 };
 const quickPlan: Plan = {
+  firstBytes: [{ roundTripMs: 50, rounds: 1 }],
+  proxiedFirstBytes: [{ roundTripMs: 50, rounds: 1 }],
+  coldRounds: 2,
   requests: [{ connections: 1, bodyBytes: kilobyte, rounds: 1 }, { connections: 16, bodyBytes: kilobyte, rounds: 1 }],
   streams: [{ streams: 100, events: 50, rounds: 1 }, { streams: 500, events: 25, rounds: 1 }],
   transferMegabytes: [],
@@ -97,6 +103,7 @@ async function main(): Promise<number> {
   for (const { name, reason } of missing) console.log(`skipped: ${columnNames[name]}: ${reason}`);
 
   const startedAt = performance.now();
+  const [load = 0] = loadavg();
   const run = new Run(values.quick ? quickPlan : fullPlan, peers, makeTemporaryFolder('responses-api-proxy-bench-').path);
   await run.measure();
 
@@ -104,9 +111,10 @@ async function main(): Promise<number> {
     date: new Date().toISOString().slice(0, 10), cpu: cpus()[0]?.model.trim() ?? 'unknown processor', cores: cpus().length,
     kernel: /^[\d.]+/.exec(release())?.[0] ?? '', node: process.versions.node,
     versions: Object.fromEntries(peers.map(({ name, version }) => [name, version])), missing,
-    disturbed: run.patience.disturbed, runs: run.patience.runs,
+    load, disturbed: run.patience.disturbed, runs: run.patience.runs,
   };
-  const columns: Column[] = [...peers.map(({ name }) => name), 'direct', 'handler', 'client'];
+  const shown = peers.map(({ name }) => name).filter((name) => name !== 'relay');
+  const columns: Column[] = [...shown, 'relay', 'direct'];
   const text = markdown(run.figures, columns, circumstances);
   console.log(`\n${text}`);
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ ...circumstances, figures: run.figures }, null, 1)}\n`);
@@ -118,7 +126,7 @@ async function main(): Promise<number> {
     const { date, cpu, cores, versions } = circumstances;
     const foot = `${date}, ${cpu}, ${cores} cores; ${Object.entries(versions).map(([name, version]) => `${columnNames[name as PeerName]} ${version}`).join(', ')}`;
     writeFileSync(beside('bench/results.md'), text);
-    writeFileSync(beside('bench/chart.svg'), chart(run.figures, columns.filter((column) => column !== 'handler' && column !== 'client'), foot));
+    writeFileSync(beside('bench/chart.svg'), chart(run.figures, columns.filter((column) => column !== 'relay'), foot));
     if (values.readme) writeReadme(summary(run.figures, columns, circumstances));
   } else if (values.readme) console.log('scripts/bench/README.md stays as it is: --readme takes a whole run');
   const missed = judge(run.figures).filter(({ isReached }) => isReached === false).length;

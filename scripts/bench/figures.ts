@@ -1,7 +1,7 @@
 import type { PeerName } from './peers.ts';
 
-/** Who was measured: the peers, the upstream without anybody between, and the two floors. */
-export type Column = PeerName | 'direct' | 'handler' | 'client';
+/** What was measured: the peers, and the upstream with nothing in between. */
+export type Column = PeerName | 'direct';
 
 /** What was measured, all runs of it, by names like `requests/16/1024/cpuUs`. */
 export class Figures {

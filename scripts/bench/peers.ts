@@ -146,7 +146,7 @@ function codexProgram(folder: string): string | undefined {
 }
 
 /** The smallest relay that node:http and undici allow: no gate, no custody, no care. What the daemon costs beyond it is its own. */
-const relay: Peer = {
+export const relay: Peer = {
   name: 'relay', version: process.versions.node,
   start: (upstream) => startService({
     name: 'the relay', file: process.execPath, env: { PATH: path },

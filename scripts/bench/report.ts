@@ -10,6 +10,8 @@ export interface Circumstances {
   readonly node: string;
   readonly versions: Readonly<Partial<Record<PeerName, string>>>;
   readonly missing: readonly MissingPeer[];
+  /** The load average before anything was measured. */
+  readonly load: number;
   /** How many runs other programs disturbed, of how many. */
   readonly disturbed: number;
   readonly runs: number;
@@ -21,7 +23,7 @@ export interface Verdict {
   /** undefined where somebody it takes was not there. */
   readonly measured: string | undefined;
   readonly isReached: boolean | undefined;
-  /** What an empty handler of node:http and undici alone come to, together; undefined where that says nothing. */
+  /** What the bare relay comes to; undefined where that says nothing. */
   readonly floor?: string;
 }
 
@@ -32,10 +34,13 @@ interface Row {
 }
 
 export const columnNames: Readonly<Record<Column, string>> = {
-  direct: 'direct', daemon: 'this daemon', nginx: 'nginx', haproxy: 'HAProxy', codex: 'codex', relay: 'bare relay', handler: 'empty handler', client: 'undici alone',
+  direct: 'direct', daemon: 'this daemon', nginx: 'nginx', haproxy: 'HAProxy', codex: 'codex', relay: 'bare relay',
 };
 
 const mebibyte = 1024 * 1024;
+
+/** From this load average per core on, a report says that the machine was busy. */
+const busyLoadShare = 0.5;
 
 /** A number with about three significant digits, and thousands set apart. */
 export function short(value: number): string {
@@ -59,7 +64,17 @@ export function rowsOf(figures: Figures): Row[] {
     counts.map((count) => row(`${what}, ${count.toLocaleString('en-US')} streams`, unit, `streams/${count}/${name}`, factor))
   );
   const perMegabyte = (direction: string): Row[] => [1, 10, 100].map((size) => row(`CPU per MB, ${direction} of ${size} MB`, 'µs', `${direction}/${size}/cpuUs`));
+  const firstBytes = (where: string, name: string): Row[] => [
+    row(`first byte, ${where}, first request`, 'ms', `${name}/firstMs`),
+    row(`first byte, ${where}, next request`, 'ms', `${name}/nextMs`),
+    row(`first byte, ${where}, after a long silence`, 'ms', `${name}/closedMs`),
+  ];
   return [
+    ...firstBytes('50 ms away', 'firstByte/50'),
+    ...firstBytes('through a proxy 50 ms away', 'proxiedFirstByte/50'),
+    ...firstBytes('1 ms away', 'firstByte/1'),
+    row('55 KB right after the start, the first', 'ms', 'cold/firstMs'),
+    row('55 KB right after the start, the next nine', 'ms', 'cold/nextMs'),
     ...requests('requests per second', '', 'perSecond'),
     ...requests('CPU per request', 'µs', 'cpuUs'),
     ...requests('p50', 'ms', 'p50Ms'),
@@ -100,11 +115,22 @@ export function judge(figures: Figures): Verdict[] {
   const at1 = 'requests/1/1024';
   const at500 = 'streams/500';
   const floor = (other: Column): string => {
-    const value = (of('handler', `${at16}/cpuUs`) + of('client', `${at16}/cpuUs`)) / of(other, `${at16}/cpuUs`);
+    const value = of('relay', `${at16}/cpuUs`) / of(other, `${at16}/cpuUs`);
     return Number.isNaN(value) ? '' : short(value);
   };
   const added = (column: Column): number => of(column, `${at1}/p50Ms`) - of('direct', `${at1}/p50Ms`);
+  const byItself = (name: string): number => ratio(name, 'direct');
+  const worst = (name: string): number => Math.max(...['firstMs', 'nextMs', 'closedMs'].map((one) => byItself(`${name}/${one}`)));
+  const unit = '× by itself';
   return [
+    atMost('first byte, 50 ms away, first request', 0.45, unit, byItself('firstByte/50/firstMs')),
+    atMost('first byte, 50 ms away, next request', 0.45, unit, byItself('firstByte/50/nextMs')),
+    atMost('first byte, 50 ms away, after a long silence', 0.45, unit, byItself('firstByte/50/closedMs')),
+    atMost('first byte, through a proxy 50 ms away, the worst of the three', 0.45, unit, worst('proxiedFirstByte/50')),
+    atMost('first byte, 1 ms away, the worst of the three', 1, unit, worst('firstByte/1')),
+    atMost('55 KB right after the start, the first', 5, 'ms', of('daemon', 'cold/firstMs')),
+    atMost('55 KB right after the start, the next nine', 2, 'ms', of('daemon', 'cold/nextMs')),
+    atMost('CPU per request, 16 connections', 1.06, '× the bare relay', ratio(`${at16}/cpuUs`, 'relay')),
     atLeast('requests per second, 16 connections', 3, '× codex', ratio(`${at16}/perSecond`, 'codex')),
     atLeast('requests per second, 16 connections', 0.5, '× nginx', ratio(`${at16}/perSecond`, 'nginx')),
     { ...atMost('CPU per request, 16 connections', 0.2, '× codex', ratio(`${at16}/cpuUs`, 'codex')), floor: floor('codex') },
@@ -127,11 +153,14 @@ export function judge(figures: Figures): Verdict[] {
 
 /** The whole result as Markdown, with nothing in it that tells whose machine it was. */
 export function markdown(figures: Figures, columns: readonly Column[], circumstances: Circumstances): string {
-  return [...heading(circumstances), '', ...goalTable(figures), '', ...figureTable(columns, rowsOf(figures)), ''].join('\n');
+  return [...heading(circumstances), '', ...figureTable(columns, rowsOf(figures)), '', ...goalTable(figures), ''].join('\n');
 }
 
 /** What a user of the daemon can notice. */
 const felt = new Set([
+  'first byte, 50 ms away, first request', 'first byte, 50 ms away, next request', 'first byte, 50 ms away, after a long silence',
+  'first byte, through a proxy 50 ms away, first request', 'first byte, 1 ms away, first request', 'first byte, 1 ms away, next request',
+  '55 KB right after the start, the first', '55 KB right after the start, the next nine',
   'first of six small events', 'event delay p50, 500 streams', 'event delay p99, 500 streams', 'p50, 1 connection, 1 KB', 'p50, 1 connection, 55 KB', 'p99, 1 connection, 1 KB',
   '512 MiB upload, memory grows by',
 ]);
@@ -153,11 +182,12 @@ export function summary(figures: Figures, columns: readonly Column[], circumstan
   ].join('\n');
 }
 
-function heading({ date, cpu, cores, kernel, node, versions, missing, disturbed, runs }: Circumstances): string[] {
+function heading({ date, cpu, cores, kernel, node, versions, missing, load, disturbed, runs }: Circumstances): string[] {
   const programs = Object.entries(versions).map(([name, version]) => `${columnNames[name as PeerName]} ${version}`);
   return [
     `${date}, ${cpu}, ${cores} cores, Linux ${kernel}, Node ${node}; ${programs.join(', ')}.`,
     ...missing.map(({ name, reason }) => `Without ${columnNames[name]}: ${reason}.`),
+    ...(load < cores * busyLoadShare ? [] : [`The machine was busy, with a load average of ${short(load)} before the first run: only ratios within a row say anything.`]),
     ...(disturbed === 0 ? [] : [`The machine is shared: other programs disturbed ${disturbed} of ${runs} runs.`]),
   ];
 }

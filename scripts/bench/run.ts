@@ -4,13 +4,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { makeCertificates } from '../certificates.ts';
-import { runCommand } from '../command.ts';
 import { codexExchange, policyWithoutLimits } from './codex-exchange.ts';
 import type { CodexExchange } from './codex-exchange.ts';
 import { Figures } from './figures.ts';
 import type { Column } from './figures.ts';
+import { coldPath, firstBytes, startConnectProxy, startDistance } from './first-byte.ts';
+import type { Distance } from './first-byte.ts';
 import { Patience } from './patience.ts';
-import { compile, daemon, missingFlags, portThatItSays, script } from './peers.ts';
+import { compile, daemon, missingFlags, portThatItSays, relay } from './peers.ts';
 import type { Peer, Target, Upstream } from './peers.ts';
 import { familyOf, residentBytes, watchMemory } from './process.ts';
 import { checkAnswers, checkCodexAnswer, runRequests } from './requests.ts';
@@ -22,6 +23,11 @@ import { Client, cpuPerMegabyte } from './transfers.ts';
 
 /** What is measured, and how often. */
 export interface Plan {
+  /** How far away the upstream is for a fresh client's first byte, in ms, and how often that is measured. */
+  readonly firstBytes: ReadonlyArray<{ roundTripMs: number; rounds: number }>;
+  /** The same through a proxy that understands CONNECT, which is so far away. */
+  readonly proxiedFirstBytes: ReadonlyArray<{ roundTripMs: number; rounds: number }>;
+  readonly coldRounds: number;
   readonly requests: ReadonlyArray<{ connections: number; bodyBytes: number; rounds: number }>;
   readonly streams: ReadonlyArray<{ streams: number; events: number; rounds: number }>;
   readonly transferMegabytes: readonly number[];
@@ -40,7 +46,6 @@ const kilobyte = 1024;
 const eventsPerSecond = 8_000;
 const streamsOpenedPerSecond = 250;
 const runSeconds = 1;
-const floorRunMs = 800;
 const bigUpload = { bytes: 512 * 1024 * 1024, bytesPerSecond: 400_000_000 };
 const transferBytes = 100_000_000;
 const transferRounds = 2;
@@ -93,9 +98,10 @@ export class Run {
       name: 'the upstream', file: upstreamProgram, args: [files.cert, files.key, this.#token, exchange.requestFile, exchange.answerFile], env: {}, ready: portThatItSays,
     });
     const upstream: Upstream = { port: service.port, caFile: this.#certificates.caFile, token: this.#token };
+    await this.#measureFirstBytes(upstream);
+    await this.#measureColdPath(upstream);
     await this.#measureStarts(upstream);
     await this.#measureRequests(upstream);
-    await this.#measureFloor(upstream);
     await this.#measureAudit(upstream, exchange);
     await this.#measureTransfers(upstream);
     await this.#measureStreams(upstream, loadProgram);
@@ -142,6 +148,55 @@ export class Run {
     await this.#attempt(column, name, async () => { this.figures.add(column, name, await this.patience.quietly(measure)); });
   }
 
+  async #measureFirstBytes(upstream: Upstream): Promise<void> {
+    for (const { roundTripMs, rounds } of this.#plan.firstBytes) {
+      say(`first byte of a fresh client: upstream ${roundTripMs} ms away`);
+      const distance = await startDistance(upstream.port, roundTripMs);
+      await this.#measureAtDistance(`firstByte/${roundTripMs}`, rounds, this.#peers, { ...upstream, port: distance.port }, distance);
+      await distance.stop();
+    }
+    for (const { roundTripMs, rounds } of this.#plan.proxiedFirstBytes) {
+      say(`first byte of a fresh client: proxy ${roundTripMs} ms away`);
+      const proxy = await startConnectProxy();
+      const distance = await startDistance(proxy.port, roundTripMs);
+      const peers = this.#peers.filter(({ name }) => name === 'daemon').map(() => daemon(['--upstream-proxy', `http://127.0.0.1:${distance.port}`]));
+      await this.#measureAtDistance(`proxiedFirstByte/${roundTripMs}`, rounds, peers, upstream, distance, distance.port);
+      await distance.stop();
+      await proxy.stop();
+    }
+  }
+
+  /** @param proxyPort the proxy that a client goes through which goes by itself */
+  async #measureAtDistance(name: string, rounds: number, peers: readonly Peer[], upstream: Upstream, distance: Distance, proxyPort?: number): Promise<void> {
+    const { target } = this.#direct(upstream);
+    await this.#attempt('direct', 'warm-up', async () => { await firstBytes(target, distance, proxyPort); });
+    for (let round = 0; round < rounds; round += 1) {
+      await this.#note('direct', name, () => firstBytes(target, distance, proxyPort));
+      for (const peer of peers) await this.#note(peer.name, name, () => this.#fromItsStart(peer, upstream, (own) => firstBytes(own, distance)));
+    }
+  }
+
+  async #measureColdPath(upstream: Upstream): Promise<void> {
+    if (this.#plan.coldRounds === 0) return;
+    say('cold path');
+    const { target } = this.#direct(upstream);
+    await this.#attempt('direct', 'warm-up', async () => { await coldPath(target); });
+    for (let round = 0; round < this.#plan.coldRounds; round += 1) {
+      await this.#note('direct', 'cold', () => coldPath(target));
+      for (const peer of this.#peers) await this.#note(peer.name, 'cold', () => this.#fromItsStart(peer, upstream, coldPath));
+    }
+  }
+
+  /** Measures at a peer that is started for it. */
+  async #fromItsStart<T>(peer: Peer, upstream: Upstream, measure: (target: Target) => Promise<T>): Promise<T> {
+    const running = await this.#start(peer, upstream);
+    try {
+      return await measure(running.target);
+    } finally {
+      await running.stop();
+    }
+  }
+
   async #measureStarts(upstream: Upstream): Promise<void> {
     say('start-up and idle memory');
     for (let round = 0; round < this.#plan.starts; round += 1) {
@@ -158,47 +213,28 @@ export class Run {
   }
 
   async #measureRequests(upstream: Upstream): Promise<void> {
-    const everybody = [this.#direct(upstream), ...await Promise.all(this.#peers.map((peer) => this.#start(peer, upstream)))];
-    const handler = await startService({
-      name: 'the empty handler', file: process.execPath, env: { PATH: process.env['PATH'] }, ready: portThatItSays,
-      args: script('floor-handler.ts'),
-    });
-    const floor: Running = {
-      column: 'handler', target: { protocol: 'http:', port: handler.port, token: undefined, caFile: '' }, pids: () => familyOf(handler.pid), stop: handler.stop,
-    };
+    // The bare relay is no peer but the daemon's floor, and is measured here alone unless it is asked for.
+    const peers = this.#peers.some(({ name }) => name === 'daemon') ? [...this.#peers.filter(({ name }) => name !== 'relay'), relay] : this.#peers;
+    const everybody = [this.#direct(upstream), ...await Promise.all(peers.map((peer) => this.#start(peer, upstream)))];
     const answerBytes = new Map<Column, number>();
     for (const one of everybody) {
       await this.#attempt(one.column, 'answers', async () => { answerBytes.set(one.column, await checkAnswers(one.target)); });
     }
-    const measured = [...everybody, floor].filter(({ column }) => column === 'handler' || answerBytes.has(column));
+    const measured = everybody.filter(({ column }) => answerBytes.has(column));
     const run = async ({ column, target, pids }: Running, connections: number, bodyBytes: number): Promise<object> => (
       runRequests(target, { connections, body: bodyBytes, seconds: runSeconds }, pids(), answerBytes.get(column))
     );
-    for (const one of measured) await this.#attempt(one.column, 'warm-up', async () => { await run(one, 16, kilobyte); });
     for (const { connections, bodyBytes, rounds } of this.#plan.requests) {
       say(`requests: ${connections} connections, ${bodyBytes / kilobyte} KB`);
+      // At the very work that is measured: what V8 compiles would be in its first second.
+      for (const one of measured.filter(isCompiledAsItRuns)) await this.#attempt(one.column, 'warm-up', async () => { await run(one, connections, bodyBytes); });
       for (let round = 0; round < rounds; round += 1) {
         for (const one of measured) {
-          if (one.column === 'handler' && bodyBytes !== kilobyte) continue;
           await this.#note(one.column, `requests/${connections}/${bodyBytes}`, () => run(one, connections, bodyBytes));
         }
       }
     }
-    for (const one of [...everybody, floor]) await one.stop();
-  }
-
-  async #measureFloor(upstream: Upstream): Promise<void> {
-    say('floor: undici alone');
-    for (const { connections, bodyBytes } of this.#plan.requests) {
-      if (bodyBytes !== kilobyte) continue;
-      await this.#note('client', `requests/${connections}/${bodyBytes}`, async () => {
-        const client = await runCommand(process.execPath, [
-          ...script('floor-client.ts'), upstream.port, upstream.caFile, upstream.token, connections, bodyBytes, floorRunMs,
-        ].map(String), { cwd: '/', env: { PATH: process.env['PATH'] }, timeoutMs: 10_000 });
-        if (client.code !== 0) throw new Error(client.stderr.trim());
-        return JSON.parse(client.stdout) as object;
-      });
-    }
+    for (const one of everybody) await one.stop();
   }
 
   /** What an audit log and a policy add to a request of Codex's at one connection: against the daemon without them, in turns. */
@@ -327,6 +363,11 @@ export class Run {
 /** Whether cost grows is a question about the daemon; nginx shows what the machine does to it. */
 function showsGrowth({ column }: { readonly column: Column }): boolean {
   return column === 'daemon' || column === 'nginx';
+}
+
+/** The others are machine code from the start. */
+function isCompiledAsItRuns({ column }: { readonly column: Column }): boolean {
+  return column === 'daemon' || column === 'relay';
 }
 
 function say(text: string): void {

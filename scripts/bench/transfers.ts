@@ -18,6 +18,11 @@ for (let at = 0; at < pattern.length; at += 1) {
 const pieceBytes = period * 8;
 const megabyte = 1_000_000;
 
+/** A body of the pattern, for one that is small. */
+export function bodyOf(bytes: number): Buffer {
+  return pattern.subarray(0, bytes);
+}
+
 /** What the upstream says when a body has come through as it was sent. */
 export function answerTo(bodyBytes: number): string {
   return `{"object":"response","received":${bodyBytes},"output":"${'token '.repeat(64)}"}`;

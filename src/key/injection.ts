@@ -64,6 +64,7 @@ export function injectionOf(key: LockedKey): Injection {
       return false;
     }
     socket.emit(requestBegins);
+    if (socket.destroyed) return false; // it had ended, and its owner has found out
     const { first, rest } = key.inject(head, placeholder, pieces);
     const ours = (loan = { socket });
     const wantsMore = plain.write(first, () => giveBack(ours));

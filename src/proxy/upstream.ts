@@ -6,6 +6,7 @@ import { KeepWarm, SuspendCheck } from './keep-warm.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 import type { Body, Upload } from './upload.ts';
 import { type ConnectionOptions, upstreamConnector } from './upstream-connector.ts';
+import { isWithoutKey } from './upstream-error.ts';
 import { type PooledConnection, type Taker, UpstreamPool } from './upstream-pool.ts';
 
 /** Where requests go, and how patiently. */
@@ -183,7 +184,7 @@ class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
     const endedUnused = connection !== undefined && connection.socket.destroyed && !connection.isSending;
     if (connection !== undefined) setImmediate(() => connection.socket.destroy());
     if (this.#isOver) return;
-    if (endedUnused && this.#sendAgain !== undefined && this.#attemptsLeft-- > 0) this.#sendAgain();
+    if (endedUnused && !isWithoutKey(error) && this.#sendAgain !== undefined && this.#attemptsLeft-- > 0) this.#sendAgain();
     else this.#fail(error);
   }
 
