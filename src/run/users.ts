@@ -59,7 +59,6 @@ export function checkMayGiveTo({ uid, name }: Account): void {
   if (uid === process.geteuid?.() || mayChown()) return;
   throw new Failure(`--server-info-owner ${foreign(name)} needs root: only root can give a file to another user`, {
     hint: `start the daemon as root (with CAP_CHOWN), or create the file as ${foreign(name)} first`,
-    exitCode: exitCodes.usage,
   });
 }
 
