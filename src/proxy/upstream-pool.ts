@@ -27,6 +27,8 @@ export interface PooledConnection {
   readonly socket: Socket;
   /** Whether anything of the request that has it may have been sent. */
   isSending: boolean;
+  /** Whether it has served a request. */
+  wasUsed: boolean;
 }
 
 /** Gets a connection, or why there is none. */
@@ -83,6 +85,7 @@ export class UpstreamPool {
   /** Takes a connection back. undici is told of a response's end before it is done with it, hence the next turn. */
   release(connection: PooledConnection): void {
     connection.isSending = false;
+    connection.wasUsed = true;
     setImmediate(() => {
       if (!this.#isAlive(connection)) connection.socket.destroy();
       else if (!this.#give(connection)) this.#idle.push(connection);
@@ -140,10 +143,11 @@ export class UpstreamPool {
       headersTimeout: responseTimeoutMs,
       bodyTimeout: idleTimeoutMs,
     });
-    const connection: PooledConnection = { client, socket, isSending: false };
+    const connection: PooledConnection = { client, socket, isSending: false, wasUsed: false };
     // Node's types know only the events of its own that a socket has.
     (socket as EventEmitter).on(requestBegins, () => {
-      if (this.#isAlive(connection)) connection.isSending = true;
+      // A new connection that has ended already tells why: with TLS 1.3 a refusal of the handshake comes after it.
+      if (!connection.wasUsed || this.#isAlive(connection)) connection.isSending = true;
       else socket.destroy(); // a write to it fails then, and reaches nothing
     });
     // Until undici reads from it: bytes or an end before the first request make a connection useless.
