@@ -87,7 +87,7 @@ function readEarlyResponse(socket: Socket): void {
 }
 
 /**
- * Gives undici each answer from a whole status line on, and 100 (Continue) as 102, another interim answer: any request
+ * Gives undici each answer from a whole status line on, and 100 (Continue) as 102, another interim answer: every request
  * may be answered with a 100.
  */
 function normalizeResponseHeads(socket: Socket): void {

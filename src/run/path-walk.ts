@@ -140,7 +140,7 @@ function openFolder(place: Place, makesFolders: boolean | 'trial'): number | und
   try {
     mkdirSync(pathOf(place), 0o755);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error; // else it came in between, and is looked at as any other
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error; // else it was made meanwhile, and is checked like every other
   }
   return openFolder(place, false);
 }
