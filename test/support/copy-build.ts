@@ -1,9 +1,11 @@
+import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkout } from './checkout.ts';
 
 /**
- * Copies the built package and the packages that it needs to run. Nothing in the copy leads back to the checkout.
+ * Copies the built package and the packages that it needs to run. Nothing in the copy leads back to the checkout, and every user
+ * can read it, whatever umask the checkout was made under.
  *
  * @returns the path of its launcher
  */
@@ -14,5 +16,6 @@ export function copyBuild(folder: string): string {
   for (const path of ['src/launcher.sh', 'package.json', 'dist', ...needed]) {
     cpSync(join(checkout, path), join(folder, path), { recursive: true });
   }
+  execFileSync('chmod', ['-R', 'u=rwX,go=rX', folder]);
   return join(folder, 'src', 'launcher.sh');
 }

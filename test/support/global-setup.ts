@@ -40,10 +40,7 @@ function noProxyForLoopback(environment: NodeJS.ProcessEnv): void {
 function launcherForAll(folder: string): string {
   const launcher = join(checkout, 'src', 'launcher.sh');
   if (process.getuid?.() !== 0 || canOthersRun(launcher)) return launcher;
-  const copy = join(folder, 'build');
-  copyBuild(copy);
-  spawnSync('chmod', ['-R', 'u=rwX,go=rX', copy]);
-  return join(copy, 'src', 'launcher.sh');
+  return copyBuild(join(folder, 'build'));
 }
 
 function canOthersRun(launcher: string): boolean {
