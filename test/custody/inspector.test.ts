@@ -1,11 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
-import { setImmediate as tick } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { cleanUp } from '../support/cleanup.ts';
 import { builtMain } from '../support/daemon-paths.ts';
-import { launch, startDaemon, type Running } from '../support/daemon.ts';
+import { launch, startDaemon } from '../support/daemon.ts';
 import { expectNoPieceOf } from '../support/messages.ts';
 import { listeningPortsOf, statusOf } from '../support/process.ts';
 import { ask, connect, rawRequest } from '../support/raw-client.ts';
@@ -17,15 +16,6 @@ import { answer, startUpstream } from '../support/upstream.ts';
 const debuggerWords = /[Dd]ebugger|inspector/;
 
 const rounds = 20;
-
-/** The ports of a process, or none if it has ended. */
-function portsOf(running: Running): number[] {
-  try {
-    return listeningPortsOf(running.pid);
-  } catch {
-    return [];
-  }
-}
 
 describe('SIGUSR1', () => {
   test('to a daemon that listens opens no port and does no harm', async (context) => {
@@ -63,56 +53,6 @@ describe('SIGUSR1', () => {
     const [, port] = await running.waitForStderr(/listening on 127\.0\.0\.1:(\d+)/);
     expect(listeningPortsOf(running.pid)).toEqual([Number(port)]);
     expect(running.stderr).not.toMatch(debuggerWords);
-  });
-
-  // Node listens for it before any script runs. Such an early signal may end the start, but must not open a port.
-  test('again and again from the first moment on never opens a port', async (context) => {
-    needs(context, 'root');
-    for (let round = 0; round < rounds; round++) {
-      const running = launch();
-      const seen = new Set<number>();
-      const isSettled = (): boolean => running.exit !== undefined || /listening on/.test(running.stderr);
-      while (!isSettled()) {
-        running.signal('SIGUSR1');
-        for (const port of portsOf(running)) seen.add(port);
-        await tick();
-      }
-      const own = Number(/listening on 127\.0\.0\.1:(\d+)/.exec(running.stderr)?.[1] ?? Number.NaN);
-      seen.delete(own);
-      expect([...seen], `round ${round}: ${running.stderr}`).toEqual([]);
-      expect(running.stderr).not.toMatch(/Debugger listening/);
-      expectNoPieceOf(running.key, running.stderr);
-      running.signal('SIGKILL');
-      await running.waitForExit();
-    }
-  });
-
-  // One signal, at each of many moments of the start: the flood above is over once the first of them kills a shell.
-  test('at any moment of the start never opens a port', async (context) => {
-    needs(context, 'root');
-    const stepMs = 4;
-    for (let delayMs = 10; delayMs < 100; delayMs += stepMs) {
-      const running = launch();
-      const began = performance.now();
-      const seen = new Set<number>();
-      let isSent = false;
-      while (running.exit === undefined && !/listening on/.test(running.stderr)) {
-        if (!isSent && performance.now() - began >= delayMs) {
-          running.signal('SIGUSR1');
-          isSent = true;
-        }
-        for (const port of portsOf(running)) seen.add(port);
-        await tick();
-      }
-      const own = Number(/listening on 127\.0\.0\.1:(\d+)/.exec(running.stderr)?.[1] ?? Number.NaN);
-      if (!Number.isNaN(own)) expect(listeningPortsOf(running.pid)).toEqual([own]);
-      seen.delete(own);
-      expect([...seen], `after ${delayMs} ms: ${running.stderr}`).toEqual([]);
-      expect(running.stderr, `after ${delayMs} ms`).not.toMatch(/Debugger listening/);
-      expectNoPieceOf(running.key, running.stderr);
-      running.signal('SIGKILL');
-      await running.waitForExit();
-    }
   });
 });
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { cleanUp } from '../support/cleanup.ts';
 import { randomKey, runToExit, shell, startDaemon, type Daemon } from '../support/daemon.ts';
-import { activated, boundSocket, crowd, listeningSocket } from '../support/inherited-socket.ts';
+import { activated, boundSocket, listeningSocket } from '../support/inherited-socket.ts';
 import { chunk } from '../support/http-bytes.ts';
 import { expectNoPieceOf, refusalOf } from '../support/messages.ts';
 import { asking, Proxied } from '../support/proxied.ts';
@@ -106,25 +106,6 @@ describe('while it stops', () => {
     both.daemon.signal('SIGTERM');
     expect((await both.daemon.waitForExit(5_000)).code).toBe(0);
   });
-});
-
-test.for([
-  ['a new connection for each request', false],
-  ['kept connections', true],
-] as const)('five restarts under load through one socket: no connection is refused or lost, each exit is 0: %s', { timeout: 90_000 }, async ([, keepsConnections]) => {
-  const upstream = await startUpstream({ answer: answer(200, '{}') });
-  const socket = await listeningSocket();
-  const start = (): Promise<Daemon> => startDaemon({ ...activated(socket.fd), args: upstream.args });
-  let daemon = await start();
-  const clients = crowd(socket.port, { keepsConnections });
-  for (let restart = 0; restart < 5; restart++) {
-    const before = clients.answered;
-    await expect.poll(() => clients.answered, { timeout: 10_000, interval: 5 }).toBeGreaterThan(before + 100);
-    daemon.signal('SIGTERM');
-    expect(await daemon.waitForExit(15_000)).toMatchObject({ code: 0, signal: null });
-    daemon = await start();
-  }
-  expect(await clients.stop()).toEqual({});
 });
 
 describe('refused by name', () => {
