@@ -86,7 +86,7 @@ async function main(): Promise<void> {
   const exposure = installationExposure();
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
-  if (runAs !== undefined) await warmUp(); // root may read files that the other user may not
+  if (runAs !== undefined) await warmUp(true); // root may read files that the other user may not
   const { renewal } = options;
   const { memory, custody, waived } = lockMemory(lockedBytes(renewal !== undefined), native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
@@ -163,7 +163,7 @@ async function main(): Promise<void> {
   for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
   connections.warm();
-  if (runAs === undefined) await warmUp(); // after that line, which others wait for
+  if (runAs === undefined) await warmUp(false); // after that line, which others wait for
 
   await stop.made;
   await server.stop(options.shutdownTimeoutMs);

@@ -60,12 +60,11 @@ case $magic in
     ;;
 esac
 
-case " $* " in
-  *' --unsafe-no-sandbox '*) ;;
-  *)
-    fail 'its native part is missing or does not run' "$build; --unsafe-no-sandbox goes without its starter" 3
-    ;;
-esac
+isolated=yes
+for argument in "$@"; do
+  [ "$argument" != --unsafe-no-sandbox ] || isolated=
+done
+[ -z "$isolated" ] || fail 'its native part is missing or does not run' "$build; --unsafe-no-sandbox goes without its starter" 3
 # Every user can read arguments, and HTTPS_PROXY may hold a password, so env cannot pass it on.
 [ -z "${HTTPS_PROXY-}${https_proxy-}" ] || fail 'without its starter it cannot take HTTPS_PROXY' 'unset it, and use --upstream-proxy' 3
 # Socket activation, sd_listen_fds(3).

@@ -162,9 +162,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
   }
   if (serverInfoOwner !== undefined && serverInfo === undefined) throw misuse('--server-info-owner needs --server-info');
   if (values['audit-required'] && auditLog === undefined) throw misuse('--audit-required needs --audit-log');
-  if (auditLog !== undefined && [logFile, serverInfo].some((file) => file !== undefined && locationOf(file) === locationOf(auditLog))) {
-    throw misuse('--audit-log needs a file of its own');
-  }
+  checkFiles(values);
   const setsEncoding = [authHeader, ...upstreamHeaders.map(({ name }) => name)].some((name) => canonicalName(name) === 'accept-encoding');
   if (setsEncoding && (auditLog ?? policy) !== undefined) {
     throw misuse('Accept-Encoding cannot be set together with --audit-log or --policy: the daemon sets it, to read the answer');
@@ -204,6 +202,21 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     unsafeNoSandbox: values['unsafe-no-sandbox'],
     check: values['check-upstream'] ? 'upstream' : values.check ? 'start' : 'nothing',
   };
+}
+
+/** Each file that is written must be no other file, and stdin is for the key. */
+function checkFiles(values: Values<typeof flags>): void {
+  const written: FlagName[] = ['audit-log', 'log-file', 'server-info'];
+  const read: FlagName[] = ['client-token-file', 'policy', 'upstream-ca'];
+  const locations = new Map<string, FlagName>();
+  for (const flag of [...read, ...written]) {
+    const file = values[flag];
+    if (typeof file !== 'string') continue;
+    if (/^\/dev\/stdin$|^\/(dev|proc\/self)\/fd\/0$/.test(file)) throw misuse(`--${flag} cannot be stdin, which is for the key`);
+    const location = locationOf(file);
+    if (written.includes(flag) && locations.has(location)) throw misuse(`--${locations.get(location)} and --${flag} name the same file`, 'each needs a file of its own');
+    locations.set(location, flag);
+  }
 }
 
 /** Where a file is or will be, whatever links lead to its folder. */

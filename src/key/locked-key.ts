@@ -76,12 +76,14 @@ export class LockedKey {
    * one or the other.
    *
    * @param key in locked memory; the caller wipes it
+   * @returns false after `end`: then the key was not taken
    */
-  replace(key: Buffer): void {
-    if (this.#hasEnded) return;
+  replace(key: Buffer): boolean {
+    if (this.#hasEnded) return false;
     this.#area.set(key);
     this.#area.fill(0, key.length);
     this.#length = key.length;
+    return true;
   }
 
   /** Forgets the key: `inject` must not be called until there is another. */
@@ -122,7 +124,7 @@ export class LockedKey {
         end += piece.length;
       }
     }
-    this.#scratchUsed = end;
+    this.#scratchUsed = Math.max(this.#scratchUsed, end); // of an earlier head, more may still be there
     return { first: scratch.subarray(0, end), rest };
   }
 

@@ -18,7 +18,8 @@ export interface RenewalOptions {
 const pipeHint = 'pipe the keys in, one a line, from a program that keeps running';
 
 /**
- * Checks that lines can still come on `fd`. A regular file has all of its lines at once, so that only the last would count.
+ * Checks that lines can still come on `fd`. A regular file delivers all lines at once, so
+ * only the last key would be used.
  *
  * @throws {Failure} unless it is a pipe or a socket; a terminal passes, for `readFirstLine` to refuse
  */
@@ -121,7 +122,7 @@ export class Renewal {
   #take(line: Buffer): void {
     const parsed = parseKeyLine(line);
     if ('problem' in parsed) return this.#refuse(parsed.problem);
-    this.#key.replace(parsed.key);
+    if (!this.#key.replace(parsed.key)) return this.#report('a key came after the use of the key had ended, and was not taken');
     this.#startAging();
     this.#report('the key was renewed');
   }

@@ -16,6 +16,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #ifndef O_TMPFILE
@@ -40,11 +42,17 @@ static const int refused[] = {
 #endif
 #ifdef __x86_64__
   SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat,
-  SYS_rename, SYS_link, SYS_symlink, SYS_mknod, SYS_mkdir, SYS_rmdir, SYS_creat,
+  SYS_rename, SYS_link, SYS_symlink, SYS_mknod, SYS_mkdir, SYS_rmdir, SYS_unlink, SYS_creat,
 #endif
   SYS_memfd_create, SYS_memfd_secret, SYS_setrlimit,
   SYS_tkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_pidfd_open, SYS_pidfd_send_signal,
 };
+
+/* Local services, systemd's and a container engine's among them, start programs for their users. Name services: libc does without. */
+static const uint32_t local_services[] = {AF_UNIX};
+
+/* Would open the process to tracers of the same user. */
+static const uint32_t opening[] = {PR_SET_DUMPABLE, PR_SET_PTRACER};
 
 /* O_TMPFILE includes O_DIRECTORY, which readers of folders set too. */
 static const uint32_t writing = O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY);
@@ -66,6 +74,8 @@ struct failure close_start_calls(bool opens_logs) {
   /* abort(3) signals its own process; no other may be signalled. */
   filter_other_values(&filter, SYS_kill, 0, CALLS(self), REFUSE(EPERM));
   filter_other_values(&filter, SYS_tgkill, 0, CALLS(self), REFUSE(EPERM));
+  filter_values(&filter, SYS_socket, 0, CALLS(local_services), REFUSE(EAFNOSUPPORT));
+  filter_values(&filter, SYS_prctl, 0, CALLS(opening), REFUSE(EPERM));
   filter_any_bit(&filter, SYS_unlinkat, 2, AT_REMOVEDIR, REFUSE(EPERM)); /* removing a file stays allowed: the server-info file */
   filter_calls(&filter, CALLS(killed), KILL);
   filter_calls(&filter, CALLS(refused), REFUSE(EPERM));

@@ -9,6 +9,7 @@
 #include "syscall_numbers.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -43,8 +44,12 @@ static const uint32_t typing[] = {TIOCSTI, TIOCLINUX};
 
 static const uint32_t families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
 
-/* Not MPTCP, which would evade Landlock's rules for TCP ports; not ICMP or other raw sockets. */
+/* Landlock's rules for ports know TCP's connect(2) alone. So: not MPTCP, not SCTP, no connecting by a send (TCP Fast Open), no ICMP. */
 static const uint32_t protocols[] = {0, IPPROTO_TCP, IPPROTO_UDP, NETLINK_SOCK_DIAG};
+static const uint32_t other_types = 0xc; /* 1 to 3 are streams, datagrams and raw sockets */
+
+/* These make a descriptor send signals, to any process of the same user. */
+static const uint32_t signalling[] = {F_SETOWN, F_SETSIG, F_SETOWN_EX};
 
 static const uint32_t probe[] = {STARTER_PROBE};
 
@@ -57,6 +62,11 @@ struct failure forbid_foreign_calls(void) {
   filter_values(&filter, SYS_ioctl, 1, CALLS(typing), REFUSE(EPERM));
   filter_other_values(&filter, SYS_socket, 0, CALLS(families), REFUSE(EAFNOSUPPORT));
   filter_other_values(&filter, SYS_socket, 2, CALLS(protocols), REFUSE(EPROTONOSUPPORT));
+  filter_any_bit(&filter, SYS_socket, 1, other_types, REFUSE(ESOCKTNOSUPPORT));
+  filter_any_bit(&filter, SYS_sendto, 3, MSG_FASTOPEN, REFUSE(EOPNOTSUPP));
+  filter_any_bit(&filter, SYS_sendmsg, 2, MSG_FASTOPEN, REFUSE(EOPNOTSUPP));
+  filter_any_bit(&filter, SYS_sendmmsg, 3, MSG_FASTOPEN, REFUSE(EOPNOTSUPP));
+  filter_values(&filter, SYS_fcntl, 1, CALLS(signalling), REFUSE(EPERM));
   filter_values(&filter, SYS_io_uring_setup, 0, CALLS(probe), REFUSE(STARTER_ANSWER));
   filter_calls(&filter, (const int[]){SYS_io_uring_setup}, 1, REFUSE(ENOSYS));
   filter_calls(&filter, CALLS(never), KILL);

@@ -1,6 +1,6 @@
 /*
- * Reads the few flags that Landlock's rules depend on. This does not validate: the daemon refuses wrong arguments, and
- * an argument that is misread here can only allow more.
+ * Reads the few flags that Landlock's rules depend on. This does not validate: the daemon refuses wrong arguments. One
+ * that is misread here leads to a port or folder that is not allowed, or to one too many; an attacker has no say in them.
  */
 #include "starter.h"
 

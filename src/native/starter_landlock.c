@@ -3,8 +3,8 @@
  * covers the calling thread and the threads that this one creates later, so it must come before node.
  *
  * It is optional. Many kernels lack it (it needs Linux 5.13 and must be enabled at boot), and older container engines
- * refuse it. Without a log, stage two forbids the same changes to files; only the ports stay open. So the daemon says that
- * Landlock is missing, and starts.
+ * refuse it. Without a log, stage two forbids most of the same: what stays is removing a file, and every port. So the daemon
+ * says that Landlock is missing, and starts.
  */
 #include "starter.h"
 
@@ -138,7 +138,7 @@ static struct failure add_files(int ruleset, int version, const char *program, c
     struct stat stats;
     snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
     if (fstat(descriptor, &stats) != 0 || !(S_ISCHR(stats.st_mode) || (descriptor == STDERR_FILENO && !S_ISDIR(stats.st_mode)))) continue;
-    add_path(ruleset, path, 0, changes(version) & (WRITE_FILE | USE_DEVICE));
+    add_path(ruleset, path, 0, changes(version) & (WRITE_FILE | USE_DEVICE)); /* where it fails, there was nothing to allow */
   }
   uint64_t making = WRITE_FILE | MAKE_FILE | REMOVE_FILE | MAKE_FOLDER | (changes(version) & TRUNCATE);
   for (size_t i = 0; i < needs->file_count && failure.error == 0; i++) failure = add_folder_of(ruleset, needs->files[i], making);

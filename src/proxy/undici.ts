@@ -26,15 +26,16 @@ const wasmTieringBudget = 1_000_000_000;
 /**
  * Does what the first request would otherwise have to wait for. Two requests go from undici to node:http through memory:
  * that loads and compiles undici's parser, starts node's, and compiles the JavaScript around both. The lookup starts
- * libuv's threads and loads the C library's name services; it is not waited for.
+ * libuv's threads and loads the C library's name services.
  *
  * With --run-as this has to come before root is given up: undici reads its parser from a file with the first connection,
  * and the new user may have no access to it, nor enough processes left for the threads.
  *
+ * @param awaitsLookup before the key is read: a thread that opens files must not get stdin's number while /dev/null is put there
  * @throws {Failure} when the daemon could not forward anything
  */
-export async function warmUp(): Promise<void> {
-  lookup('localhost', () => {});
+export async function warmUp(awaitsLookup: boolean): Promise<void> {
+  const lookedUp = new Promise<void>((resolve) => lookup('localhost', () => resolve()));
   setFlagsFromString(`--wasm-tiering-budget=${wasmTieringBudget}`);
   const server = createServer((req, res) => {
     req.resume();
@@ -53,6 +54,7 @@ export async function warmUp(): Promise<void> {
     server.emit('connection', theirs);
     await roundTrip(client, Buffer.from('{}'));
     await roundTrip(client, pieces());
+    if (awaitsLookup) await lookedUp;
   } catch (error) {
     throw new Failure(`its HTTP client does not work: ${reason(error)}`, {
       hint: 'it needs WebAssembly: lift the limit on virtual memory (ulimit -v unlimited), and check that the installation is complete',

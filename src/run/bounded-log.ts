@@ -30,7 +30,7 @@ export class BoundedLog {
       return;
     }
     this.#allowance--;
-    if (this.#suppressed > 0) this.#log.say(`${this.#suppressed} failures before this one were not logged`);
+    if (this.#suppressed > 0) this.#log.say(`${this.#suppressed} messages before this one were not logged`);
     this.#suppressed = 0;
     this.#log.say(message.replace(/[^\x20-\x7e]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`));
   }

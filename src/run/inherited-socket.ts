@@ -1,4 +1,4 @@
-import type { Native, SocketFacts } from '../native/native.ts';
+import { type Native, type SocketFacts, missingAddonHint } from '../native/native.ts';
 import { Failure, reason } from './failure.ts';
 import { foreign } from './log.ts';
 
@@ -34,9 +34,7 @@ export function isSocketActivated({ LISTEN_FDS: count, LISTEN_PID: pid }: NodeJS
  */
 export function checkInheritedSocket(native: Native | undefined): void {
   if (native === undefined) {
-    throw new Failure('cannot tell what the inherited socket is: its native part is missing', {
-      hint: 'install a C compiler, then: npm rebuild --global responses-api-proxy (in a checkout: npm ci)',
-    });
+    throw new Failure('cannot tell what the inherited socket is: its native part is missing', { hint: missingAddonHint });
   }
   const problem = problemOf(inspect(native));
   if (problem !== undefined) throw new Failure(`cannot serve on the inherited descriptor ${inheritedDescriptor} (LISTEN_FDS): it is ${problem}`, { hint });

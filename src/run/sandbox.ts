@@ -18,7 +18,7 @@ import { foreign } from './log.ts';
  */
 export function checkSandbox(native: Native | undefined, isWaived: boolean, landlock: string | undefined): string[] {
   if (isWaived) return ['--unsafe-no-sandbox: code that gets into the daemon can start programs, change files and reach other processes'];
-  if (native === undefined) return ['--unsafe-unlocked-memory: the second stage of the sandbox: not provided, for its native part is missing or does not load'];
+  if (native === undefined) return ['--unsafe-unlocked-memory: the sandbox: second stage not provided, first stage not checked, because its native part is missing or does not load'];
   if (!native.isStartedByStarter()) throw unsafe('it runs without its sandbox', 'start it as responses-api-proxy, not by node');
   if (landlock === undefined) return [];
   if (/^\d+$/.test(landlock)) return [`the kernel has version ${landlock} of Landlock, which cannot restrict ports: code that gets into the daemon can connect to any TCP port`];

@@ -44,6 +44,7 @@ const refused: Record<string, readonly [Call, refusal: number]> = {
   rename: [[82, bad, bad], errno.EPERM], renameat: [[264, none, bad, none, bad], errno.EPERM], renameat2: [[316, none, bad, none, bad], errno.EPERM],
   link: [[86, bad, bad], errno.EPERM], linkat: [[265, none, bad, none, bad], errno.EPERM], symlink: [[88, bad, bad], errno.EPERM], symlinkat: [[266, bad, none, bad], errno.EPERM],
   mknod: [[133, bad], errno.EPERM], mknodat: [[259, none, bad], errno.EPERM], mkdir: [[83, bad], errno.EPERM], mkdirat: [[258, none, bad], errno.EPERM], rmdir: [[84, bad], errno.EPERM],
+  unlink: [[87, bad], errno.EPERM],
   'unlinkat of a folder': [[263, none, bad, 0x200], errno.EPERM],
   truncate: [[76, bad, 0], errno.EPERM], utimensat: [[280, none, bad, bad], errno.EPERM], setxattr: [[188, bad, bad], errno.EPERM], fremovexattr: [[199, none, bad], errno.EPERM],
   memfd_create: [[319, bad, 0], errno.EPERM], memfd_secret: [[447, -1], errno.EPERM],
@@ -52,6 +53,11 @@ const refused: Record<string, readonly [Call, refusal: number]> = {
   'openat (creating)': [[257, none, bad, 0o100], errno.EPERM], 'openat (emptying)': [[257, none, bad, 0o1000], errno.EPERM], 'openat (a file without a name)': [[257, none, bad, 0o20200001], errno.EPERM],
   'kill of another process': [[62, 0x7ffffffe, 0], errno.EPERM], 'kill of all processes': [[62, -1, 99], errno.EPERM], tkill: [[200, 0x7ffffffe, 0], errno.EPERM], pidfd_open: [[434, -1], errno.EPERM],
   'socket of another family': [[41, 17, 3, 0], errno.EAFNOSUPPORT], 'socket of another protocol': [[41, 2, 1, 262], errno.EPROTONOSUPPORT], 'a raw socket': [[41, 2, 3, 1], errno.EPROTONOSUPPORT],
+  'socket to services of this machine': [[41, 1, 1, 0], errno.EAFNOSUPPORT], 'socket of SCTP': [[41, 2, 5, 0], errno.ESOCKTNOSUPPORT],
+  'sendto that connects': [[44, none, bad, 0, 0x20000000], errno.EOPNOTSUPP], 'sendmsg that connects': [[46, none, bad, 0x20000000], errno.EOPNOTSUPP],
+  'sendmmsg that connects': [[307, none, bad, 0, 0x20000000], errno.EOPNOTSUPP],
+  'fcntl that lets a descriptor signal (F_SETOWN)': [[72, none, 8, 1], errno.EPERM], 'F_SETSIG': [[72, none, 10, 9], errno.EPERM], 'F_SETOWN_EX': [[72, none, 15, bad], errno.EPERM],
+  'prctl that lets in tracers (PR_SET_DUMPABLE)': [[157, 4, 99], errno.EPERM], 'PR_SET_PTRACER': [[157, 0x59616d61, 0x7ffffffe], errno.EPERM],
   'ioctl that types into the terminal': [[16, none, 0x5412, bad], errno.EPERM],
   'a call that is not known yet': [[1023], errno.ENOSYS],
 };
@@ -59,7 +65,7 @@ const refused: Record<string, readonly [Call, refusal: number]> = {
 /** What the daemon does all the time, and what node, libc and OpenSSL may do late. */
 const allowed: Record<string, Call> = {
   'openat (reading)': [257, -100, '/etc/passwd', 0], 'prlimit64 (asking)': [302, 0, 7, 0, 0],
-  'socket for TCP': [41, 2, 1, 0], 'socket for UDP': [41, 2, 2, 17], 'socket for sock_diag': [41, 16, 3, 4], 'socket for name services': [41, 1, 1, 0],
+  'socket for TCP': [41, 2, 1, 0], 'socket for UDP': [41, 2, 2, 17], 'socket for sock_diag': [41, 16, 3, 4],
 };
 
 /** An answer that no wall gave: the kernel has looked at the arguments. */

@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, openSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { checkout, launcher } from '../support/daemon-paths.ts';
 import { randomKey, runToExit, shell } from '../support/daemon.ts';
@@ -201,5 +201,29 @@ describe('no stack trace reaches the user', () => {
   test('a path that is too long', async () => {
     const exit = await runToExit({ args: ['--server-info', `${scratchFolder()}/${'x'.repeat(300)}/info.json`] });
     refusalOf(exit, 1);
+  });
+});
+
+describe('files are kept apart', () => {
+  test.for([
+    ['--log-file', '--server-info'], ['--server-info', '--audit-log'], ['--audit-log', '--log-file'],
+    ['--policy', '--audit-log'], ['--client-token-file', '--log-file'], ['--upstream-ca', '--server-info'],
+  ] as const)('%s and %s', async ([one, other]) => {
+    const folder = scratchFolder();
+    const exit = await runToExit({ args: [one, join(folder, 'file'), other, `${folder}/../${basename(folder)}/file`] });
+    const reason = refusalOf(exit, 2);
+    for (const flag of [one, other, 'the same file']) expect(reason).toContain(flag);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test.for(['--client-token-file', '--policy', '--upstream-ca'].flatMap((flag) => ['/dev/stdin', '/dev/fd/0', '/proc/self/fd/0'].map((file) => [flag, file] as const)))('%s %s: stdin is for the key', async ([flag, file]) => {
+    const key = join(scratchFolder(), 'key');
+    writeFileSync(key, `${randomKey()}\n`);
+    const stdin = openSync(key, 'r');
+    try {
+      expect(refusalOf(await runToExit({ args: [flag, file], stdin }), 2)).toContain(`${flag} cannot be stdin`);
+    } finally {
+      closeSync(stdin);
+    }
   });
 });
