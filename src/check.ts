@@ -5,26 +5,20 @@
 import { peerLookup } from './gate/peer.ts';
 import { lockedBytes } from './key/locked-key.ts';
 import { lockMemory } from './key/locked-memory.ts';
-import type { Account, Native } from './native/native.ts';
+import type { Native } from './native/native.ts';
 import type { Options } from './options.ts';
 import { checkPort } from './proxy/listener.ts';
 import { tryUpstream } from './proxy/upstream-trial.ts';
-import { checkUnobserved, giveUpRoot } from './run/hardening.ts';
+import { checkUntraced, giveUpRoot } from './run/hardening.ts';
 import { checkLogFile } from './run/log.ts';
 import { fitConnections } from './run/open-files.ts';
 import { checkSandbox } from './run/sandbox.ts';
 import { ServerInfoFile } from './run/server-info.ts';
 import { installationExposure } from './run/trusted-file.ts';
+import type { Users } from './run/users.ts';
 
 /** What the daemon would do, for one line: a label, and the rest. */
 export type Intention = readonly [label: string, text: string];
-
-/** Who the flags name, as far as the system knows them. */
-export interface Users {
-  readonly runAs: Account | undefined;
-  readonly serverInfoOwner: Account | undefined;
-  readonly allowedUids: readonly number[];
-}
 
 /**
  * Checks all that a start needs except for the key.
@@ -41,7 +35,7 @@ export async function check(options: Options, users: Users, native: Native | und
   const watched = await oversight();
   const { custody, waived } = lockMemory(lockedBytes(options.renewal !== undefined), native, options.unsafeUnlockedMemory);
   const unsandboxed = checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK']);
-  checkUnobserved();
+  checkUntraced();
   const { maxConnections, lowered } = fitConnections(options.maxConnections);
   if (allowedUids.length > 0) peerLookup(native);
   if (listenOn.kind === 'port') await checkPort(listenOn.port);

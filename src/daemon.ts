@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { closeSync, existsSync, openSync } from 'node:fs';
-import type { Intention, Users } from './check.ts';
+import type { Intention } from './check.ts';
 import { peerLookup, peerLookupIfAny } from './gate/peer.ts';
 import { isWeakToken } from './gate/token-strength.ts';
 import { injectionOf } from './key/injection.ts';
@@ -16,17 +16,17 @@ import { kernelSockets } from './proxy/kernel-sockets.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
 import { listen } from './proxy/listener.ts';
 import { type Observer, noObserver } from './proxy/observer.ts';
-import { warmUp } from './proxy/undici.ts';
+import { compileAhead } from './proxy/undici.ts';
 import { explain } from './proxy/upstream-error.ts';
 import { connectUpstream, unlessExpired } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
 import { RefusalLog } from './run/refusal-log.ts';
-import { checkMayGiveTo, findAccount, findRunAs, findUid } from './run/users.ts';
+import { type Users, checkMayGiveTo, findAccount, findRunAs, findUid } from './run/users.ts';
 import { exitCodes } from './run/exit-codes.ts';
 import { Failure } from './run/failure.ts';
 import { checkInheritedSocket } from './run/inherited-socket.ts';
-import { checkCleanStart, checkUnobserved, giveUpRoot, harden } from './run/hardening.ts';
-import { checkSandbox, closeStart } from './run/sandbox.ts';
+import { checkCleanStart, checkUntraced, giveUpRoot, harden } from './run/hardening.ts';
+import { checkSandbox, enterServingSandbox } from './run/sandbox.ts';
 import { keepIgnoring, listenForStop } from './run/signals.ts';
 import { Log } from './run/log.ts';
 import { fitConnections } from './run/open-files.ts';
@@ -86,7 +86,7 @@ async function main(): Promise<void> {
   const exposure = installationExposure();
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
-  if (runAs !== undefined) await warmUp(true); // root may read files that the other user may not
+  if (runAs !== undefined) await compileAhead(true); // root may read files that the other user may not
   const { renewal } = options;
   const { memory, custody, waived } = lockMemory(lockedBytes(renewal !== undefined), native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
@@ -94,10 +94,10 @@ async function main(): Promise<void> {
   if (options.token.kind === 'given' && isWeakToken(options.token.token)) {
     log.say('--client-token-file holds a token of less than 128 bits, which can be guessed; make one with: openssl rand -hex 32');
   }
-  cleanups.unshift(() => memory.wipe()); // before whatever could fail or take its time
-  checkUnobserved();
+  cleanups.unshift(() => memory.wipe()); // the first of them: the others may fail or be slow
+  checkUntraced();
   const { key, hasKey } = renewal === undefined ? readKey(memory.buffer) : await readRenewableKey(memory.buffer, renewal);
-  checkUnobserved(); // waiting for the key may have taken long
+  checkUntraced(); // waiting for the key may have taken long
 
   const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
   const injection = injectionOf(key);
@@ -151,19 +151,19 @@ async function main(): Promise<void> {
   }
   if (runAs !== undefined && native !== undefined) giveUpRoot(runAs, native);
   else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
-  checkUnobserved();
+  checkUntraced();
   // Who started us in the background may be waiting for the end of what we were given to write to.
   if (logFile !== undefined) {
     log.releaseStderr();
     redirectToDevNull(stdout, stderr);
   }
-  if (native !== undefined && !options.unsafeNoSandbox) closeStart(native, (logFile ?? options.auditLog) !== undefined);
+  if (native !== undefined && !options.unsafeNoSandbox) enterServingSandbox(native, (logFile ?? options.auditLog) !== undefined);
   // Before the line that others wait for: who has that one has these too.
   log.say(`key in ${custody}`);
   for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
-  connections.warm();
-  if (runAs === undefined) await warmUp(false); // after that line, which others wait for
+  connections.connectAhead();
+  if (runAs === undefined) await compileAhead(false); // after that line, which others wait for
 
   await stop.made;
   await server.stop(options.shutdownTimeoutMs);

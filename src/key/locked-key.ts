@@ -52,7 +52,7 @@ export class LockedKey {
   }
 
   /**
-   * The same for a key that other lines may replace.
+   * Like `read`, for a key that later lines may replace.
    *
    * @param memory `lockedBytes(true)`
    * @returns `next`, where they are to be read into, with what came together with the first line

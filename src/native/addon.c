@@ -144,14 +144,14 @@ static napi_value isStartedByStarter(napi_env env, napi_callback_info info) {
   return result;
 }
 
-/* closeStartCalls(opensLogs: boolean): void */
-static napi_value closeStartCalls(napi_env env, napi_callback_info info) {
+/* forbidStartCalls(opensLogs: boolean): void */
+static napi_value forbidStartCalls(napi_env env, napi_callback_info info) {
   size_t count = 1;
   bool opens_logs;
   napi_value argument;
   TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
   TRY(napi_get_value_bool(env, argument, &opens_logs));
-  return done(env, close_start_calls(opens_logs));
+  return done(env, forbid_start_calls(opens_logs));
 }
 
 static napi_value read_endpoint(napi_env env, const napi_value arguments[2], struct sockaddr_in *endpoint) {
@@ -296,7 +296,7 @@ NAPI_MODULE_INIT() {
     METHOD(forbidCoreDumps),
     METHOD(forbidNewPrivileges),
     METHOD(isStartedByStarter),
-    METHOD(closeStartCalls),
+    METHOD(forbidStartCalls),
     METHOD(peerUid),
     METHOD(hasHungUp),
     METHOD(unacknowledgedBytes),

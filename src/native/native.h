@@ -48,7 +48,7 @@ struct failure forbid_new_privileges(void);
 bool is_started_by_starter(void);
 
 /* serving_filter.c: `opens_logs` keeps opening files for writing allowed. */
-struct failure close_start_calls(bool opens_logs);
+struct failure forbid_start_calls(bool opens_logs);
 
 /* peer.c: the two ends of a connection that this process has accepted. */
 struct connection {

@@ -16,7 +16,7 @@ export interface Native {
   /** Whether the starter's filter is in place (`starter_filter.c`). */
   isStartedByStarter(): boolean;
   /** Forbids, in all threads, the system calls that only the start needed (`serving_filter.c`). */
-  closeStartCalls(opensLogs: boolean): void;
+  forbidStartCalls(opensLogs: boolean): void;
   /** The uid at the other end of an accepted loopback connection, from the kernel; undefined if no process owns that socket. */
   peerUid(localAddress: string, localPort: number, remoteAddress: string, remotePort: number): number | undefined;
   /** Whether the peer of a connected socket has closed it, even while unread bytes are left. */

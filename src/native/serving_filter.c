@@ -57,7 +57,7 @@ static const uint32_t opening[] = {PR_SET_DUMPABLE, PR_SET_PTRACER};
 /* O_TMPFILE includes O_DIRECTORY, which readers of folders set too. */
 static const uint32_t writing = O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY);
 
-struct failure close_start_calls(bool opens_logs) {
+struct failure forbid_start_calls(bool opens_logs) {
   static struct filter filter;
   const uint32_t self[] = {(uint32_t)getpid()};
   filter_begin(&filter);

@@ -56,7 +56,8 @@ export class Exchange implements Sink {
     this.#res = res;
     this.#context = context;
     this.#observer = observer;
-    this.#request = observer.through(context.upstream, req)(this);
+    const upstream = observer.through(context.upstream, req);
+    this.#request = upstream(this);
     res.once('close', () => {
       if (!res.writableFinished) this.cancel();
     });
@@ -103,7 +104,7 @@ export class Exchange implements Sink {
     this.#request.cancel();
   }
 
-  begin(): void {}
+  begin(): void {} // only observers care
 
   head({ status, reason, rawHeaders }: ResponseHead, resume: () => void): boolean {
     const res = this.#res;

@@ -3,8 +3,8 @@ import { type RawHeaders, forEachField, hasField, valuesOf } from '../gate/raw-h
 /** Fields that concern one connection only (RFC 9110 section 7.6.1), beside `Proxy-*` and what Connection names. */
 const hopByHop = new Set(['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
 
-/** Fields that Connection cannot remove by naming them: without them a message has no end, or no addressee. */
-const neverNamed = new Set(['content-length', 'host']);
+/** Fields that Connection cannot remove by naming them: they delimit and address the message. */
+const notRemovable = new Set(['content-length', 'host']);
 
 export interface Field {
   readonly name: string;
@@ -42,7 +42,7 @@ export function canonicalName(name: string): string {
 /** Whether only the daemon may set a field: it frames the message, or concerns one connection. */
 export function isReserved(name: string): boolean {
   const canonical = canonicalName(name);
-  return stopsHere(canonical, undefined) || neverNamed.has(canonical) || canonical === 'expect';
+  return isHopByHop(canonical, undefined) || notRemovable.has(canonical) || canonical === 'expect';
 }
 
 /** A request's fields as they go upstream: ours, then the client's end-to-end fields in their order and case. */
@@ -50,7 +50,7 @@ export function toUpstream(raw: RawHeaders, own: OwnFields): string[] {
   const fields = [...own.fields];
   const named = namedByConnection(raw);
   forEachField(raw, (name, value, sentName) => {
-    if (stopsHere(name, named) || own.replaced.has(name)) return;
+    if (isHopByHop(name, named) || own.replaced.has(name)) return;
     if (name.includes('_') && (own.replaced.has(canonicalName(name)) || isReserved(name))) return;
     fields.push(sentName, value);
   });
@@ -67,7 +67,7 @@ export function toClient(raw: RawHeaders, own: RawHeaders): string[] {
   const named = namedByConnection(raw);
   const [ownName] = own;
   forEachField(raw, (name, value, sentName) => {
-    if (!stopsHere(name, named) && name !== ownName) fields.push(sentName, value);
+    if (!isHopByHop(name, named) && name !== ownName) fields.push(sentName, value);
   });
   fields.push(...own);
   return fields;
@@ -82,8 +82,8 @@ export function hasForeignCoding(raw: RawHeaders): boolean {
   return codings.length > 1 || codings.some((coding) => coding.trim().toLowerCase() !== 'chunked');
 }
 
-function stopsHere(name: string, named: ReadonlySet<string> | undefined): boolean {
-  return hopByHop.has(name) || name.startsWith('proxy-') || (named !== undefined && named.has(name) && !neverNamed.has(name));
+function isHopByHop(name: string, named: ReadonlySet<string> | undefined): boolean {
+  return hopByHop.has(name) || name.startsWith('proxy-') || (named !== undefined && named.has(name) && !notRemovable.has(name));
 }
 
 /** The field names that Connection lists, in lower case; undefined where there are none. */

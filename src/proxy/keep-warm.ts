@@ -66,14 +66,14 @@ export class KeepWarm {
   }
 
   #connect(): void {
-    this.#pool.warm((error, isTold) => {
+    this.#pool.connectAhead((error, wasReported) => {
       const isFirstFailure = this.#retryMs === 0;
       this.#retryMs = Math.min(longestRetryMs, Math.max(firstRetryMs, this.#retryMs * 2));
       if (error === null) {
         this.#connectedAtMs = performance.now();
         return;
       }
-      if (isFirstFailure && !isTold) this.#report(error);
+      if (isFirstFailure && !wasReported) this.#report(error);
       this.#schedule();
     });
   }

@@ -20,7 +20,7 @@ const headTimeoutMs = 10_000;
 const headCheckIntervalMs = 1_000;
 
 /** How long a client may keep a connection idle between requests. Longer than clients do, so that they close first. */
-const idleConnectionMs = 120_000;
+const clientIdleMs = 120_000;
 
 const tcpKeepAliveMs = 30_000;
 
@@ -55,7 +55,7 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
     headersTimeout: headTimeoutMs,
     connectionsCheckingInterval: headCheckIntervalMs,
     requestTimeout: 0, // an upload may take its time
-    keepAliveTimeout: idleConnectionMs,
+    keepAliveTimeout: clientIdleMs,
     requireHostHeader: false, // the gate says more about it
     insecureHTTPParser: false,
     noDelay: true,

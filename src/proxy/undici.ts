@@ -24,7 +24,7 @@ export const buildConnector = require('undici/lib/core/connect.js') as typeof Un
 const wasmTieringBudget = 1_000_000_000;
 
 /**
- * Does what the first request would otherwise have to wait for. Two requests go from undici to node:http through memory:
+ * Does in advance the work that would delay the first request. Two requests go from undici to node:http through memory:
  * that loads and compiles undici's parser, starts node's, and compiles the JavaScript around both. The lookup starts
  * libuv's threads and loads the C library's name services.
  *
@@ -34,7 +34,7 @@ const wasmTieringBudget = 1_000_000_000;
  * @param awaitsLookup before the key is read: a thread that opens files must not get stdin's number while /dev/null is put there
  * @throws {Failure} when the daemon could not forward anything
  */
-export async function warmUp(awaitsLookup: boolean): Promise<void> {
+export async function compileAhead(awaitsLookup: boolean): Promise<void> {
   const lookedUp = new Promise<void>((resolve) => lookup('localhost', () => resolve()));
   setFlagsFromString(`--wasm-tiering-budget=${wasmTieringBudget}`);
   const server = createServer((req, res) => {

@@ -68,7 +68,7 @@ function hasWholeBody({ complete, rawHeaders, readableLength }: IncomingMessage)
   return length === undefined ? complete && !hasField(rawHeaders, 'transfer-encoding') : length === readableLength;
 }
 
-/** A body that has arrived; null for none. From Node 26 on `read` gives what came in one piece, before that all of it. */
+/** A body that has arrived; null for none. Node 26's `read()` returns one chunk; older versions return everything buffered. */
 function wholeBody(req: IncomingMessage): Buffer | null {
   const chunks: Buffer[] = [];
   for (let chunk = req.read() as Buffer | null; chunk !== null; chunk = req.read() as Buffer | null) chunks.push(chunk);

@@ -40,7 +40,7 @@ function connector({ connectTimeoutMs }: ConnectionOptions, tls: TlsOptions | Re
     });
 }
 
-/** The name `localhost` leads where a resolver says. In the clear the key goes to loopback alone. */
+/** The resolver decides where `localhost` points; in cleartext the key may go to loopback only. */
 function onLoopback(connect: connectors.connector): connectors.connector {
   return (target, callback) =>
     connect(target, (error, socket) => {

@@ -44,7 +44,7 @@ const unreachable = new Set([
 
 const timeouts = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 
-/** Whether an error of a connection being made lies below TLS. What is neither this nor a timeout is TLS's own. */
+/** Whether an error of a connection being made lies below TLS. Anything else is a TLS error. */
 export function isNetworkError(error: Error): boolean {
   const code = codeOf(error);
   return unreachable.has(code) || timeouts.has(code);

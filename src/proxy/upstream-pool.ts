@@ -6,7 +6,7 @@ import { Client } from './undici.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 
 /** undici closes a connection that is idle for this long, 24 hours: in effect the upstream decides. */
-const idleConnectionMs = 86_400_000;
+const upstreamIdleMs = 86_400_000;
 
 /** Largest response head. OpenAI's are about 1 KiB. */
 const maxResponseHeadBytes = 64 * 1024;
@@ -32,10 +32,10 @@ export interface PooledConnection {
 }
 
 /** Gets a connection, or why there is none. */
-export type Taker = (error: Error | null, connection?: PooledConnection) => void;
+export type Waiter = (error: Error | null, connection?: PooledConnection) => void;
 
-/** How a connection came out that no request asked for; whether a request was told of its failure. */
-export type Done = (error: Error | null, isTold: boolean) => void;
+/** Result of a connection made in advance: its error, and whether a waiting request already received it. */
+export type OnConnected = (error: Error | null, wasReported: boolean) => void;
 
 /**
  * Connections to the upstream, each for one request at a time.
@@ -49,7 +49,7 @@ export class UpstreamPool {
   readonly #target: connectors.Options;
   /** Connections without a request, the one used last at the end. */
   readonly #idle: PooledConnection[] = [];
-  readonly #takers: Taker[] = [];
+  readonly #waiters: Waiter[] = [];
   #connecting = 0;
   #onNoneIdle: (wasUsed: boolean) => void = () => {};
 
@@ -69,17 +69,17 @@ export class UpstreamPool {
    *
    * @param take has to give the connection back with `release`
    */
-  acquire(take: Taker): void {
+  acquire(take: Waiter): void {
     const connection = this.#takeIdle();
     if (connection !== undefined) return take(null, connection);
-    this.#takers.push(take);
-    if (this.#takers.length > this.#connecting) this.#connect();
+    this.#waiters.push(take);
+    if (this.#waiters.length > this.#connecting) this.#connect();
   }
 
   /** Withdraws an `acquire` that was not answered yet. */
-  withdraw(take: Taker): void {
-    const position = this.#takers.indexOf(take);
-    if (position !== -1) this.#takers.splice(position, 1);
+  withdraw(take: Waiter): void {
+    const position = this.#waiters.indexOf(take);
+    if (position !== -1) this.#waiters.splice(position, 1);
   }
 
   /** Takes a connection back. undici is told of a response's end before it is done with it, hence the next turn. */
@@ -97,7 +97,7 @@ export class UpstreamPool {
    *
    * @param done gets the failure, if it fails and no request was told of it
    */
-  warm(done: Done): void {
+  connectAhead(done: OnConnected): void {
     if (this.#idle.length === 0 && this.#connecting === 0) this.#connect(done);
   }
 
@@ -106,20 +106,20 @@ export class UpstreamPool {
     for (const { socket } of this.#idle.splice(0)) socket.destroy();
   }
 
-  #connect(done?: Done): void {
+  #connect(done?: OnConnected): void {
     this.#connecting++;
     this.#options.connect(this.#target, (error, socket) => {
       this.#connecting--;
       if (error === null) this.#add(socket as Socket);
       // Other connections that are being made may serve the other requests.
-      const take = error !== null && this.#takers.length > this.#connecting ? this.#takers.shift() : undefined;
+      const take = error !== null && this.#waiters.length > this.#connecting ? this.#waiters.shift() : undefined;
       take?.(error);
       done?.(error, take !== undefined);
     });
   }
 
   #give(connection: PooledConnection): boolean {
-    const take = this.#takers.shift();
+    const take = this.#waiters.shift();
     take?.(null, connection);
     return take !== undefined;
   }
@@ -137,8 +137,8 @@ export class UpstreamPool {
       },
       pipelining: 1,
       allowH2: false,
-      keepAliveTimeout: idleConnectionMs,
-      keepAliveMaxTimeout: idleConnectionMs,
+      keepAliveTimeout: upstreamIdleMs,
+      keepAliveMaxTimeout: upstreamIdleMs,
       maxHeaderSize: maxResponseHeadBytes,
       headersTimeout: responseTimeoutMs,
       bodyTimeout: idleTimeoutMs,

@@ -7,7 +7,7 @@ import type { KernelSockets } from './kernel-sockets.ts';
 import type { Body, Upload } from './upload.ts';
 import { type ConnectionOptions, upstreamConnector } from './upstream-connector.ts';
 import { isWithoutKey } from './upstream-error.ts';
-import { type PooledConnection, type Taker, UpstreamPool } from './upstream-pool.ts';
+import { type PooledConnection, type Waiter, UpstreamPool } from './upstream-pool.ts';
 
 /** Where requests go, and how patiently. */
 export interface UpstreamOptions extends ConnectionOptions {
@@ -26,7 +26,7 @@ export interface ResponseHead {
   readonly rawHeaders: RawHeaders;
 }
 
-/** What becomes of a request, in the order it happens. Once it was cancelled, nothing more is called. */
+/** Receives a request's events in order; not called again after a cancel. */
 export interface Sink {
   /** There is a connection, and the request is being written to it. */
   begin(): void;
@@ -60,8 +60,8 @@ export type Upstream = (sink: Sink) => UpstreamRequest;
 
 export interface UpstreamConnections {
   readonly upstream: Upstream;
-  /** To be called once the daemon listens: makes a first connection and keeps one warm. */
-  warm(): void;
+  /** To be called once the daemon listens: makes a first connection, and keeps one ready. */
+  connectAhead(): void;
 }
 
 /** The same upstream, for a key that may expire: without a key, a request fails at once. */
@@ -89,12 +89,12 @@ export function connectUpstream(
   const pool = new UpstreamPool({ ...options, connect: injection.connector(upstreamConnector(options)), sockets });
   const keepWarm = new KeepWarm(pool, options.keepWarmMs, report);
   const suspend = new SuspendCheck();
-  const acquire = (take: Taker): void => {
+  const acquire = (take: Waiter): void => {
     if (suspend.wasSuspended()) pool.dropIdle();
     keepWarm.noteRequest();
     pool.acquire(take);
   };
-  return { upstream: (sink) => new PooledRequest(sink, options.target, pool, acquire), warm: () => keepWarm.start() };
+  return { upstream: (sink) => new PooledRequest(sink, options.target, pool, acquire), connectAhead: () => keepWarm.start() };
 }
 
 /** How many more connections a request may try when those it got ended before anything was written to them. */
@@ -105,8 +105,8 @@ class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
   readonly #sink: Sink;
   readonly #target: string;
   readonly #pool: UpstreamPool;
-  readonly #acquire: (take: Taker) => void;
-  #take: Taker | undefined;
+  readonly #acquire: (take: Waiter) => void;
+  #take: Waiter | undefined;
   #connection: PooledConnection | undefined;
   #controller: Dispatcher.DispatchController | undefined;
   /** To be called where the connection ended before a byte of the request was written to it. */
@@ -116,7 +116,7 @@ class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
   /** The sink has been told the end, or has cancelled: it is told nothing more. */
   #isOver = false;
 
-  constructor(sink: Sink, target: string, pool: UpstreamPool, acquire: (take: Taker) => void) {
+  constructor(sink: Sink, target: string, pool: UpstreamPool, acquire: (take: Waiter) => void) {
     this.#sink = sink;
     this.#target = target;
     this.#pool = pool;

@@ -26,7 +26,7 @@ const allowedNodeOptions = new Set(['--no-warnings', '--inspect-port=192.0.2.1:9
  *
  * @throws {Failure} with exit code 3
  */
-export function checkUnobserved(): void {
+export function checkUntraced(): void {
   if (inspector.url() !== undefined) throw unsafe('a debugger port is open', 'start it again, without --inspect or SIGUSR1');
   for (const thread of readdirSync('/proc/self/task')) {
     const tracer = tracerOf(thread);

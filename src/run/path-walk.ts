@@ -124,7 +124,7 @@ function isFolderName(name: string | undefined): boolean {
   return name === undefined || name === '' || name === '.' || name === '..';
 }
 
-/** Opens a folder; undefined where something else is there. Not without O_DIRECTORY: that is what makes autofs mount it. */
+/** Opens a folder; undefined where something else is there. Keep O_DIRECTORY: it makes autofs mount the folder. */
 function openFolder(place: Place, makesFolders: boolean | 'trial'): number | undefined {
   try {
     return openSync(pathOf(place), folderFlags);

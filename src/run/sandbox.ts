@@ -31,9 +31,9 @@ export function checkSandbox(native: Native | undefined, isWaived: boolean, land
  * @param opensLogs whether a log may have to be reopened, so that opening files for writing stays allowed
  * @throws {Failure} with exit code 3
  */
-export function closeStart(native: Native, opensLogs: boolean): void {
+export function enterServingSandbox(native: Native, opensLogs: boolean): void {
   try {
-    native.closeStartCalls(opensLogs);
+    native.forbidStartCalls(opensLogs);
   } catch (error) {
     throw unsafe(`cannot forbid system calls: ${reason(error)}`, 'a seccomp profile may refuse seccomp; allow it');
   }

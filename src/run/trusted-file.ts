@@ -42,7 +42,7 @@ export function readTrustedFile(flag: string, file: string): string {
 }
 
 function openTrusted(file: string): number {
-  // From the top, also where the path is relative: who can rename the current folder leads the next start elsewhere.
+  // From the top, also where the path is relative: someone who can rename the current folder could redirect the next start.
   const place = walkTo(isAbsolute(file) ? file : `${process.cwd()}/${file}`, { followsLast: true, onFolder: (folder, path) => check(folder, path, 'strict') });
   try {
     return openSync(pathOf(place), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NOCTTY);

@@ -4,11 +4,18 @@ import { exitCodes } from './exit-codes.ts';
 import { Failure } from './failure.ts';
 import { foreign } from './log.ts';
 
-/** Longest name of a user, in characters (useradd(8)). What is longer may be a key in the wrong place; it is not repeated. */
+/** Longest name of a user, in characters (useradd(8)). A longer value may be a key passed to the wrong flag, so we do not echo it. */
 const maxUserNameLength = 32;
 
 /** 2^32 - 1 is no uid: chown(2) and setuid(2) take it for "leave it as it is". */
 const noUid = 0xffff_ffff;
+
+/** Who the flags name, as far as the system knows them. */
+export interface Users {
+  readonly runAs: Account | undefined;
+  readonly serverInfoOwner: Account | undefined;
+  readonly allowedUids: readonly number[];
+}
 
 /** The capability to give files away: its bit, see capabilities(7). */
 const capChown = 0n;
