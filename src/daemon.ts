@@ -16,7 +16,7 @@ import { kernelSockets } from './proxy/kernel-sockets.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
 import { listen } from './proxy/listener.ts';
 import { type Observer, noObserver } from './proxy/observer.ts';
-import { compileAhead } from './proxy/undici.ts';
+import { rehearse } from './proxy/rehearsal.ts';
 import { explain } from './proxy/upstream-error.ts';
 import { connectUpstream, unlessExpired } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
@@ -86,7 +86,7 @@ async function main(): Promise<void> {
   const exposure = installationExposure();
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
-  if (runAs !== undefined) await compileAhead(true); // root may read files that the other user may not
+  if (runAs !== undefined) await rehearse(true); // root may read files that the other user may not
   const { renewal } = options;
   const { memory, custody, waived } = lockMemory(lockedBytes(renewal !== undefined), native, options.unsafeUnlockedMemory);
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
@@ -163,7 +163,7 @@ async function main(): Promise<void> {
   for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
   connections.connectAhead();
-  if (runAs === undefined) await compileAhead(false); // after that line, which others wait for
+  if (runAs === undefined) rehearse(false).catch(fail); // after that line, which others wait for
 
   await stop.made;
   await server.stop(options.shutdownTimeoutMs);

@@ -18,9 +18,9 @@ export interface ForwardContext {
   readonly upstreamHost: string;
   readonly ownFields: OwnFields;
   /** Told of what goes wrong. */
-  readonly failures: BoundedLog;
+  readonly failures: Pick<BoundedLog, 'say'>;
   /** Told of what is denied after the head. */
-  readonly refusals: RefusalLog;
+  readonly refusals: Pick<RefusalLog, 'note'>;
   readonly sockets: KernelSockets | undefined;
 }
 

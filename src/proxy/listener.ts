@@ -27,13 +27,16 @@ const tcpKeepAliveMs = 30_000;
 /** A port of our own, 0 for one of the system's choice; or the socket that a service manager passed. */
 export type ListenOn = { readonly kind: 'port'; readonly port: number } | { readonly kind: 'inherited' };
 
-export interface ListenerOptions extends Omit<HandlerOptions, 'rules'> {
-  readonly listenOn: ListenOn;
+export interface ServingOptions extends Omit<HandlerOptions, 'rules'> {
   readonly maxConnections: number;
   /** All but the port, which is known once it is bound. */
   readonly rules: Omit<Rules, 'port'>;
   /** Asks the kernel who is at the other end; undefined where nothing needs to know. */
   readonly peerUidOf: ((socket: Socket) => number | undefined) | undefined;
+}
+
+export interface ListenerOptions extends ServingOptions {
+  readonly listenOn: ListenOn;
 }
 
 export interface Listener {
@@ -50,6 +53,15 @@ export interface Listener {
  * @throws {Failure} when the port cannot be bound
  */
 export async function listen(options: ListenerOptions): Promise<Listener> {
+  const server = createHttpServer();
+  await bind(server, options.listenOn);
+  const { port } = server.address() as AddressInfo;
+  const { connections, handler } = serve(server, port, options);
+  return { port, cut: () => cutAll(connections), stop: (graceMs) => stop(server, connections, handler, options, graceMs) };
+}
+
+/** node:http, set as strict and as patient as the daemon is. */
+export function createHttpServer(): Server {
   const server = createServer({
     maxHeaderSize: maxHeadBytes,
     headersTimeout: headTimeoutMs,
@@ -64,14 +76,16 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   });
   // Node silently drops header lines beyond its own limit; the gate counts instead.
   server.maxHeadersCount = 0;
+  return server;
+}
 
-  await bind(server, options.listenOn);
-  const { port } = server.address() as AddressInfo;
+/** Serves what comes in on a server. */
+export function serve(server: Server, port: number, options: ServingOptions): { connections: Connections; handler: RequestHandler } {
   const connections = new Connections(options.maxConnections);
   const handler = new RequestHandler({ ...options, rules: { ...options.rules, port } });
   acceptConnections(server, connections, options.peerUidOf);
   passRequests(server, connections, handler);
-  return { port, cut: () => cutAll(connections), stop: (graceMs) => stop(server, connections, handler, options, graceMs) };
+  return { connections, handler };
 }
 
 /**

@@ -17,7 +17,7 @@ const noWebsocket: Problem = { status: 426, code: 'websocket_not_served', messag
 export interface HandlerOptions {
   readonly rules: Rules;
   readonly forwarding: ForwardContext;
-  readonly refusals: RefusalLog;
+  readonly refusals: Pick<RefusalLog, 'note'>;
   readonly observer: Observer;
   /** A client asked for GET /shutdown, and has its answer. */
   readonly onShutdownRequest: () => void;

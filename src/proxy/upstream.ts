@@ -101,7 +101,7 @@ export function connectUpstream(
 const maxFurtherAttempts = 3;
 
 /** Adapts undici's handler interface to a sink. */
-class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
+export class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandler {
   readonly #sink: Sink;
   readonly #target: string;
   readonly #pool: UpstreamPool;

@@ -140,7 +140,7 @@ describe('ends as the start would', () => {
     ['--server-info', 'dangling'],
     ['--server-info', 'twice'],
     ['--server-info', 'text/info.json'],
-    ['--server-info', '/proc/none/such'],
+    ['--server-info', '/sys/none/such'],
     ['--server-info', 'open', '--issue-token'],
     ['--log-file', 'none/daemon.log', '--audit-log', 'none/audit.jsonl', '--server-info', 'folder'],
   ])('%j', async (args) => {

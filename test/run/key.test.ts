@@ -197,7 +197,7 @@ describe('refused', () => {
   test('a terminal as stdin, without waiting for input', async (context) => {
     needs(context, 'command script');
     // `script` gives its command a terminal and passes on its exit code (-e); what the command writes arrives on our stdout.
-    const exit = await runToExit({ prefix: ['sh', '-c', 'exec script -qec "$1" /dev/null', 'sh'], stdin: () => {} });
+    const exit = await runToExit({ prefix: ['sh', '-c', `exec script -qec "'$1'" /dev/null`, 'sh'], stdin: () => {} });
     expect(exit.code).toBe(1);
     expect(exit.stdout).toMatch(/^responses-api-proxy: .*terminal.*\r\nhint: .+\r\n/m);
     expectNoStack(exit.stdout);

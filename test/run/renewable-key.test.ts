@@ -273,7 +273,7 @@ describe('refused', () => {
 
   test('a terminal on stdin', async (context) => {
     needs(context, 'command script');
-    const exit = await runToExit({ args: ['--renewable-key'], prefix: ['sh', '-c', 'exec script -qec "$1 $2" /dev/null', 'sh'], stdin: () => {} });
+    const exit = await runToExit({ args: ['--renewable-key'], prefix: ['sh', '-c', `exec script -qec "'$1' $2" /dev/null`, 'sh'], stdin: () => {} });
     expect(exit.stdout).toMatch(/^responses-api-proxy: .*terminal/m);
   });
 

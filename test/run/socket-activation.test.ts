@@ -13,6 +13,7 @@ import { asking, Proxied } from '../support/proxied.ts';
 import { responses } from '../support/endpoints.ts';
 import { ask, connect, rawRequest } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
 import { answer, startUpstream, streamHead } from '../support/upstream.ts';
 
 test('it serves on the inherited socket, announces its port and wants it in the Host header', async () => {
@@ -199,7 +200,8 @@ test.for([
   expect(daemon.port).not.toBe(socket.port);
 });
 
-test('the other variables of sd_listen_fds(3) do not reach node', async () => {
+test('the other variables of sd_listen_fds(3) do not reach node', async (context) => {
+  needs(context, 'root'); // the daemon's own user may not look
   const socket = await listeningSocket();
   const daemon = await startDaemon(activated(socket.fd, 'LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=http LISTEN_PIDFDID=7'));
   const names = readFileSync(`/proc/${daemon.pid}/environ`, 'latin1').split('\0').map((entry) => entry.split('=')[0]);
