@@ -1,8 +1,8 @@
 /**
  * Copies key bytes within locked memory, one at a time.
  *
- * `set`, `copy` and `copyWithin` call memmove(3), which leaves the last bytes in vector registers. V8 saves these in
- * ordinary memory: the deoptimizer on its heap, write barriers on the stack.
+ * `set`, `copy` and `copyWithin` call memmove(3), which leaves pieces of 16 bytes in vector registers. V8 saves
+ * these in ordinary memory: the deoptimizer on the heap, write barriers on the stack.
  *
  * @param source the bytes to copy
  * @param target at least as long as `source`; it may overlap it if it begins before it
