@@ -1,3 +1,4 @@
+import { copyBytes } from './copy-bytes.ts';
 import { lineAreaBytes, maxKeyBytes, readFirstLine } from './key-line.ts';
 
 /** Room to build the beginning of one request in. */
@@ -62,7 +63,8 @@ export class LockedKey {
     const key = new LockedKey(area, scratch);
     const { key: first, rest } = readFirstLine(fd, line, true);
     key.replace(first);
-    line.copyWithin(0, rest.byteOffset - line.byteOffset).fill(0, rest.length);
+    copyBytes(rest, line);
+    line.fill(0, rest.length);
     return { key, next: { area: line, filled: rest.length } };
   }
 
@@ -80,7 +82,7 @@ export class LockedKey {
    */
   replace(key: Buffer): boolean {
     if (this.#hasEnded) return false;
-    this.#area.set(key);
+    copyBytes(key, this.#area);
     this.#area.fill(0, key.length);
     this.#length = key.length;
     return true;
@@ -113,7 +115,7 @@ export class LockedKey {
     if (this.length === 0 || at === -1 || at + this.length > scratch.length) throw new RangeError('no place for the key in the request head');
     const after = head.slice(at + placeholder.length);
     scratch.write(head.slice(0, at), 'latin1');
-    scratch.set(this.#area.subarray(0, this.length), at);
+    copyBytes(this.#area.subarray(0, this.length), scratch.subarray(at));
     let end = at + this.length;
     const rest: Piece[] = [];
     for (const piece of [after, ...pieces]) {

@@ -1,6 +1,7 @@
 import { fstatSync } from 'node:fs';
 import { type ConnectOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import { Failure, reason } from '../run/failure.ts';
+import { copyBytes } from './copy-bytes.ts';
 import { type KeyProblem, lineFeed, parseKeyLine, tooLong } from './key-line.ts';
 import type { LockedKey, NextLine } from './locked-key.ts';
 
@@ -114,7 +115,7 @@ export class Renewal {
 
   /** Takes the first `count` bytes out of the area, and leaves zeros behind the rest. */
   #discard(count: number): void {
-    this.#area.copyWithin(0, count, this.#filled);
+    copyBytes(this.#area.subarray(count, this.#filled), this.#area);
     this.#area.fill(0, this.#filled - count, this.#filled);
     this.#filled -= count;
   }

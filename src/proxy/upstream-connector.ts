@@ -1,6 +1,6 @@
 import { constants } from 'node:crypto';
 import { type Socket, isIP } from 'node:net';
-import { type SecureContext, createSecureContext } from 'node:tls';
+import { DEFAULT_CIPHERS, type SecureContext, createSecureContext } from 'node:tls';
 import type { Dispatcher, buildConnector as connectors } from 'undici';
 import { isLoopback } from './environment-proxy.ts';
 import { Client, buildConnector } from './undici.ts';
@@ -65,12 +65,14 @@ interface TlsOptions {
 /**
  * One context for all connections, for making one costs more than a request. Verification is asked for by name:
  * NODE_TLS_REJECT_UNAUTHORIZED only changes the default. Renegotiation (TLS 1.2) is off, because a write during it is
- * kept in ordinary memory until it is over.
+ * kept in ordinary memory until it is over. So are CBC cipher suites (those with an HMAC): their code in OpenSSL leaves
+ * plain text in vector registers, which V8 saves in ordinary memory.
  */
 function tlsOptions(ca: string | undefined): TlsOptions {
   const secureContext = createSecureContext({
     ...(ca === undefined ? {} : { ca }),
     minVersion: 'TLSv1.2',
+    ciphers: `${DEFAULT_CIPHERS}:!SHA1:!SHA256:!SHA384`,
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
   });
   return { secureContext, rejectUnauthorized: true };

@@ -28,6 +28,8 @@ const impostors: Record<string, Impostor> = {
   'expired': { upstream: { tls: 'expired' }, reason: /expired/ },
   'expired, in TLS 1.2': { upstream: { tls: 'expired', secureContext: { maxVersion: 'TLSv1.2' } }, reason: /expired/ },
   'speaking TLS 1.1 at most': { upstream: { secureContext: { ...legacy, maxVersion: 'TLSv1.1' } }, reason: /version|protocol|alert/i },
+  // Their code in OpenSSL leaves plain text in vector registers (see registers.test.ts).
+  'offering CBC cipher suites alone': { upstream: { secureContext: { maxVersion: 'TLSv1.2', ciphers: 'SHA1:SHA256:SHA384' } }, reason: /handshake/i },
   'speaking TLS 1.0 alone': { upstream: { secureContext: { ...legacy, maxVersion: 'TLSv1' } }, reason: /version|protocol|alert/i },
 };
 
