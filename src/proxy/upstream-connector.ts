@@ -30,14 +30,22 @@ export function upstreamConnector(options: ConnectionOptions): connectors.connec
   return tellTlsErrors(options.proxy === undefined ? connect : tunnel(options.proxy, options, connect));
 }
 
-function connector({ connectTimeoutMs }: ConnectionOptions, tls: TlsOptions | Record<string, never> = {}): connectors.connector {
-  const connect = buildConnector({ ...tls, timeout: connectTimeoutMs, allowH2: false, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs });
+function connector({ origin, connectTimeoutMs }: ConnectionOptions, tls: TlsOptions | Record<string, never> = {}): connectors.connector {
+  const connect = buildConnector({ ...tls, ...familyOf(origin), timeout: connectTimeoutMs, allowH2: false, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs });
   return (target, callback) =>
     connect(target, (error, socket) => {
       if (error !== null) return callback(error, null);
       applySocketWorkarounds(socket as Socket);
       return callback(null, socket as Socket);
     });
+}
+
+/**
+ * In cleartext, `localhost` is 127.0.0.1. Many systems put ::1 first, and where the upstream does not listen there, any user
+ * could take its port on ::1.
+ */
+function familyOf({ protocol, hostname }: URL): { family?: 4 } {
+  return protocol === 'http:' && hostname === 'localhost' ? { family: 4 } : {};
 }
 
 /** The resolver decides where `localhost` points; in cleartext the key may go to loopback only. */
@@ -99,7 +107,7 @@ function tunnel(proxy: URL, { ca, connectTimeoutMs }: ConnectionOptions, connect
     const host = isIP(options.hostname) === 6 ? `[${options.hostname}]` : options.hostname;
     const authority = `${host}:${options.port || '443'}`;
     const client = new Client(proxy.origin, {
-      connect: { timeout: connectTimeoutMs, ...(ca === undefined ? {} : { ca }) },
+      connect: { ...familyOf(proxy), timeout: connectTimeoutMs, ...(ca === undefined ? {} : { ca }) },
       headersTimeout: connectTimeoutMs,
     });
     client.dispatch({ method: 'CONNECT', path: authority, headers: ['Host', authority, ...authorization] }, {
