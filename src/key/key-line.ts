@@ -95,12 +95,27 @@ function readSome(fd: number, area: Buffer): number {
 }
 
 /** 1 for each byte that RFC 6750 allows before the equals signs. A table takes as long for one byte as for another. */
-const b64TokenBytes = new Uint8Array(256);
-for (const char of 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/') b64TokenBytes[char.charCodeAt(0)] = 1;
+const isBody = new Uint8Array(256);
+for (const char of 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/') isBody[char.charCodeAt(0)] = 1;
 
-/** RFC 6750 section 2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`. */
+const isPadding = new Uint8Array(256);
+isPadding[equalsSign] = 1;
+
+/**
+ * RFC 6750 section 2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`. Without a branch on a byte of
+ * the key: every user can read how much CPU time a process has used.
+ */
 function isB64Token(key: Buffer): boolean {
-  let body = key.length;
-  while (body > 0 && key[body - 1] === equalsSign) body--;
-  return body > 0 && key.subarray(0, body).every((byte) => b64TokenBytes[byte] === 1);
+  let seenPadding = 0;
+  let isWrong = 1 - of(isBody, key[0]);
+  for (let at = 0; at < key.length; at++) {
+    const padding = of(isPadding, key[at]);
+    seenPadding |= padding;
+    isWrong |= (1 - of(isBody, key[at]) - padding) | (seenPadding - padding);
+  }
+  return isWrong === 0;
+}
+
+function of(table: Uint8Array, byte = 0): number {
+  return table[byte] as number;
 }

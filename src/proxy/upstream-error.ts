@@ -108,7 +108,8 @@ function problemOf(code: string): Problem {
 function causeOf(error: Error, code: string): string {
   if (code === certificateRequired) return `it demands a client certificate (${code})`;
   const cause = error.cause instanceof Error ? codeOf(error.cause) : code;
-  const text = error.message.split('\n', 1)[0] ?? '';
+  // OpenSSL begins with the thread's id, which is an address in our memory.
+  const text = (error.message.split('\n', 1)[0] ?? '').replace(/\b[0-9A-F]+:error:/, 'error:');
   return text === '' || text.includes(cause) ? text || cause : `${text} (${cause})`;
 }
 

@@ -30,6 +30,7 @@ async function expectProblem(daemon: Daemon, status: number, code: string, host:
   expect(lines[0]).toContain(host);
   expect(lines[0]).toMatch(cause);
   expectNoStack(daemon.stderr);
+  expect(lines[0], 'an address in its memory').not.toMatch(/[0-9A-F]{8,}:error:/);
   expectNoPieceOf(daemon.key, daemon.stderr);
   expectNoPieceOf(daemon.key, response.rawHead + response.text());
 }
