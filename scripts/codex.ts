@@ -18,6 +18,8 @@ export interface CodexRun {
   /** The port that Codex names in its Host header. */
   readonly hostPort: number;
   readonly prompt: string;
+  /** Codex may ask for a WebSocket first, as it does with its built-in provider. */
+  readonly mayUseWebsocket?: boolean;
 }
 
 const fetchTimeoutMs = 300_000;
@@ -62,7 +64,7 @@ export async function runCodex(run: CodexRun): Promise<CommandResult> {
   const workplace = join(run.folder, 'work');
   for (const path of [home, codexHome, workplace]) mkdirSync(path, { recursive: true });
   const provider = `{ name='OpenAI Proxy', base_url='http://127.0.0.1:${run.port}/v1', wire_api='responses', `
-    + `http_headers={ host='127.0.0.1:${run.hostPort}' } }`;
+    + `supports_websockets=${run.mayUseWebsocket === true}, http_headers={ host='127.0.0.1:${run.hostPort}' } }`;
   return runCommand(run.command, [
     'exec', '--skip-git-repo-check', '--dangerously-bypass-approvals-and-sandbox',
     '-c', `model_providers.openai-proxy=${provider}`,

@@ -20,8 +20,8 @@ import { makeTemporaryFolder } from './temporary-folder.ts';
 
 const usage = `Usage: scripts/try-codex [--codex-version VERSION | --codex FILE] [--record FILE]
 
-Completes turns of the real Codex CLI through the daemon, against a stand-in upstream: first plain, then with the example
-policy and an audit log.
+Completes turns of the real Codex CLI through the daemon, against a stand-in upstream: plain, with the example policy and an
+audit log, and with a provider for which Codex asks for a WebSocket first.
 
   --codex-version VERSION  fetch this version of @openai/codex (default: 0.169.0)
   --codex FILE             use this codex command and fetch none
@@ -121,6 +121,7 @@ async function main(): Promise<number> {
     args: ['--policy', examplePolicy, '--audit-log', auditLog, '--audit-required'],
     check: (received) => judgeRecords(auditLog, received),
   }, { command: codex.command, folder: folder.path, recordTo: undefined, tally });
+  await tryAll({ name: 'WebSocket first', args: ['--websocket-fallback'], mayUseWebsocket: true, check: () => 'exit code 0' }, { command: codex.command, folder: folder.path, recordTo: undefined, tally });
   console.log(`${tally.passed} passed, ${tally.failed} failed`);
   return tally.failed === 0 ? 0 : 1;
 }
@@ -129,6 +130,7 @@ async function main(): Promise<number> {
 interface Setup {
   readonly name: string;
   readonly args: readonly string[];
+  readonly mayUseWebsocket?: boolean;
   /** Looks at what is left once the daemon has ended. Returns one line about it; throws if it is not what should be. */
   check(received: readonly RecordedRequest[]): string;
 }
@@ -168,11 +170,14 @@ async function tryAll(
     const turnFolder = join(own, name.replaceAll(' ', '-'));
     mkdirSync(turnFolder);
     const result = await runCodex({
-      command, folder: turnFolder, port: tap.port, hostPort: daemon.port, prompt: `Please answer. [stand-in: ${script}]`,
+      command, folder: turnFolder, port: tap.port, hostPort: daemon.port, prompt: `Please answer. [stand-in: ${script}]`, mayUseWebsocket: setup.mayUseWebsocket === true,
     });
-    const turn = { codex: result, sent: tap.requests().slice(sentBefore), received: standIn.requests.slice(receivedBefore) };
+    const sent = tap.requests().slice(sentBefore);
+    const turn = { codex: result, sent: sent.filter(({ head }) => !isWebsocket(head)), received: standIn.requests.slice(receivedBefore) };
     const isGood = tell(name, () => {
       judgeCustody(turn);
+      assert.equal(sent.filter(({ head }) => isWebsocket(head)).length > 0, setup.mayUseWebsocket === true, 'whether Codex asked for a WebSocket');
+      if (!script.startsWith('cut')) assert.doesNotMatch(result.stderr, /Reconnecting/, 'what Codex told its user');
       return `${judge(turn)}; ${(result.durationMs / 1000).toFixed(1)} s`;
     });
     if (!isGood) console.log(`Codex said:\n${lastLines(result.stderr)}\nthe daemon said:\n${lastLines(daemon.said())}`);
@@ -191,6 +196,11 @@ async function tryAll(
   });
   await tap.close();
   await standIn.close();
+}
+
+/** RFC 6455 section 4.1. */
+function isWebsocket(head: string): boolean {
+  return /^GET [^]*^upgrade: websocket\r?$/im.test(head);
 }
 
 /** The audit log has each request that went up, allowed, with its tokens where the answer was not cut; and nothing else. */

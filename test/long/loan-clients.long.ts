@@ -156,3 +156,15 @@ describe.each(clients.slice(0, 2))('$name', (client) => {
     expectEnd(loan, run, 'expire_at', /This key was lent until .*; that time is over/, 1);
   });
 });
+
+// With its built-in provider, which the SDK uses, Codex asks for a WebSocket first. Without a 426 it asks seven times, for 7 s.
+test('the Codex SDK falls back from WebSocket to POST at once', async (context) => {
+  const sdk = clients[1];
+  const loan = await lend();
+  const { screen } = (await sdk?.run(context, loan, 'text It came through.')) ?? { screen: '' };
+  expect(screen.trim()).toBe('It came through.');
+  const requests = linesOf(loan.log).filter(({ target }) => target === '/v1/responses');
+  expect(requests).toMatchObject([{ method: 'GET', status: 426, rule: 'websocket_not_served' }, { method: 'POST', status: 200, decision: 'allowed' }]);
+  const [asked, posted] = requests.map(({ time }) => Date.parse(String(time)));
+  expect((posted ?? Infinity) - (asked ?? 0)).toBeLessThan(endsWithinMs);
+});
