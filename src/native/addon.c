@@ -122,6 +122,21 @@ static napi_value done(napi_env env, struct failure failure) {
   return failure.error == 0 ? NULL : throw_failure(env, failure);
 }
 
+static napi_value boolean(napi_env env, bool value) {
+  napi_value result;
+  TRY(napi_get_boolean(env, value, &result));
+  return result;
+}
+
+/* Reads the one argument of a function that takes a descriptor. */
+static bool read_descriptor(napi_env env, napi_callback_info info, int *descriptor) {
+  size_t count = 1;
+  napi_value argument;
+  if (napi_get_cb_info(env, info, &count, &argument, NULL, NULL) == napi_ok && napi_get_value_int32(env, argument, descriptor) == napi_ok) return true;
+  throw_napi(env);
+  return false;
+}
+
 static napi_value forbidTracing(napi_env env, napi_callback_info info) {
   (void)info;
   return done(env, forbid_tracing());
@@ -138,10 +153,8 @@ static napi_value forbidNewPrivileges(napi_env env, napi_callback_info info) {
 }
 
 static napi_value isStartedByStarter(napi_env env, napi_callback_info info) {
-  napi_value result;
   (void)info;
-  TRY(napi_get_boolean(env, is_started_by_starter(), &result));
-  return result;
+  return boolean(env, is_started_by_starter());
 }
 
 /* forbidStartCalls(opensLogs: boolean): void */
@@ -184,23 +197,15 @@ static napi_value peerUid(napi_env env, napi_callback_info info) {
 
 /* hasHungUp(socket: number): boolean */
 static napi_value hasHungUp(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  int32_t socket;
-  napi_value argument, result;
-  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
-  TRY(napi_get_value_int32(env, argument, &socket));
-  TRY(napi_get_boolean(env, has_hung_up(socket), &result));
-  return result;
+  int socket;
+  return read_descriptor(env, info, &socket) ? boolean(env, has_hung_up(socket)) : NULL;
 }
 
 /* unacknowledgedBytes(socket: number): number */
 static napi_value unacknowledgedBytes(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  int32_t socket;
-  int bytes;
-  napi_value argument, result;
-  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
-  TRY(napi_get_value_int32(env, argument, &socket));
+  int socket, bytes;
+  napi_value result;
+  if (!read_descriptor(env, info, &socket)) return NULL;
   struct failure failure = unacknowledged_bytes(socket, &bytes);
   if (failure.error != 0) return throw_failure(env, failure);
   TRY(napi_create_int32(env, bytes, &result));
@@ -209,26 +214,17 @@ static napi_value unacknowledgedBytes(napi_env env, napi_callback_info info) {
 
 /* resetOnClose(socket: number): void */
 static napi_value resetOnClose(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  int32_t socket;
-  napi_value argument;
-  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
-  TRY(napi_get_value_int32(env, argument, &socket));
-  return done(env, reset_on_close(socket));
+  int socket;
+  return read_descriptor(env, info, &socket) ? done(env, reset_on_close(socket)) : NULL;
 }
 
 /* lockFile(file: number): boolean */
 static napi_value lockFile(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  int32_t file;
+  int file;
   bool locked;
-  napi_value argument, result;
-  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
-  TRY(napi_get_value_int32(env, argument, &file));
+  if (!read_descriptor(env, info, &file)) return NULL;
   struct failure failure = lock_file(file, &locked);
-  if (failure.error != 0) return throw_failure(env, failure);
-  TRY(napi_get_boolean(env, locked, &result));
-  return result;
+  return failure.error == 0 ? boolean(env, locked) : throw_failure(env, failure);
 }
 
 /* unlinkAt(folder: number, name: string): void */
@@ -268,12 +264,9 @@ static napi_value account(napi_env env, napi_callback_info info) {
 
 /* inspectSocket(descriptor: number): { family, type, protocol, isListening, address, port } */
 static napi_value inspectSocket(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  int32_t descriptor;
-  napi_value argument, result, listening;
-  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
-  TRY(napi_get_value_int32(env, argument, &descriptor));
-
+  int descriptor;
+  napi_value result, listening;
+  if (!read_descriptor(env, info, &descriptor)) return NULL;
   struct socket_facts facts;
   struct failure failure = inspect_socket(descriptor, &facts);
   if (failure.error != 0) return throw_failure(env, failure);

@@ -63,14 +63,20 @@ struct owner {
 
 struct failure find_peer(const struct connection *connection, struct owner *owner);
 
-/* hangup.c: also true while unread bytes are left. */
+/* descriptors.c: whether the peer has closed the connection, also while unread bytes are left. */
 bool has_hung_up(int socket);
 
-/* send_queue.c: bytes that the other end of a TCP connection has not acknowledged (tcp(7), SIOCOUTQ). */
+/* Bytes that the other end of a TCP connection has not acknowledged (tcp(7), SIOCOUTQ). */
 struct failure unacknowledged_bytes(int socket, int *bytes);
 
-/* send_queue.c: makes close(2) discard the send queue and send a reset. */
+/* Makes close(2) discard the send queue and send a reset. */
 struct failure reset_on_close(int socket);
+
+/* `locked` is false if another process holds the lock. */
+struct failure lock_file(int file, bool *locked);
+
+/* Removes `name` from the open `folder`, which may be an O_PATH descriptor. */
+struct failure unlink_at(int folder, const char *name);
 
 /* inherited_socket.c: numbers as in socket(2); address and port are set for AF_INET only. */
 struct socket_facts {
@@ -83,12 +89,6 @@ struct socket_facts {
 };
 
 struct failure inspect_socket(int fd, struct socket_facts *facts);
-
-/* file_lock.c: `locked` is false if another process holds the lock. */
-struct failure lock_file(int file, bool *locked);
-
-/* removal.c: removes `name` from the open `folder`, which may be an O_PATH descriptor. */
-struct failure unlink_at(int folder, const char *name);
 
 /* account.c: false if there is no such account. */
 struct account {
