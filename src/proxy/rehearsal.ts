@@ -87,7 +87,8 @@ function startDaemon(upstreamSide: Socket, say: (failure: string) => void) {
   const server = createHttpServer();
   const pool = new UpstreamPool({
     origin: new URL('http://localhost'),
-    connect: (_options, callback) => setImmediate(callback, null, upstreamSide),
+    // At once: a daemon whose parser is missing must end before it has answered anyone, so before the next turn of the event loop.
+    connect: (_options, callback) => callback(null, upstreamSide),
     responseTimeoutMs: 0,
     idleTimeoutMs: 0,
     sockets: undefined,
