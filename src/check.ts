@@ -30,7 +30,7 @@ export type Intention = readonly [label: string, text: string];
 export async function check(options: Options, users: Users, native: Native | undefined, oversight: () => Promise<readonly Intention[]>): Promise<string> {
   const { listenOn, logFile, serverInfo, upstream } = options;
   const { runAs, serverInfoOwner, allowedUids } = users;
-  if (logFile !== undefined) checkLogFile(logFile);
+  if (logFile !== undefined) checkLogFile(logFile, runAs);
   const exposure = installationExposure();
   const watched = await oversight();
   const { custody, waived } = lockMemory(lockedBytes(options.renewal !== undefined), native, options.unsafeUnlockedMemory);

@@ -1,4 +1,5 @@
 import { type Stats, constants } from 'node:fs';
+import type { Account } from '../native/native.ts';
 
 /** Who may write a file or folder besides its owner; node has constants for these, but not for the sticky bit. */
 const { S_IWGRP: groupWrites, S_IWOTH: othersWrite } = constants;
@@ -7,6 +8,16 @@ const stickyBit = 0o1000;
 /** Whether it is root's or the daemon's own user's. */
 export function isOurs({ uid }: Stats): boolean {
   return uid === 0 || uid === process.geteuid?.();
+}
+
+/**
+ * Whether a file may have been planted: it is another user's, in a folder that every user can write. Whatever
+ * fs.protected_regular says, and also where the folder is not sticky.
+ *
+ * @param owner whose it may be besides ours
+ */
+export function isPlanted(file: Stats, folder: Stats, owner: Account | undefined): boolean {
+  return (folder.mode & othersWrite) !== 0 && !isOurs(file) && file.uid !== owner?.uid;
 }
 
 export function isSticky({ mode }: Stats): boolean {

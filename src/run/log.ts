@@ -1,7 +1,9 @@
-import { closeSync, constants, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, statSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Account } from '../native/native.ts';
 import { openToAppend, tryToAppend } from './append-only-file.ts';
 import { Failure, reason } from './failure.ts';
+import { isPlanted } from './file-trust.ts';
 
 const highestStandardStream = 2;
 
@@ -92,24 +94,29 @@ function write(fd: number, text: string): void {
  *
  * @throws {Failure} as `moveTo` does
  */
-export function checkLogFile(file: string): void {
-  const fd = regular(file, () => tryToAppend(file, constants.O_WRONLY));
+export function checkLogFile(file: string, owner: Account | undefined): void {
+  const fd = regular(file, owner, () => tryToAppend(file, constants.O_WRONLY));
   if (fd !== 'new') closeSync(fd);
 }
 
 function openLogFile(file: string, owner: Account | undefined): number {
-  return regular(file, () => openToAppend(file, constants.O_WRONLY, owner));
+  return regular(file, owner, () => openToAppend(file, constants.O_WRONLY, owner));
 }
 
-function regular<T>(file: string, open: () => T | undefined): T {
+function regular<T extends number | 'new'>(file: string, owner: Account | undefined, open: () => T | undefined): T {
+  const refuse = (problem: string): Failure => new Failure(`cannot open --log-file ${file}: ${problem}`, { hint: fileHint });
   let fd: T | undefined;
   try {
     fd = open();
   } catch (error) {
-    throw new Failure(`cannot open --log-file ${file}: ${reason(error)}`, { hint: fileHint });
+    throw refuse(reason(error));
   }
-  if (fd !== undefined) return fd;
-  throw new Failure(`cannot open --log-file ${file}: it is not a regular file`, { hint: fileHint });
+  if (fd === undefined) throw refuse('it is not a regular file');
+  if (typeof fd === 'number' && isPlanted(fstatSync(fd), statSync(dirname(file)), owner)) {
+    closeSync(fd);
+    throw refuse('it belongs to another user, in a folder that every user can write');
+  }
+  return fd;
 }
 
 /** Makes untrusted text fit for a line of the log: quoted, control and non-ASCII characters escaped, cut to a length. */

@@ -1,7 +1,7 @@
 import { type Stats, closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, unlinkSync, writeSync } from 'node:fs';
 import type { Account, Native } from '../native/native.ts';
 import { Failure, reason } from './failure.ts';
-import { isOurs } from './file-trust.ts';
+import { isPlanted } from './file-trust.ts';
 import { type Place, UntrustedLink, WouldMake, pathOf, walkTo } from './path-walk.ts';
 import { checkCanCreate } from './trial.ts';
 
@@ -175,10 +175,7 @@ export class ServerInfoFile {
 function unfit(stats: Stats, folder: Stats, info: ServerInfo, owner: Account | undefined): string | undefined {
   if (!stats.isFile()) return 'what is there is not a regular file';
   if (stats.nlink !== 1) return 'what is there has more than one name';
-  // Whatever fs.protected_regular says, and also where the folder is not sticky.
-  if ((folder.mode & constants.S_IWOTH) !== 0 && !isOurs(stats) && stats.uid !== owner?.uid) {
-    return `what is there belongs to another user (uid ${stats.uid}), in a folder that every user can write`;
-  }
+  if (isPlanted(stats, folder, owner)) return `what is there belongs to another user (uid ${stats.uid}), in a folder that every user can write`;
   if (info.token === undefined) return undefined;
   if (stats.uid !== (owner?.uid ?? process.geteuid?.())) return 'it would hold a token, and belongs to another user';
   if ((stats.mode & 0o777) !== 0o600) return 'it would hold a token, and its mode is not 0600';

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, readlinkSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, readlinkSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { launch, listeningOn, nobody, runToExit, shell, startDaemon, type Daemon } from '../support/daemon.ts';
@@ -113,4 +113,20 @@ test('a failure to start is reported on stderr too, where a user still sees it',
   const exit = await runToExit({ args: ['--log-file', file, '--port', String(taken.port)] });
   expect(refusalOf(exit, 1)).toContain('cannot bind');
   expect(readFileSync(file, 'utf8')).toContain('cannot bind');
+});
+
+test('another user\'s file in a folder that every user can write is refused, and left as it is', async (context) => {
+  needs(context, 'root');
+  const folder = join(scratchFolder(), 'open');
+  mkdirSync(folder);
+  const file = join(folder, 'log');
+  writeFileSync(file, 'planted\n', { mode: 0o666 });
+  chownSync(file, 12_345, 12_345);
+  for (const mode of [0o777, 0o1777]) {
+    chmodSync(folder, mode);
+    for (const args of [[], ['--check']]) expect(refusalOf(await runToExit({ args: ['--log-file', file, ...args] }), 1)).toContain('belongs to another user');
+  }
+  expect(readFileSync(file, 'utf8')).toBe('planted\n');
+  chmodSync(folder, 0o755);
+  await (await startLogged(file)).stop();
 });
