@@ -283,7 +283,7 @@ function fail(error: unknown): never {
     log.failure(error);
     process.exit(error.exitCode);
   }
-  // A defect. Its message and stack could hold anything; the name and code help whoever reports it.
+  // A defect. Its message and stack could hold anything; the name and code help in a report.
   const { name, code } = error instanceof Error ? (error as NodeJS.ErrnoException) : { name: 'unknown', code: undefined };
   log.say(`internal error: ${name}${code === undefined ? '' : ` (${code})`}`);
   process.exit(exitCodes.failed);

@@ -219,7 +219,7 @@ function checkFiles(values: Values<typeof flags>): void {
   }
 }
 
-/** Where a file is or will be, whatever links lead to its folder. */
+/** Where a file is or will be, with the links to its folder resolved. */
 function locationOf(file: string): string {
   const folder = dirname(resolve(file));
   try {

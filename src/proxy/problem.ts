@@ -10,7 +10,7 @@ export interface Problem {
   message: string;
   /** When it is worth trying again, in whole seconds. */
   retryAfterSeconds?: number;
-  /** No retry can succeed. OpenAI's SDKs are told so by a header of OpenAI's own, whatever the status. */
+  /** No retry can succeed. OpenAI's SDKs obey a header that says so, for any status. */
   isFinal?: boolean;
 }
 

@@ -51,7 +51,7 @@ export interface UpstreamRequest {
    * @param headers see `headers.ts`
    */
   send(headers: string[], upload: Upload): void;
-  /** Breaks the request off, whatever has become of it. */
+  /** Breaks the request off, at any stage. */
   cancel(): void;
 }
 
@@ -162,7 +162,7 @@ export class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandle
     if (hasForeignCoding(rawHeaders)) throw new Error('the body is in a transfer coding that was not asked for');
     const head: ResponseHead = { status, reason: Buffer.from(reason).toString('latin1'), rawHeaders };
     if (!this.#sink.head(head, () => controller.resume())) controller.pause();
-    // Neither has a body, whatever its Content-Length says (RFC 9112 section 6.3). undici would wait for one.
+    // Neither has a body, even with a Content-Length (RFC 9112 section 6.3). undici would wait for one.
     if (status === 204 || status === 304) this.#end();
   }
 

@@ -5,7 +5,7 @@ import type { Account } from '../native/native.ts';
 const appending = constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
 /**
- * Opens a file for appending, and creates it if it is missing: with mode 0600, whatever the umask. Follows no link, and does
+ * Opens a file for appending, and creates it if it is missing: with mode 0600 under any umask. Follows no link, and does
  * not wait for the reader of a FIFO.
  *
  * @param access O_WRONLY or O_RDWR

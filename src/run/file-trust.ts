@@ -11,8 +11,8 @@ export function isOurs({ uid }: Stats): boolean {
 }
 
 /**
- * Whether a file may have been planted: it is another user's, in a folder that every user can write. Whatever
- * fs.protected_regular says, and also where the folder is not sticky.
+ * Whether a file may have been planted: it is another user's, in a folder that every user can write. The
+ * kernel's fs.protected_regular covers only sticky folders, and may be off.
  *
  * @param owner whose it may be besides ours
  */
@@ -33,7 +33,7 @@ export function isWritableByOthers({ mode, gid }: Stats): boolean {
 }
 
 /**
- * Who besides root and the daemon's own user can change a file, or replace what is in a folder; undefined for nobody.
+ * Who besides root and the daemon's own user can change a file, or replace what is in a folder; undefined if no other user can.
  * A sticky folder passes: others can add to it, but what is ours in there they can neither remove nor rename.
  *
  * @param isStrict whether a group counts too that is the daemon's own

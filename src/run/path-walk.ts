@@ -13,7 +13,7 @@ const maxLinks = 40;
 
 /** Where a file is or will be: its folder, held open, and its name in there. */
 export interface Place {
-  /** An O_PATH descriptor: whatever is moved or replaced on the way there, it stays this folder. The caller's to close. */
+  /** An O_PATH descriptor: it stays this folder, even if something on the way there is moved or replaced. The caller's to close. */
   readonly folder: number;
   readonly name: string;
   /** The path for messages, with the links resolved. */
@@ -45,9 +45,9 @@ export class UntrustedLink extends Error {
 }
 
 /**
- * Walks to a file's folder, one name at a time, with each folder held open: nobody can lead the walk elsewhere by
+ * Walks to a file's folder, one name at a time, with each folder held open: no other user can redirect the walk by
  * replacing a part of the path. A link is followed only if it and the folder that it is in belong to root or to the
- * daemon's user, and nobody else can replace it there.
+ * daemon's user, and no other user can replace it there.
  *
  * @throws {UntrustedLink} or, on trial, {WouldMake}, or another Error, of the system's or in words
  */
@@ -70,7 +70,7 @@ export function walkTo(file: string, options: WalkOptions = {}): Place {
         throw new Error(`${place.path} is not a folder`);
       }
       if (!isTrusted(link, fstatSync(place.folder))) throw new UntrustedLink(place.path);
-      walk.follow(readlinkSync(pathOf(place))); // nobody else can have changed it since: that is what was checked
+      walk.follow(readlinkSync(pathOf(place))); // no other user can have changed it since: that was checked
     }
   } catch (error) {
     walk.close();

@@ -13,7 +13,7 @@ export interface ServerInfo {
   token?: string;
 }
 
-/** O_NONBLOCK, because opening a FIFO that nobody reads would wait for ever. */
+/** O_NONBLOCK, because opening a FIFO without a reader would wait for ever. */
 const openFlags = constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
 /** More than any line of ours has. What is there may be another user's, and of any length. */
@@ -150,7 +150,7 @@ export class ServerInfoFile {
     const mode = info.token === undefined ? 0o644 : 0o600;
     const fd = openSync(pathOf(this.#place), openFlags | constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, mode);
     try {
-      fchmodSync(fd, mode); // whatever the umask
+      fchmodSync(fd, mode); // under any umask
       if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
     } catch (error) {
       closeSync(fd);

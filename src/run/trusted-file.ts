@@ -8,7 +8,7 @@ import { UntrustedLink, pathOf, walkTo } from './path-walk.ts';
 /** What a shell hands over for `<(command)`: a descriptor, to which no folder leads. */
 const inheritedDescriptor = /^\/(dev|proc\/self)\/fd\/\d+$/;
 
-/** A file or folder that somebody else can change. */
+/** A file or folder that another user can change. */
 class Exposed extends Error {
   readonly hint: string;
 
@@ -19,9 +19,9 @@ class Exposed extends Error {
 }
 
 /**
- * Reads a file that says who may use the key, and for what. It is refused where anybody but root and the daemon's user
- * can change the file, a folder that leads to it, or a link on the way. A right of the group to write is refused whatever
- * the group, as sshd does: who is in it today or tomorrow takes more than a look at its number.
+ * Reads a file that says who may use the key, and for what. It is refused where a user other than root and the daemon's
+ * can change the file, a folder that leads to it, or a link on the way. Group write access is refused for
+ * any group, as sshd does: who is in it today or tomorrow takes more than a look at its number.
  *
  * @param flag for the message, with its dashes
  * @throws {Failure}
@@ -54,7 +54,7 @@ function openTrusted(file: string): number {
 /**
  * Who besides root and the daemon's user can change the program: a folder that leads to it, or its first file.
  *
- * @returns in words; undefined for nobody
+ * @returns in words; undefined if no other user can
  */
 export function installationExposure(): string | undefined {
   try {

@@ -189,7 +189,7 @@ describe('a lost file', () => {
     ['replaced', () => (renameSync(file, `${file}.1`), writeFileSync(file, '')), /it was moved, and there is another one/],
     ['emptied', () => truncateSync(file, 0), /it was cut/],
     ['cut', () => truncateSync(file, statSync(file).size - 1), /it was cut/],
-    ['written to', () => appendFileSync(file, '\n'), /somebody else writes to it/],
+    ['written to', () => appendFileSync(file, '\n'), /another program writes to it/],
     ['in a folder that was removed', () => rmSync(folder, { recursive: true }), /it was removed/],
   ])('%s: told once, not written to, not ready', (_, lose, why) => {
     const said: string[] = [];
@@ -303,7 +303,7 @@ test('a second writer on the same file stops, and the first one\'s chain is whol
   expect(first.healthy).toBe(true);
   expect(second.ready()).toBe(false);
   expect(said2).toHaveLength(1);
-  expect(said2[0]).toMatch(/somebody else writes to it/);
+  expect(said2[0]).toMatch(/another program writes to it/);
   expect(verify(file, undefined)).toMatchObject({ ok: true, records: 3 });
 });
 

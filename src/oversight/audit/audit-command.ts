@@ -178,7 +178,7 @@ class Output {
 
   constructor(stream: Writable) {
     this.#stream = stream;
-    // Nobody reads on, as in `... | head`; the write that finds out is told, too.
+    // The reader is gone, as in `... | head`; the write that finds out is told, too.
     stream.on('error', () => (this.#isClosed = true));
   }
 

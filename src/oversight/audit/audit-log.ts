@@ -250,7 +250,7 @@ export class AuditLog {
   #changeIn({ nlink, size }: Stats): string | undefined {
     if (nlink === 0) return 'it was removed';
     if (size === this.#end.size) return undefined;
-    return size < this.#end.size ? 'it was cut' : 'somebody else writes to it';
+    return size < this.#end.size ? 'it was cut' : 'another program writes to it';
   }
 
   #statsOfPlace(): Stats | undefined {

@@ -1,7 +1,7 @@
 import type { FileLine } from './audit-file.ts';
 import { foreign } from '../../run/log.ts';
 
-/** A line of an audit log as read. Whoever can write to the file can put anything there: nothing is taken for granted. */
+/** A line of an audit log as read. A line may hold anything: other programs may have written to the file. */
 export type ReadRecord = Readonly<Record<string, unknown>> & { readonly time: string };
 
 /** Counts the lines that are no records, beside a torn last one. */

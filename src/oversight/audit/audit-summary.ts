@@ -49,7 +49,7 @@ interface Part {
 type MutableSummary = Record<Grouping, Map<string, Totals>> & { all: Totals };
 
 /**
- * Sums up the files of a log. Each is read once; they count in the order of their chain, whatever order they are given in.
+ * Sums up the files of a log. Each is read once; they count in the order of their chain, not in the order they are given in.
  * Memory is bounded, however long they are.
  *
  * @param paths files, also gzipped, or `-` for standard input
