@@ -57,7 +57,7 @@ build() {
   fi
 
   # shellcheck disable=SC2046 # no file of ours has a space in its name
-  compile "dist/native/$1.node" -shared -fPIC -fvisibility=hidden -I"$headers" $(ls src/native/*.c | grep -v /starter)
+  compile "dist/native/$1.node" -shared -fPIC -fvisibility=hidden -I"$headers" $(find src/native -name '*.c' ! -name 'starter*')
   # A static program starts faster and runs with any C library. Where libc.a is missing (Fedora), link dynamically.
   static=-static
   printf 'int main(void) { return 0; }\n' | $cc -x c -static -o /dev/null - 2>/dev/null || static=

@@ -43,7 +43,8 @@ done
 # size the heap would save memory, but node then discards the code cache of its own modules: 24 ms at start.
 set -- "$node" --no-warnings --inspect-port=192.0.2.1:9229 --single-threaded-gc "$root/dist/main.js" "$@"
 
-starter=$root/dist/native/starter-$(PATH=/usr/bin:/bin uname -m </dev/null)
+starter=$root/dist/native/starter-$(PATH=/usr/bin:/bin uname -m)
+# shellcheck disable=SC2089 # the quotes are for who reads the hint
 build="install a C compiler, then: sh '$root/scripts/build-native.sh'"
 magic=
 if [ -x "$starter" ]; then
@@ -52,6 +53,7 @@ fi 2>/dev/null
 case $magic in
   ?ELF*)
     # If exec fails, the shell exits and runs the trap; bash does not, unless execfail is set.
+    # shellcheck disable=SC2090
     trap 'fail "its native part does not run here" "$build" 3' EXIT
     # shellcheck disable=SC3044 # only bash gets here
     [ -z "${BASH_VERSION-}" ] || shopt -s execfail
