@@ -61,6 +61,7 @@ build() {
   # A static program starts faster and runs with any C library. Where libc.a is missing (Fedora), link dynamically.
   static=-static
   printf 'int main(void) { return 0; }\n' | $cc -x c -static -o /dev/null - 2>/dev/null || static=
+  # shellcheck disable=SC2086 # a list of files, and one flag or none
   compile "dist/native/starter-$2" $static src/native/starter*.c $shared
 }
 
