@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { buildConnector } from 'undici';
 import type { LockedKey, Piece } from './locked-key.ts';
+import { TlsReadiness, isEncryptedBy } from './tls-readiness.ts';
 
 /**
  * The one place where the key meets a socket.
@@ -52,8 +53,6 @@ export function injectionOf(key: LockedKey): Injection {
   };
 
   const writeHead: WriteHead = (socket, plain, head, pieces) => {
-    // undici writes chunk lengths as text too.
-    if (!head.includes(placeholder)) return writeAll(plain, [head, ...pieces]);
     const isBusy = socket.writableLength > 0 || socket.writableCorked > 0;
     if (isBusy || loan?.socket.destroyed === false) {
       socket.destroy(new BusySocketError('the socket was not idle, so the key was not written to it'));
@@ -67,8 +66,13 @@ export function injectionOf(key: LockedKey): Injection {
     if (socket.destroyed) return false; // it had ended, and its owner has found out
     const { first, rest } = key.inject(head, placeholder, pieces);
     const ours = (loan = { socket });
-    const wantsMore = plain.write(first, () => giveBack(ours));
+    let wantsMore = true;
+    const isEncrypted = isEncryptedBy(socket, () => (wantsMore = plain.write(first, () => giveBack(ours))));
     if (socket instanceof TLSSocket || socket.writableLength === 0) giveBack(ours);
+    if (!isEncrypted) {
+      socket.destroy(new BusySocketError('OpenSSL did not take the head with the key, so it is not sent'));
+      return false;
+    }
     return rest.length === 0 ? wantsMore : writeAll(plain, rest);
   };
 
@@ -112,9 +116,10 @@ function interceptHeadWrites(socket: Socket, writeHead: WriteHead, isHead: (text
     cork: socket.cork.bind(socket),
     uncork: socket.uncork.bind(socket),
   };
+  const readiness = new TlsReadiness(socket);
   let corked = false;
   let held: string[] = [];
-  /** What was written after a head that waits for the socket to be idle. */
+  /** What was written after a head that waits for the socket to be idle and ready. */
   let behindHead: Piece[] | undefined;
 
   const flush = (last: Uint8Array[]): boolean => {
@@ -122,22 +127,27 @@ function interceptHeadWrites(socket: Socket, writeHead: WriteHead, isHead: (text
     if (head === undefined) return writeAll(plain, last);
     held = [];
     const pieces = [...following, ...last];
+    if (!isHead(head)) return writeAll(plain, [head, ...pieces]); // undici writes chunk lengths as text too
     // undici reuses a socket as soon as its answer is complete, when the last request may not have left node yet.
-    return socket.writableLength > 0 && isHead(head) ? writeOnceIdle(head, pieces) : writeHead(socket, plain, head, pieces);
+    const isReady = socket.writableLength === 0 && readiness.isSure();
+    return isReady ? writeHead(socket, plain, head, pieces) : writeOnceReady(head, pieces);
   };
 
-  const writeOnceIdle = (head: string, pieces: Piece[]): boolean => {
+  const writeOnceReady = (head: string, pieces: Piece[]): boolean => {
     behindHead = [];
-    plain.write(nothing, (error) => {
+    const goOn = (head: string | undefined): void => {
       const rest = behindHead ?? [];
       behindHead = undefined;
-      if (error !== undefined && error !== null) return; // the socket was destroyed, and undici knows
-      writeHead(socket, plain, head, pieces);
+      if (head === undefined) return; // the socket has ended, and undici knows
+      if (readiness.isSure()) writeHead(socket, plain, head, pieces);
+      else socket.destroy(new BusySocketError('the TLS connection was not ready, so the key was not written to it'));
       if (rest.length > 0) writeAll(plain, rest);
       socket.emit('drain');
-    });
+    };
+    plain.write(nothing, (error) => (error !== undefined && error !== null ? goOn(undefined) : readiness.probe(probe, head, goOn)));
     return false;
   };
+  const probe = (text: string, done: (error?: Error | null) => void): void => void plain.write(Buffer.from(text, 'latin1'), done);
 
   socket.cork = () => {
     corked = true;

@@ -1,0 +1,95 @@
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+
+/** How often a request may be probed for, each time with another byte of its first line: `POST / HTTP/1.1` has enough. */
+const maxProbes = 8;
+
+/** The parts of a TLSSocket that have no public name. Node's own `net` and `tls` rely on them. */
+interface TlsHandle {
+  /** Bytes that are encrypted and not in the kernel yet. What is encrypted stays here until a later turn. */
+  readonly writeQueueSize: number;
+  /** The TCP connection below, and how much has arrived on it. */
+  readonly _parent: { readonly bytesRead: number };
+}
+
+/**
+ * Tells whether SSL_write would encrypt at once what is written to a socket.
+ *
+ * It does not after the first record of a session ticket that is split over several (TLS 1.3), until the rest has come; node
+ * keeps what was written in ordinary memory until then. Only SSL_write knows, so it is given a byte without a secret to try.
+ * That is not needed while all bytes that have arrived since belong to records whose content came out: a part of a ticket is
+ * in a record of its own.
+ */
+export class TlsReadiness {
+  readonly #socket: Socket;
+  /** Bytes that had arrived when the last probe was encrypted. */
+  #arrivedAtProbe: number | undefined;
+  /** Bytes of those that arrived since which were records with content. */
+  #accountedFor = 0;
+
+  /** @param socket its handshake is done */
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    if (!(socket instanceof TLSSocket)) return;
+    const recordOverheadBytes = recordOverheadOf(socket);
+    const push = socket.push.bind(socket);
+    // Node pushes the content of each record by itself.
+    socket.push = (content: Uint8Array | null, encoding?: BufferEncoding): boolean => {
+      if (content !== null) this.#accountedFor += content.length + recordOverheadBytes;
+      return push(content, encoding);
+    };
+  }
+
+  /** Whether a write is sure to be encrypted at once. Always true without TLS. */
+  isSure(): boolean {
+    if (!(this.#socket instanceof TLSSocket)) return true;
+    const handle = handleOf(this.#socket);
+    return handle !== null && this.#arrivedAtProbe !== undefined && handle._parent.bytesRead - this.#arrivedAtProbe === this.#accountedFor;
+  }
+
+  /**
+   * Writes bytes of `head` until it is sure; waits for the rest of a split message, however long that takes.
+   *
+   * @param write the socket's own
+   * @param head what it begins with is no secret; not to be called while node reads records, for it may have more of them
+   * @param done gets what is left of the head, once `isSure` or after so many tries; or undefined when the socket has ended
+   */
+  probe(write: (text: string, done: (error?: Error | null) => void) => void, head: string, done: (rest: string | undefined) => void, probes = 0): void {
+    if (this.isSure() || probes === maxProbes) return done(head);
+    const handle = handleOf(this.#socket);
+    if (handle === null) return done(undefined);
+    const arrived = handle._parent.bytesRead;
+    const queued = handle.writeQueueSize;
+    write(head.slice(0, 1), (error) => {
+      if (this.#socket.destroyed || (error !== undefined && error !== null)) return done(undefined);
+      if (wasEncrypted && handle._parent.bytesRead === arrived) {
+        this.#arrivedAtProbe = arrived;
+        this.#accountedFor = 0;
+      }
+      this.probe(write, head.slice(1), done, probes + 1);
+    });
+    const wasEncrypted = handle.writeQueueSize > queued;
+  }
+}
+
+/** Whether `write` encrypts at once what it writes to an idle socket. Always true without TLS. */
+export function isEncryptedBy(socket: Socket, write: () => void): boolean {
+  const handle = socket instanceof TLSSocket ? handleOf(socket) : null;
+  const queued = handle?.writeQueueSize;
+  write();
+  return handle === null || queued === undefined || handle.writeQueueSize > queued;
+}
+
+/**
+ * How much longer a record without padding is than its content, in bytes (RFC 8446 section 5.2, 5246 section 6.2.3.3, 7905).
+ * Where this is wrong, each request is probed for.
+ */
+function recordOverheadOf(socket: TLSSocket): number {
+  const [header, contentType, tag, explicitNonce] = [5, 1, 16, 8];
+  if (socket.getProtocol() === 'TLSv1.3') return header + contentType + tag;
+  return socket.getCipher().name.includes('CHACHA20') ? header + tag : header + explicitNonce + tag;
+}
+
+function handleOf(socket: Socket): TlsHandle | null {
+  return (socket as unknown as { _handle: TlsHandle | null })._handle;
+}
