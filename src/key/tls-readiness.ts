@@ -15,10 +15,14 @@ interface TlsHandle {
 /**
  * Tells whether SSL_write would encrypt at once what is written to a socket.
  *
- * It does not after the first record of a session ticket that is split over several (TLS 1.3), until the rest has come; node
- * keeps what was written in ordinary memory until then. Only SSL_write knows, so it is given a byte without a secret to try.
- * That is not needed while all bytes that have arrived since belong to records whose content came out: a part of a ticket is
- * in a record of its own.
+ * With TLS 1.3 it does not while only a part of a session ticket or another handshake message has arrived, and node keeps
+ * what was written in ordinary memory until the rest comes. Nothing but SSL_write shows this state, so it gets a byte without
+ * a secret first. Servers cope: browsers did the same against BEAST. Mostly no such probe is needed: parts of handshake
+ * messages are in records of their own (RFC 8446 section 5.1), and while the content of the records that node has delivered
+ * accounts for every byte that arrived since the last probe, there was no other record.
+ *
+ * A probe while half a record is there makes the account wrong, and the next request is probed for as well. An upstream could
+ * make two such errors cancel out; the write is then found not to be encrypted, and the socket is destroyed.
  */
 export class TlsReadiness {
   readonly #socket: Socket;
@@ -75,9 +79,9 @@ export class TlsReadiness {
 /** Whether `write` encrypts at once what it writes to an idle socket. Always true without TLS. */
 export function isEncryptedBy(socket: Socket, write: () => void): boolean {
   const handle = socket instanceof TLSSocket ? handleOf(socket) : null;
-  const queued = handle?.writeQueueSize;
+  const queued = handle?.writeQueueSize ?? 0;
   write();
-  return handle === null || queued === undefined || handle.writeQueueSize > queued;
+  return handle === null || handle.writeQueueSize > queued;
 }
 
 /**

@@ -8,6 +8,7 @@
  * | `write` (below) | undici gives a connection up whose upload waits for 'drain' when the answer is complete | client-h1.js, `kWriting` | forwarding/early-answer |
  * | `read` | undici keeps the last piece of a split reason phrase, takes a 100 for an offence, and lets a bare CR through | RFC 9110 section 15.2.1, RFC 9112 section 2.2 | forwarding/interim-answers, garbage-upstream |
  * | `cork`, `uncork`, `write` (`key/injection.ts`) | the head must leave in one write from locked memory, never by writev | `src/key/README.md` | custody/memory |
+ * | `push` (`key/tls-readiness.ts`) | whether the head can leave at once shows in which bytes have arrived | `src/key/README.md` | custody/split-ticket |
  */
 import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
