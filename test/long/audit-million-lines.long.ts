@@ -18,7 +18,7 @@ const maxSeconds = 30;
 
 /** Runs the command and says what it took. */
 const runner = `
-import { auditCommand } from '${checkout}/dist/record/audit-command.js';
+import { auditCommand } from '${checkout}/dist/oversight/audit/audit-command.js';
 const code = await auditCommand(process.argv.slice(1), { stdout: process.stdout, say() {} });
 const peak = /^VmHWM:\\s+(\\d+) kB/m.exec((await import('node:fs')).readFileSync('/proc/self/status', 'latin1'))[1];
 process.stderr.write(JSON.stringify({ code, megabytes: peak / 1024 }));`;

@@ -134,8 +134,10 @@ int main(int count, char **arguments) {
   if (count != 2) return 125;
   thread = (pid_t)atoi(arguments[1]);
   setvbuf(stdout, NULL, _IOLBF, 0);
-  must(ptrace(PTRACE_SEIZE, thread, NULL, PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE), "PTRACE_SEIZE");
+  /* Children are not followed before it stands still: in a clone(2) of its own, the kernel would put that call's result over ours. */
+  must(ptrace(PTRACE_SEIZE, thread, NULL, NULL), "PTRACE_SEIZE");
   struct user_regs_struct before = stop();
+  must(ptrace(PTRACE_SETOPTIONS, thread, NULL, PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE), "PTRACE_SETOPTIONS");
   while (fgets(line, sizeof line, stdin) != NULL) {
     line[strcspn(line, "\n")] = '\0';
     if (*line != '\0') call(line, &before);
