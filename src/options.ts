@@ -126,7 +126,7 @@ const usage = 'printenv OPENAI_API_KEY | env -u OPENAI_API_KEY $0 [flags]';
 export const examples = [
   '$0 --port 8080',
   '$0 --upstream-url https://gateway.example/v1/responses',
-  '$0 --allow-user ci --issue-token --server-info /run/proxy.json',
+  '$0 --allow-user ci --issue-token --server-info /run/proxy.json --server-info-owner ci',
   '$0 --policy codex.json --audit-log /var/log/audit.jsonl',
   '$0 audit summary /var/log/audit.jsonl',
   '$0 --http-shutdown --shutdown-timeout 60',

@@ -48,6 +48,6 @@ test.each([['an audit log', {}], ['a policy that reads the body', { max_body_byt
     expect(ids.filter((id) => !recorded.has(id))).toEqual([]);
     expect(ids.length).toBeGreaterThan(200);
     expect(records.filter(({ ended }) => ended === 'stopped')).toEqual([]);
-    expect(verify(file, undefined)).toMatchObject({ ok: true });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
   },
 );

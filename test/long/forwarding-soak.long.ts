@@ -111,9 +111,10 @@ test(`${soakMs / 1_000} s of mixed traffic with faults leave nothing behind (see
   const random = new Random(seed);
 
   await soak(both, 5_000, random);
+  /** One connection to the upstream is kept ready for the next request. */
   const closeIdle = async (): Promise<void> => {
     for (const connection of both.upstream.openConnections) connection.close();
-    await eventually(() => establishedTo(both.daemon.port) === 0 && establishedTo(both.upstream.port) === 0, () => `connections to end: ${establishedTo(both.daemon.port)} from clients, ${establishedTo(both.upstream.port)} to the upstream`, 15_000);
+    await eventually(() => establishedTo(both.daemon.port) === 0 && establishedTo(both.upstream.port) <= 1, () => `connections to end: ${establishedTo(both.daemon.port)} from clients, ${establishedTo(both.upstream.port)} to the upstream`, 15_000);
   };
   await closeIdle();
   const before = { handles: descriptorsOf(both.daemon.pid), memory: memoryOf(both.daemon.pid).now };

@@ -31,11 +31,11 @@ function verdictOn(...changed: readonly string[]): ReturnType<typeof verify> {
 }
 
 test('a log as it was written is whole', async () => {
-  expect(verify(file, undefined)).toEqual({ ok: true, records: 6, continues: undefined, lastHash, tornLines: 0, tornEndBytes: 0 });
+  expect(await verify(file, undefined)).toEqual({ ok: true, records: 6, continues: undefined, lastHash, tornLines: 0, tornEndBytes: 0 });
   expect(await audit('verify', file)).toEqual({ code: 0, stdout: `${file}: 6 records, each as it was written\nthe last has hash ${lastHash}\n`, said: [] });
 });
 
-test('any change of any byte is found, in its line', { timeout: 60_000 }, () => {
+test('any change of any byte is found, in its line', { timeout: 60_000 }, async () => {
   const log = Buffer.from(lines.slice(0, 3).join(''), 'latin1');
   let line = 1;
   for (let at = 0; at < log.length; at++) {
@@ -45,7 +45,7 @@ test('any change of any byte is found, in its line', { timeout: 60_000 }, () => 
       const copy = Buffer.from(log);
       copy[at] = changed;
       writeFileSync(file, copy);
-      const verdict = verify(file, undefined);
+      const verdict = await verify(file, undefined);
       if (verdict.ok || verdict.line !== line) expect(verdict, `byte ${at} as ${changed}`).toMatchObject({ ok: false, line });
     }
     if (byte === 0x0a) line++;
@@ -61,42 +61,42 @@ describe('lines that are', () => {
     ['exchanged', [a, c, b, d, e, f], 2],
     ['there twice', [a, b, b, c, d, e, f], 3],
     ['there once more at the end', [a, b, c, d, e, f, a], 7],
-  ])('%s', (_, order, line) => {
-    expect(verdictOn(...order.map((index) => lines[index] ?? ''))).toMatchObject({ ok: false, line });
+  ])('%s', async (_, order, line) => {
+    expect(await verdictOn(...order.map((index) => lines[index] ?? ''))).toMatchObject({ ok: false, line });
   });
 
-  test.each([['empty', '\n'], ['JSON, but no records', '{"kind":"request"}\n'], ['text', 'hello\n'], ['very long', `${'x'.repeat(5000)}\n`], ['enormous', `${'x'.repeat(3_000_000)}\n`]])('%s', (_, line) => {
-    expect(verdictOn(lines[0] ?? '', line, ...lines.slice(1))).toMatchObject({ ok: false, line: 2 });
-    expect(verdictOn(...lines, line)).toMatchObject({ ok: false, line: 7 });
+  test.each([['empty', '\n'], ['JSON, but no records', '{"kind":"request"}\n'], ['text', 'hello\n'], ['very long', `${'x'.repeat(5000)}\n`], ['enormous', `${'x'.repeat(3_000_000)}\n`]])('%s', async (_, line) => {
+    expect(await verdictOn(lines[0] ?? '', line, ...lines.slice(1))).toMatchObject({ ok: false, line: 2 });
+    expect(await verdictOn(...lines, line)).toMatchObject({ ok: false, line: 7 });
   });
 
-  test('made by somebody who knows how, but in the middle', () => {
+  test('made by somebody who knows how, but in the middle', async () => {
     const prev = /"hash":"(\w+)"/.exec(lines[1] ?? '')?.[1] ?? '';
-    expect(verdictOn(...lines.slice(0, 2), seal('{"kind":"request"}', prev).line, ...lines.slice(2))).toMatchObject({ ok: false, line: 4 });
+    expect(await verdictOn(...lines.slice(0, 2), seal('{"kind":"request"}', prev).line, ...lines.slice(2))).toMatchObject({ ok: false, line: 4 });
   });
 
-  test('said to be torn', () => {
-    expect(verdictOn(...lines.slice(0, 2), 'anything at all~torn\n', ...lines.slice(2))).toMatchObject({ ok: false, line: 3 });
-    expect(verdictOn(...lines.slice(0, 2), `${lines[2]?.trim()}~torn\n`, ...lines.slice(3))).toMatchObject({ ok: false, line: 3 });
+  test('said to be torn', async () => {
+    expect(await verdictOn(...lines.slice(0, 2), 'anything at all~torn\n', ...lines.slice(2))).toMatchObject({ ok: false, line: 3 });
+    expect(await verdictOn(...lines.slice(0, 2), `${lines[2]?.trim()}~torn\n`, ...lines.slice(3))).toMatchObject({ ok: false, line: 3 });
   });
 });
 
 describe('what an unkeyed chain cannot tell', () => {
   test('records that are missing at the end, unless a later hash is known', async () => {
-    expect(verdictOn(...lines.slice(0, 4))).toMatchObject({ ok: true, records: 4 });
+    expect(await verdictOn(...lines.slice(0, 4))).toMatchObject({ ok: true, records: 4 });
     expect(await audit('verify', file, '--contains', lastHash)).toMatchObject({ code: 1, said: [expect.stringMatching(/line 4 is the last one, and no record has the hash/)] });
   });
 
-  test('that all was made anew, unless an earlier hash is known', () => {
+  test('that all was made anew, unless an earlier hash is known', async () => {
     let previous = '0'.repeat(64);
     const forged = lines.map((line) => {
       const made = seal(line.replace(/,"prev".*\n/, '}').replace('gpt-5', 'gpt-6'), previous);
       previous = made.hash;
       return made.line;
     });
-    expect(verdictOn(...forged)).toMatchObject({ ok: true, records: 6 });
-    expect(verify(file, lastHash)).toMatchObject({ ok: false });
-    expect(verify(file, previous)).toMatchObject({ ok: true });
+    expect(await verdictOn(...forged)).toMatchObject({ ok: true, records: 6 });
+    expect(await verify(file, lastHash)).toMatchObject({ ok: false });
+    expect(await verify(file, previous)).toMatchObject({ ok: true });
   });
 });
 
@@ -116,7 +116,7 @@ test('an empty file has nothing that could be broken', async () => {
   expect(await audit('verify', file)).toMatchObject({ code: 0, stdout: `${file}: 0 records, each as it was written\n` });
 });
 
-test('the ten lines of Python in audit-chain.ts agree', (context) => {
+test('the ten lines of Python in audit-chain.ts agree', async (context) => {
   needs(context, 'command python3');
   const source = readFileSync(join(checkout, 'src/oversight/audit/audit-chain.ts'), 'utf8');
   const program = /in ten lines of Python:\n \*\n((?: \* {3}.*\n)+)/.exec(source)?.[1]?.replace(/^ \* {3}/gm, '') ?? '';

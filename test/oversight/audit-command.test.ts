@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
+import { gzipSync } from 'node:zlib';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { auditCommand } from '../../src/oversight/audit/audit-command.ts';
 import { AuditLog } from '../../src/oversight/audit/audit-log.ts';
@@ -269,3 +270,30 @@ test('an output that nobody reads any more ends the list', async () => {
 function readBytes(): number {
   return Number(/^rchar: (\d+)/m.exec(readFileSync('/proc/self/io', 'latin1'))?.[1]);
 }
+
+describe('a file that logrotate has compressed', () => {
+  beforeEach(() => {
+    write({ id: '1'.repeat(16) }, { id: '2'.repeat(16) });
+    writeFileSync(`${file}.gz`, gzipSync(readFileSync(file)));
+  });
+
+  test('is verified as it is', async () => {
+    const { code, stdout } = await audit('verify', `${file}.gz`);
+    expect(code).toBe(0);
+    expect(stdout).toContain('3 records, each as it was written');
+    const text = readFileSync(file, 'latin1');
+    writeFileSync(`${file}.gz`, gzipSync(text.replace('1'.repeat(16), '3'.repeat(16))));
+    expect(await audit('verify', `${file}.gz`)).toMatchObject({ code: 1, said: [expect.stringContaining('line 2 was changed')] });
+  });
+
+  test('is not listed, which takes it from its end', async () => {
+    expect(await audit('list', `${file}.gz`)).toMatchObject({ code: 1, said: [expect.stringContaining('it is compressed')] });
+  });
+});
+
+test('a file without one whole record is no audit log', async () => {
+  for (const content of ['hello', 'hello\n', gzipSync('hello')]) {
+    writeFileSync(file, content);
+    expect((await audit('verify', file)).code).toBe(1);
+  }
+});

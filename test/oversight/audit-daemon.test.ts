@@ -148,7 +148,7 @@ describe.for(endpoints)('how it ended, at $name:', (endpoint) => {
     both.daemon.signal('SIGINT');
     await both.daemon.waitForExit();
     expect(await recorded()).toMatchObject({ ended: 'stopped' });
-    expect(verify(file, undefined)).toMatchObject({ ok: true });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
   });
 });
 
@@ -194,7 +194,7 @@ describe('a lost log', () => {
     await both.daemon.waitForStderr(/is written again; nothing is missing/);
     expect((await post()).status).toBe(200);
     expect(requests()).toMatchObject([{ status: 503 }, { status: 503 }, { status: 503 }, { status: 200 }]);
-    expect(verify(file, undefined)).toMatchObject({ ok: true });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
   });
 });
 
@@ -209,7 +209,7 @@ test('kill -9 under load: the log is whole, and the next daemon goes on with it'
     daemon.signal('SIGKILL');
     await clients;
     await daemon.waitForExit();
-    expect(verify(file, undefined)).toMatchObject({ ok: true });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
   }
   expect(linesOf(file).filter(({ kind }) => kind === 'begin')).toHaveLength(1);
 });
@@ -221,7 +221,7 @@ test('parallel exchanges are recorded once each, in a whole chain', async () => 
   const ids = await Promise.all(Array.from({ length: count }, async () => (await fetch(both.daemon.url, { method: 'POST', body: '{}' })).headers.get('x-audit-id')));
   await expect.poll(() => requests().length).toBe(count);
   expect(new Set(requests().map(({ id }) => id))).toEqual(new Set(ids));
-  expect(verify(file, undefined)).toMatchObject({ ok: true, records: count + 1 });
+  expect(await verify(file, undefined)).toMatchObject({ ok: true, records: count + 1 });
 });
 
 describe('responses-api-proxy audit', () => {

@@ -32,7 +32,7 @@ function written(count: number): Buffer {
 }
 
 describe('the file', () => {
-  test('is new, 0600 whatever the umask, and begins a chain', () => {
+  test('is new, 0600 whatever the umask, and begins a chain', async () => {
     const umask = process.umask(0);
     try {
       openLog(file);
@@ -43,21 +43,21 @@ describe('the file', () => {
     expect(linesOf(file)).toMatchObject([{ kind: 'begin', prev: '0'.repeat(64) }]);
   });
 
-  test('is gone on with when it is there', () => {
+  test('is gone on with when it is there', async () => {
     written(3);
     const log = openLog(file);
     log.append(record());
     expect(linesOf(file).map(({ kind }) => kind)).toEqual(['begin', 'request', 'request', 'request', 'request']);
-    expect(verify(file, undefined)).toMatchObject({ ok: true, records: 5, lastHash: log.lastHash, tornLines: 0, tornEndBytes: 0, continues: undefined });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 5, lastHash: log.lastHash, tornLines: 0, tornEndBytes: 0, continues: undefined });
   });
 
-  test('may have been made beforehand, empty', () => {
+  test('may have been made beforehand, empty', async () => {
     writeFileSync(file, '', { mode: 0o640 });
     openLog(file).append(record());
-    expect(verify(file, undefined)).toMatchObject({ ok: true, records: 2 });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 2 });
   });
 
-  test('has each record when append returns', () => {
+  test('has each record when append returns', async () => {
     const log = openLog(file);
     for (let i = 0; i < 10; i++) {
       log.append(record({ bytesUp: i }));
@@ -77,20 +77,20 @@ describe('the file', () => {
     ['a log in a folder that is not there', () => (file = join(folder, 'none', 'audit.log')), /no such file/],
     ['a log whose last record was changed', () => writeFileSync(file, written(2).toString('latin1').replace(/"bytes_up":1/, '"bytes_up":7')), /was changed/],
     ['a log whose last byte was changed', () => writeFileSync(file, `${written(2).toString('latin1').slice(0, -1)} `), /not that of an audit log/],
-  ])('%s is refused', (_, make, why) => {
+  ])('%s is refused', async (_, make, why) => {
     make();
     expect(() => openLog(file)).toThrow(why);
     expect(() => openLog(file)).toThrow(/^cannot open --audit-log /);
   });
 
-  test('another user\'s is refused', (context) => {
+  test('another user\'s is refused', async (context) => {
     needs(context, 'root');
     written(1);
     chownSync(file, nobody.uid, nobody.gid);
     expect(() => openLog(file)).toThrow(/belongs to another user/);
   });
 
-  test('is given to its owner', (context) => {
+  test('is given to its owner', async (context) => {
     needs(context, 'root');
     const options = { ...logOptions(file), owner: { name: 'nobody', ...nobody } };
     const log = new AuditLog(options);
@@ -99,7 +99,7 @@ describe('the file', () => {
     new AuditLog(options).close();
   });
 
-  test('that is locked by another process, or cannot be locked, is refused', () => {
+  test('that is locked by another process, or cannot be locked, is refused', async () => {
     expect(() => new AuditLog({ ...logOptions(file), lock: () => false })).toThrow(/another process/);
     const lock = (): boolean => {
       throw Object.assign(new Error('ENOLCK: No locks available, flock'), { code: 'ENOLCK', errno: -37 });
@@ -109,58 +109,58 @@ describe('the file', () => {
 });
 
 describe('a write that did not finish', () => {
-  test('at any byte: the chain goes on behind it, and is whole', () => {
+  test('at any byte: the chain goes on behind it, and is whole', async () => {
     const whole = written(2);
     const start = whole.lastIndexOf('\n', whole.length - 2) + 1;
     for (let end = start + 1; end < whole.length; end++) {
       writeFileSync(file, whole.subarray(0, end));
-      expect(verify(file, undefined)).toMatchObject({ ok: true, records: 2, tornEndBytes: end - start });
+      expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 2, tornEndBytes: end - start });
       const log = new AuditLog(logOptions(file));
       log.append(record());
       log.close();
-      const verdict = verify(file, undefined);
+      const verdict = await verify(file, undefined);
       if (!verdict.ok || verdict.tornLines !== 1 || verdict.records !== 4) expect(verdict, `cut at ${end}`).toMatchObject({ ok: true, records: 4, tornLines: 1 });
     }
   });
 
-  test('of the very first line, at any byte', () => {
+  test('of the very first line, at any byte', async () => {
     const whole = written(0);
     for (let end = 0; end < whole.length; end++) {
       writeFileSync(file, whole.subarray(0, end));
       const log = new AuditLog(logOptions(file));
       log.append(record());
       log.close();
-      expect(verify(file, undefined), `cut at ${end}`).toMatchObject({ ok: true, records: 2, tornLines: end === 0 ? 0 : 1 });
+      expect(await verify(file, undefined), `cut at ${end}`).toMatchObject({ ok: true, records: 2, tornLines: end === 0 ? 0 : 1 });
     }
   });
 
-  test('and another one while that is told, at any byte', () => {
+  test('and another one while that is told, at any byte', async () => {
     const whole = written(1);
     writeFileSync(file, whole.subarray(0, -50));
     new AuditLog(logOptions(file)).close();
     const recovered = readFileSync(file);
     for (let end = whole.length - 49; end < recovered.length; end++) {
       writeFileSync(file, recovered.subarray(0, end));
-      expect(verify(file, undefined), `cut at ${end}`).toMatchObject({ ok: true });
+      expect(await verify(file, undefined), `cut at ${end}`).toMatchObject({ ok: true });
       const log = new AuditLog(logOptions(file));
       log.append(record());
       log.close();
       // The first line, what was said about the torn one, and the record; and once more where that had been torn, too.
-      const verdict = verify(file, undefined);
+      const verdict = await verify(file, undefined);
       expect(verdict.ok && verdict.records, `cut at ${end}`).toBe(3);
     }
   });
 
-  test('what is left of it cannot be changed or removed either', () => {
+  test('what is left of it cannot be changed or removed either', async () => {
     const whole = written(2);
     writeFileSync(file, whole.subarray(0, -50));
     new AuditLog(logOptions(file)).close();
     const recovered = readFileSync(file, 'latin1');
     const torn = recovered.split('\n').findIndex((line) => line.endsWith('~torn'));
     writeFileSync(file, recovered.replace('~torn', 'X~torn'));
-    expect(verify(file, undefined)).toMatchObject({ ok: false, line: torn + 1 });
+    expect(await verify(file, undefined)).toMatchObject({ ok: false, line: torn + 1 });
     writeFileSync(file, recovered.split('\n').filter((line) => !line.endsWith('~torn')).join('\n'));
-    expect(verify(file, undefined)).toMatchObject({ ok: false, line: torn + 1 });
+    expect(await verify(file, undefined)).toMatchObject({ ok: false, line: torn + 1 });
   });
 
   test(`kill -9 in the middle of writing, again and again: the log is whole, and goes on (seed ${seed})`, { timeout: 60_000 }, async () => {
@@ -172,12 +172,12 @@ describe('a write that did not finish', () => {
       const exited = new Promise((resolve) => child.once('exit', resolve));
       child.kill('SIGKILL');
       // Also while its last write may be under way.
-      expect(verify(file, undefined)).toMatchObject({ ok: true });
+      expect(await verify(file, undefined)).toMatchObject({ ok: true });
       await exited;
-      expect(verify(file, undefined)).toMatchObject({ ok: true });
+      expect(await verify(file, undefined)).toMatchObject({ ok: true });
     }
     openLog(file).append(record());
-    const verdict = verify(file, undefined);
+    const verdict = await verify(file, undefined);
     expect(verdict.ok && verdict.records).toBeGreaterThan(100);
   });
 });
@@ -191,7 +191,7 @@ describe('a lost file', () => {
     ['cut', () => truncateSync(file, statSync(file).size - 1), /it was cut/],
     ['written to', () => appendFileSync(file, '\n'), /another program writes to it/],
     ['in a folder that was removed', () => rmSync(folder, { recursive: true }), /it was removed/],
-  ])('%s: told once, not written to, not ready', (_, lose, why) => {
+  ])('%s: told once, not written to, not ready', async (_, lose, why) => {
     const said: string[] = [];
     const log = openLog(file, said);
     log.append(record());
@@ -224,22 +224,22 @@ describe('a lost file', () => {
     expect(linesOf(`${file}.1`).map((line) => line['bytes_up'])).toEqual([undefined, 1, 2]);
     expect(linesOf(file).map((line) => line['bytes_up'])).toEqual([undefined, 3, 4]);
     expect(statSync(file).mode & 0o7777).toBe(0o600);
-    expect(verify(`${file}.1`, undefined)).toMatchObject({ ok: true, lastHash });
-    expect(verify(file, undefined)).toMatchObject({ ok: true, continues: lastHash });
+    expect(await verify(`${file}.1`, undefined)).toMatchObject({ ok: true, lastHash });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true, continues: lastHash });
     expect(said.at(-1)).toMatch(/is written again; nothing is missing/);
   });
 
-  test('reopening what is where it was changes nothing', () => {
+  test('reopening what is where it was changes nothing', async () => {
     const said: string[] = [];
     const log = openLog(file, said);
     log.append(record());
     log.reopen();
     log.append(record());
     expect(said).toEqual([]);
-    expect(verify(file, undefined)).toMatchObject({ ok: true, records: 3 });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 3 });
   });
 
-  test('reopening what cannot be opened is told, and can be tried again', () => {
+  test('reopening what cannot be opened is told, and can be tried again', async () => {
     const said: string[] = [];
     const log = openLog(file, said);
     renameSync(file, `${file}.1`);
@@ -251,10 +251,10 @@ describe('a lost file', () => {
     rmSync(file, { recursive: true });
     log.reopen();
     expect(log.ready()).toBe(true);
-    expect(verify(file, undefined)).toMatchObject({ ok: true, records: 2 });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 2 });
   });
 
-  test('what waits is bounded; what is lost beyond that is counted, in the log as well', () => {
+  test('what waits is bounded; what is lost beyond that is counted, in the log as well', async () => {
     const said: string[] = [];
     const log = openLog(file, said);
     unlinkSync(file);
@@ -266,10 +266,10 @@ describe('a lost file', () => {
     expect(lines.at(-1)).toMatchObject({ kind: 'gap', lost: 476 });
     expect(said.at(-1)).toMatch(/is written again; 476 requests are missing/);
     expect(log.missing).toBe(0);
-    expect(verify(file, undefined)).toMatchObject({ ok: true });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
   });
 
-  test('a file that was cut goes on after reopen, but not as if nothing had been there', () => {
+  test('a file that was cut goes on after reopen, but not as if nothing had been there', async () => {
     const log = openLog(file);
     for (let i = 0; i < 3; i++) log.append(record({ id: i.toString(16) }));
     const lines = readFileSync(file, 'latin1').split('\n');
@@ -277,10 +277,10 @@ describe('a lost file', () => {
     log.append(record({ id: 'a' }));
     log.reopen();
     expect(linesOf(file).map(({ id }) => id)).toEqual([undefined, '0', 'a']);
-    expect(verify(file, undefined)).toMatchObject({ ok: false, line: 3 });
+    expect(await verify(file, undefined)).toMatchObject({ ok: false, line: 3 });
   });
 
-  test('what was refused, which anybody can bring about, leaves room for what was not', () => {
+  test('what was refused, which anybody can bring about, leaves room for what was not', async () => {
     const log = openLog(file);
     unlinkSync(file);
     for (let i = 0; i < 2000; i++) log.append(record({ decision: 'refused', ended: 'refused' }));
@@ -292,7 +292,7 @@ describe('a lost file', () => {
   });
 });
 
-test('a second writer on the same file stops, and the first one\'s chain is whole', () => {
+test('a second writer on the same file stops, and the first one\'s chain is whole', async () => {
   const [said1, said2]: [string[], string[]] = [[], []];
   const first = openLog(file, said1);
   const second = openLog(file, said2);
@@ -304,7 +304,7 @@ test('a second writer on the same file stops, and the first one\'s chain is whol
   expect(second.ready()).toBe(false);
   expect(said2).toHaveLength(1);
   expect(said2[0]).toMatch(/another program writes to it/);
-  expect(verify(file, undefined)).toMatchObject({ ok: true, records: 3 });
+  expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 3 });
 });
 
 describe('a full disk', () => {
@@ -323,7 +323,7 @@ describe('a full disk', () => {
     return { count, ballast };
   }
 
-  test('is told once; when there is room again, what waited is written, and the chain is whole', (context) => {
+  test('is told once; when there is room again, what waited is written, and the chain is whole', async (context) => {
     needs(context, 'root', 'command mount');
     smallDisk(64);
     const said: string[] = [];
@@ -335,17 +335,17 @@ describe('a full disk', () => {
     expect(said).toHaveLength(1);
     expect(said[0]).toMatch(/cannot be written: no space left on device/);
     expect(log.missing).toBe(11);
-    expect(verify(file, undefined)).toMatchObject({ ok: true });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
     unlinkSync(ballast);
     expect(log.ready()).toBe(true);
     expect(said).toHaveLength(2);
     log.append(record({ bytesUp: count++ }));
-    expect(verify(file, undefined)).toMatchObject({ ok: true });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
     const requests = readFileSync(file, 'latin1').split('\n').filter((line) => line.startsWith('{"kind":"request"') && line.endsWith('}'));
     expect(requests.map((line) => (JSON.parse(line) as { bytes_up: number }).bytes_up)).toEqual([...Array(count).keys()]);
   });
 
-  test('may be full when the file is rotated: the new one is begun, and goes on with the chain, once there is room', (context) => {
+  test('may be full when the file is rotated: the new one is begun, and goes on with the chain, once there is room', async (context) => {
     needs(context, 'root', 'command mount');
     smallDisk(64);
     const said: string[] = [];
@@ -358,19 +358,19 @@ describe('a full disk', () => {
     unlinkSync(ballast);
     expect(log.ready()).toBe(true);
     expect(log.missing).toBe(0);
-    const [old, fresh] = [verify(`${file}.1`, undefined), verify(file, undefined)];
+    const [old, fresh] = [await verify(`${file}.1`, undefined), await verify(file, undefined)];
     expect(fresh).toMatchObject({ ok: true, continues: old.ok ? old.lastHash : undefined });
     expect(linesOf(file).map((line) => line['bytes_up'])).toEqual([undefined, count - 1]);
   });
 
-  test('before the first line is a reason not to start', (context) => {
+  test('before the first line is a reason not to start', async (context) => {
     needs(context, 'root', 'command mount');
     smallDisk(8);
     writeFileSync(join(folder, 'ballast'), Buffer.alloc(8 * 1024));
     expect(() => openLog(file)).toThrow(/cannot open --audit-log .*: no space left on device/);
   });
 
-  test('so it is with a limit on the size of files, at any byte', { timeout: 60_000 }, (context) => {
+  test('so it is with a limit on the size of files, at any byte', { timeout: 60_000 }, async (context) => {
     needs(context, 'command prlimit');
     for (let limit = 2000; limit < 2700; limit += 25) {
       const { stdout } = spawnSync('prlimit', [`--fsize=${limit}`, process.execPath, writer, file, '8'], { encoding: 'utf8' });
@@ -379,11 +379,11 @@ describe('a full disk', () => {
       expect(missing).toBeGreaterThan(0);
       expect(said).toHaveLength(1);
       expect(said[0]).toMatch(/cannot be written: file too large/);
-      expect(verify(file, undefined)).toMatchObject({ ok: true });
+      expect(await verify(file, undefined)).toMatchObject({ ok: true });
       const log = new AuditLog(logOptions(file));
       log.append(record());
       log.close();
-      expect(verify(file, undefined)).toMatchObject({ ok: true });
+      expect(await verify(file, undefined)).toMatchObject({ ok: true });
       unlinkSync(file);
     }
   });

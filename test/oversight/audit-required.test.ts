@@ -46,7 +46,7 @@ test.each<readonly [what: string, lose: () => void, mend: () => void]>([
   await daemon.waitForStderr(/is written again; nothing is missing/);
   expect((await ask(daemon.port)).status).toBe(200);
   expect(linesOf(file).map(({ status }) => status).slice(-3)).toEqual([503, 503, 200]);
-  expect(verify(file, undefined)).toMatchObject({ ok: true });
+  expect(await verify(file, undefined)).toMatchObject({ ok: true });
 });
 
 test('a log that cannot grow stops the use of the key; what was admitted before is not lost', async (context) => {
@@ -60,12 +60,12 @@ test('a log that cannot grow stops the use of the key; what was admitted before 
   for (let count = 0; count < 3; count++) expect((await ask(daemon.port)).status).toBe(503);
   expect(upstream.requests).toHaveLength(served);
   expect(daemon.stderr.match(/cannot be written: file too large/g)).toHaveLength(1);
-  expect(verify(file, undefined)).toMatchObject({ ok: true });
+  expect(await verify(file, undefined)).toMatchObject({ ok: true });
   execFileSync('prlimit', ['--pid', String(daemon.pid), `--fsize=${10 * most}:`]);
   expect((await ask(daemon.port)).status).toBe(200);
   expect(daemon.stderr).toContain('is written again; nothing is missing');
   expect(linesOf(file).flatMap(({ status }) => (status === undefined ? [] : [status]))).toEqual([...Array<number>(served).fill(200), 503, 503, 503, 503, 200]);
-  expect(verify(file, undefined)).toMatchObject({ ok: true });
+  expect(await verify(file, undefined)).toMatchObject({ ok: true });
 });
 
 test('what does not use the key is answered all the same; at the end it is told how much is not recorded', async () => {

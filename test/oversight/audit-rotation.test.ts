@@ -68,7 +68,7 @@ test('renamed under load, again and again, with a log file and another user: eac
   let last: string | undefined;
   for (const one of files) {
     expect(statSync(one)).toMatchObject({ uid: nobody.uid, mode: 0o100600 });
-    const verdict = verify(one, undefined);
+    const verdict = await verify(one, undefined);
     expect(verdict).toMatchObject({ ok: true, continues: last });
     last = verdict.ok ? verdict.lastHash : undefined;
   }

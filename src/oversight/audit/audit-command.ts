@@ -90,7 +90,7 @@ async function run(options: AuditOptions, output: Output, unreadable: ReadonlyMa
       return exitCodes.stopped;
     }
     case 'verify': {
-      const verdict = verify(file, options.contains);
+      const verdict = await verify(file, options.contains);
       if (json) await output.print(JSON.stringify(verdict));
       else if (!verdict.ok) throw new Failure(`${file}: line ${verdict.line} ${verdict.problem}`, { hint: hintFor(verdict) });
       else await output.print(praise(file, verdict));

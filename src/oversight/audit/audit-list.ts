@@ -1,5 +1,7 @@
+import { Failure } from '../../run/failure.ts';
 import { AuditFile } from './audit-file.ts';
 import { type ReadRecord, type Unreadable, read, text, tokensOf } from './audit-reading.ts';
+import { isGzip } from './audit-source.ts';
 
 export interface Selection {
   /** How many records at most. */
@@ -24,6 +26,7 @@ const columns: ReadonlyArray<readonly [title: string, width: number, align: 'lef
 export function* newestFirst(path: string, { limit, since }: Selection, unreadable: Unreadable): Generator<ReadRecord, void, undefined> {
   const file = new AuditFile(path);
   try {
+    if (isGzip(file.beginning())) throw new Failure(`cannot list ${path}: it is compressed`, { hint: 'gunzip it first; audit summary and audit verify read it as it is' });
     let count = 0;
     for (const line of file.linesBack()) {
       if (count === limit) return;

@@ -83,6 +83,7 @@ async function* split(pieces: AsyncIterable<Buffer>): AsyncGenerator<FileLine, v
   if (kept.length > 0 || isTooLong) yield { bytes: kept, isTooLong, isEnded: false };
 }
 
-function isGzip(bytes: Buffer): boolean {
+/** Told by the first two bytes (RFC 1952 section 2.3.1). */
+export function isGzip(bytes: Buffer): boolean {
   return bytes[0] === 0x1f && bytes[1] === 0x8b;
 }

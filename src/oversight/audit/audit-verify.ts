@@ -1,6 +1,6 @@
 import { type Hash, createHash } from 'node:crypto';
 import { isTornEnd, lineOf, noHash } from './audit-chain.ts';
-import { AuditFile, type FileLine } from './audit-file.ts';
+import { linesFrom } from './audit-source.ts';
 
 /** What the chain of a file says. */
 export type Verdict =
@@ -33,25 +33,17 @@ interface Torn {
  * Checks the chain of a whole file. What an unkeyed chain cannot tell: whether records are missing at its end, and
  * whether all of it was made anew. Both show if a hash is known from earlier.
  *
+ * @param path a file, also gzipped, or `-` for standard input
  * @param contains a hash that must be that of a record in it
  * @throws {Failure} when the file cannot be read
  */
-export function verify(path: string, contains: string | undefined): Verdict {
-  const file = new AuditFile(path);
-  try {
-    return verdictOn(file.lines(), contains);
-  } finally {
-    file.close();
-  }
-}
-
-function verdictOn(lines: Iterable<FileLine>, contains: string | undefined): Verdict {
+export async function verify(path: string, contains: string | undefined): Promise<Verdict> {
   let [number, records, tornLines, tornEndBytes] = [0, 0, 0, 0];
   let continues: string | undefined;
   let lastHash: string | undefined;
   let torn: Torn | undefined;
   let isFound = contains === undefined;
-  for (const { bytes, isTooLong, isEnded } of lines) {
+  for await (const { bytes, isTooLong, isEnded } of linesFrom(path)) {
     number++;
     const broken = (problem: string, line = number): Verdict => ({ ok: false, line, problem });
     if (isTooLong) return broken('is longer than a record can be');
@@ -84,6 +76,7 @@ function verdictOn(lines: Iterable<FileLine>, contains: string | undefined): Ver
     isFound ||= lastHash === contains;
     records++;
   }
+  if (records === 0 && number > 0) return { ok: false, line: 1, problem: 'is no record, or not a whole one' };
   if (!isFound) return { ok: false, line: number, problem: 'is the last one, and no record has the hash that was asked for: records are missing, or all were made anew' };
   return { ok: true, records, continues, lastHash, tornLines: tornLines + (torn?.lines ?? 0), tornEndBytes };
 }
