@@ -67,5 +67,6 @@ test('asking who is at the other end costs little', { timeout: 120_000 }, async 
   const [asking, not] = await Promise.all([startDaemon({ args: [...upstream.args, '--allow-user', String(process.getuid?.())] }), startDaemon({ args: upstream.args })]);
   const costs = { 'with --allow-user': await costOf(asking, {}, 200, true), without: await costOf(not, {}, 200, true) };
   console.log(Object.entries(costs).map(([name, cost]) => `${name}: ${cost.toFixed(0)} us of CPU for a request on a connection of its own`).join('\n'));
-  expect(costs['with --allow-user'] - costs.without).toBeLessThan(100);
+  // A ratio, for machines differ: 1.15 was measured.
+  expect(costs['with --allow-user'] / costs.without).toBeLessThan(1.3);
 });
