@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { readFileSync, realpathSync } from 'node:fs';
+import { fstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Field, canonicalName, isReserved } from './proxy/headers.ts';
 import type { ListenOn } from './proxy/listener.ts';
@@ -212,10 +212,20 @@ function checkFiles(values: Values<typeof flags>): void {
   for (const flag of [...read, ...written]) {
     const file = values[flag];
     if (typeof file !== 'string') continue;
-    if (/^\/dev\/stdin$|^\/(dev|proc\/self)\/fd\/0$/.test(file)) throw misuse(`--${flag} cannot be stdin, which is for the key`);
+    if (isStdin(file)) throw misuse(`--${flag} cannot be stdin, which is for the key`);
     const location = locationOf(file);
     if (written.includes(flag) && locations.has(location)) throw misuse(`--${locations.get(location)} and --${flag} name the same file`, 'each needs a file of its own');
     locations.set(location, flag);
+  }
+}
+
+/** By device and inode: stdin has many names, and the file with the key is one of them. */
+function isStdin(file: string): boolean {
+  try {
+    const [named, stdin] = [statSync(file), fstatSync(0)];
+    return named.dev === stdin.dev && named.ino === stdin.ino;
+  } catch {
+    return false; // there is no such file yet
   }
 }
 

@@ -216,12 +216,13 @@ describe('files are kept apart', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  test.for(['--client-token-file', '--policy', '--upstream-ca'].flatMap((flag) => ['/dev/stdin', '/dev/fd/0', '/proc/self/fd/0'].map((file) => [flag, file] as const)))('%s %s: stdin is for the key', async ([flag, file]) => {
-    const key = join(scratchFolder(), 'key');
+  test.for(['--client-token-file', '--policy', '--upstream-ca'].flatMap((flag) => ['/dev/stdin', '/dev/fd/0', '/proc/self/fd/0', '/proc/thread-self/fd/0', 'key'].map((file) => [flag, file] as const)))('%s %s: stdin is for the key', async ([flag, file]) => {
+    const cwd = scratchFolder();
+    const key = join(cwd, 'key');
     writeFileSync(key, `${randomKey()}\n`);
     const stdin = openSync(key, 'r');
     try {
-      expect(refusalOf(await runToExit({ args: [flag, file], stdin }), 2)).toContain(`${flag} cannot be stdin`);
+      expect(refusalOf(await runToExit({ args: [flag, file], stdin, cwd }), 2)).toContain(`${flag} cannot be stdin`);
     } finally {
       closeSync(stdin);
     }
