@@ -29,6 +29,8 @@ export interface PooledConnection {
   isSending: boolean;
   /** Whether it has served a request. */
   wasUsed: boolean;
+  /** To be called when the upstream has ended its side, before undici is: it takes what it has not parsed yet for missing. */
+  onEnd: () => void;
 }
 
 /** Gets a connection, or why there is none. */
@@ -143,7 +145,7 @@ export class UpstreamPool {
       headersTimeout: responseTimeoutMs,
       bodyTimeout: idleTimeoutMs,
     });
-    const connection: PooledConnection = { client, socket, isSending: false, wasUsed: false };
+    const connection: PooledConnection = { client, socket, isSending: false, wasUsed: false, onEnd: () => {} };
     // Node's types know only the events of its own that a socket has.
     (socket as EventEmitter).on(requestBegins, () => {
       // A new connection that has ended already tells why: with TLS 1.3 a refusal of the handshake comes after it.
@@ -154,6 +156,7 @@ export class UpstreamPool {
     const onReadable = (): void => void socket.destroy();
     socket.on('readable', onReadable);
     socket.on('error', () => {}); // 'close' follows
+    socket.once('end', () => connection.onEnd());
     socket.once('close', () => this.#remove(connection, isUsed));
     if (this.#give(connection)) return;
     // Its request was cancelled, or served by another connection meanwhile. One spare is enough.

@@ -4,6 +4,7 @@
  * | override | why | source | fails without it |
  * | --- | --- | --- | --- |
  * | 'error' | undici takes ECONNRESET for the end of an answer without a length, and on an idle connection for the next request's fault | nodejs/undici#784, #2825 | forwarding/upstream-cut |
+ * | 'end' (`upstream-pool.ts`) | undici trips an assertion, or cuts a whole answer, when an upstream closes behind an answer that a slow client has paused | nodejs/undici#5360, fixed in undici 8 only | forwarding/close-behind-answer |
  * | `_write`, `_writev` | a failed write would destroy the socket with an early answer still unread in it | nodejs/node#54366, RFC 9112 section 9.6 | forwarding/early-answer |
  * | `write` (below) | undici gives a connection up whose upload waits for 'drain' when the answer is complete | client-h1.js, `kWriting` | forwarding/early-answer |
  * | `read` | undici keeps the last piece of a split reason phrase, takes a 100 for an offence, and lets a bare CR through | RFC 9110 section 15.2.1, RFC 9112 section 2.2 | forwarding/interim-answers, garbage-upstream |

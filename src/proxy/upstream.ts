@@ -134,6 +134,7 @@ export class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandle
       this.#take = undefined;
       if (connection === undefined) return this.#fail(error ?? new Error('no connection'));
       this.#connection = connection;
+      connection.onEnd = () => this.#controller?.resume();
       const body = takeBody();
       // A body in pieces has given its first one away by the time we know.
       this.#sendAgain = body === null || Buffer.isBuffer(body) ? () => this.#sendOnNext(headers, () => body) : undefined;
@@ -161,13 +162,18 @@ export class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandle
     const rawHeaders = (controller.rawHeaders as Buffer[]).map((bytes) => bytes.toString('latin1'));
     if (hasForeignCoding(rawHeaders)) throw new Error('the body is in a transfer coding that was not asked for');
     const head: ResponseHead = { status, reason: Buffer.from(reason).toString('latin1'), rawHeaders };
-    if (!this.#sink.head(head, () => controller.resume())) controller.pause();
+    if (!this.#sink.head(head, () => controller.resume())) this.#pause(controller);
     // Neither has a body, even with a Content-Length (RFC 9112 section 6.3). undici would wait for one.
     if (status === 204 || status === 304) this.#end();
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (!this.#isOver && !this.#sink.data(chunk)) controller.pause();
+    if (!this.#isOver && !this.#sink.data(chunk)) this.#pause(controller);
+  }
+
+  /** Not once the upstream has ended: nothing more comes then, and undici has to see that what came is all. */
+  #pause(controller: Dispatcher.DispatchController): void {
+    if (this.#connection?.socket.readableEnded !== true) controller.pause();
   }
 
   onResponseEnd(): void {

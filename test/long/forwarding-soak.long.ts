@@ -78,7 +78,9 @@ async function act(both: Proxied, random: Random): Promise<string> {
     else client.reset();
     return 'left';
   }
-  const response = await client.response({ timeoutMs: 20_000 });
+  const response = await client.response({ timeoutMs: 20_000 }).catch((error: unknown) => {
+    throw new Error(`a request whose upstream ${mood}, ${filler.length} bytes`, { cause: error });
+  });
   client.close();
   if (whole.has(mood)) {
     expect([response.status, response.complete], mood).toEqual([200, true]);

@@ -1,0 +1,56 @@
+import { getDefaultHighWaterMark } from 'node:stream';
+import { describe, expect, test } from 'vitest';
+import { eventually, mebibyte } from '../support/process-facts.ts';
+import { startBoth } from '../support/proxied.ts';
+import { connect, parseResponses } from '../support/raw-client.ts';
+import { answer } from '../support/upstream.ts';
+
+/** Large enough that writing it to a client asks for a pause with its last piece, small enough that one pause is all. */
+const body = Buffer.alloc(getDefaultHighWaterMark(false) + 16 * 1024, 'a');
+
+/** More answers than the kernel keeps for a client that does not read. */
+const count = Math.ceil((24 * mebibyte) / body.length);
+
+const answers = {
+  'a length': answer(200, body),
+  'a length, announced': answer(200, body, [['connection', 'close']]),
+  'no length': Buffer.concat([Buffer.from('HTTP/1.1 200 OK\r\n\r\n'), body]),
+};
+
+describe('a client that does not read, and an upstream that closes behind its answer', () => {
+  test.for(Object.entries(answers))('with %s: all answers arrive whole, and the daemon runs on', async ([kind, raw]) => {
+    const isAnnounced = kind !== 'a length';
+    const both = await startBoth({ upstream: { tls: false } });
+    both.startOver((request) => {
+      void request.reply(raw);
+      if (isAnnounced) request.connection.halfClose();
+    });
+    const { requests } = both.upstream;
+    const client = await connect(both.daemon.port);
+    client.pause();
+    for (let index = 1; index < count; index++) void client.send(both.rawRequest());
+    void client.send(both.rawRequest({ headers: [['Connection', 'close']] }));
+
+    // The next request goes up when the kernel has taken the answer before it: where none goes any more, an answer is stuck.
+    let [seen, rounds] = [0, 0];
+    await eventually(() => {
+      rounds = requests.length === seen ? rounds + 1 : 0;
+      seen = requests.length;
+      return seen > 0 && rounds === 50;
+    }, () => `the answers to be stuck, after ${seen} of ${count}`);
+    expect(seen).toBeLessThan(count);
+    if (!isAnnounced) {
+      // Not behind each answer: a request that is sent into a close which nobody announced may well fail.
+      const connection = requests.at(-1)?.connection;
+      connection?.halfClose();
+      await both.upstream.until(() => connection?.ending !== undefined, 'the daemon to end the connection');
+    }
+
+    client.resume();
+    expect(await client.waitForClose()).toBe('end');
+    const responses = parseResponses(client.received, true);
+    expect(responses).toHaveLength(count);
+    expect(responses.every(({ status, complete, body: received }) => status === 200 && complete && received.equals(body))).toBe(true);
+    expect((await both.daemon.stop()).code).toBe(0);
+  });
+});
