@@ -24,7 +24,7 @@ who is to be measured (Debian: apt-get install wrk gcc libc6-dev nginx haproxy).
 
   --quick                about a minute, fewer measures and fewer runs of each
   --only NAMES           of daemon, nginx, haproxy, codex and relay, which is the least that node:http and undici
-                         cost together (default: daemon,nginx,haproxy,codex; the relay's requests beside the daemon's)
+                         cost together (default: daemon,nginx,haproxy,codex; the relay where it is the daemon's floor)
   --readme               puts the tables into scripts/bench/README.md, between its two markers
   --json FILE            writes every figure of every run to FILE
   --codex-folder FOLDER  where Codex (400 MB) is kept from one run to the next (default: node_modules/.cache/bench)

@@ -183,8 +183,13 @@ export class Run {
     await this.#attempt('direct', 'warm-up', async () => { await coldPath(target); });
     for (let round = 0; round < this.#plan.coldRounds; round += 1) {
       await this.#note('direct', 'cold', () => coldPath(target));
-      for (const peer of this.#peers) await this.#note(peer.name, 'cold', () => this.#fromItsStart(peer, upstream, coldPath));
+      for (const peer of this.#withFloor()) await this.#note(peer.name, 'cold', () => this.#fromItsStart(peer, upstream, coldPath));
     }
+  }
+
+  /** All peers and, where the daemon is one, the bare relay: no peer but its floor. */
+  #withFloor(): readonly Peer[] {
+    return this.#peers.some(({ name }) => name === 'daemon') ? [...this.#peers.filter(({ name }) => name !== 'relay'), relay] : this.#peers;
   }
 
   /** Measures at a peer that is started for it. */
@@ -213,9 +218,7 @@ export class Run {
   }
 
   async #measureRequests(upstream: Upstream): Promise<void> {
-    // The bare relay is no peer but the daemon's floor, and is measured here alone unless it is asked for.
-    const peers = this.#peers.some(({ name }) => name === 'daemon') ? [...this.#peers.filter(({ name }) => name !== 'relay'), relay] : this.#peers;
-    const everybody = [this.#direct(upstream), ...await Promise.all(peers.map((peer) => this.#start(peer, upstream)))];
+    const everybody = [this.#direct(upstream), ...await Promise.all(this.#withFloor().map((peer) => this.#start(peer, upstream)))];
     const answerBytes = new Map<Column, number>();
     for (const one of everybody) {
       await this.#attempt(one.column, 'answers', async () => { answerBytes.set(one.column, await checkAnswers(one.target)); });

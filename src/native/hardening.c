@@ -51,5 +51,5 @@ struct failure forbid_new_privileges(void) {
 }
 
 bool is_started_by_starter(void) {
-  return syscall(SYS_io_uring_setup, STARTER_PROBE, NULL) == -1 && errno == STARTER_ANSWER;
+  return syscall(NR_io_uring_setup, STARTER_PROBE, NULL) == -1 && errno == STARTER_ANSWER;
 }

@@ -10,15 +10,12 @@
  */
 #include "native.h"
 
+#include "syscall_numbers.h"
+
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-#ifndef SYS_memfd_secret
-#define SYS_memfd_secret 447 /* the same on every architecture that has it (Linux 5.14) */
-#endif
 
 struct pages {
   unsigned char *start;
@@ -58,7 +55,7 @@ static bool populate(const struct pages *pages) {
  * /proc/PID/mem, process_vm_readv(2) and a core dump do not (mm/secretmem.c). They are always locked.
  */
 static struct failure map_secret(struct pages *pages) {
-  int fd = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
+  int fd = (int)syscall(NR_memfd_secret, O_CLOEXEC);
   if (fd < 0) return failed("memfd_secret");
 
   struct failure failure = {0};

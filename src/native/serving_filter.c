@@ -34,8 +34,8 @@ static const int killed[] = {
 
 /* Changes to anything about a file but its content; links and folders; memfds; limits; signals to other processes. */
 static const int refused[] = {
-  SYS_fchmod, SYS_fchmodat, SYS_fchmodat2, SYS_fchown, SYS_fchownat, SYS_truncate, SYS_utimensat, SYS_file_setattr,
-  SYS_setxattr, SYS_lsetxattr, SYS_fsetxattr, SYS_setxattrat, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_removexattrat,
+  SYS_fchmod, SYS_fchmodat, NR_fchmodat2, SYS_fchown, SYS_fchownat, SYS_truncate, SYS_utimensat, NR_file_setattr,
+  SYS_setxattr, SYS_lsetxattr, SYS_fsetxattr, NR_setxattrat, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, NR_removexattrat,
   SYS_renameat2, SYS_linkat, SYS_symlinkat, SYS_mknodat, SYS_mkdirat,
 #ifdef SYS_renameat
   SYS_renameat,
@@ -44,8 +44,8 @@ static const int refused[] = {
   SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat,
   SYS_rename, SYS_link, SYS_symlink, SYS_mknod, SYS_mkdir, SYS_rmdir, SYS_unlink, SYS_creat,
 #endif
-  SYS_memfd_create, SYS_memfd_secret, SYS_setrlimit,
-  SYS_tkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_pidfd_open, SYS_pidfd_send_signal,
+  SYS_memfd_create, NR_memfd_secret, SYS_setrlimit,
+  SYS_tkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, NR_pidfd_open, NR_pidfd_send_signal,
 };
 
 /* Local services, systemd's and a container engine's among them, start programs for their users. Name services: libc does without. */
@@ -68,7 +68,7 @@ struct failure forbid_start_calls(bool opens_logs) {
 #endif
   }
   /* Its flags are in memory, where a filter cannot look. libc and libuv fall back to openat(2). */
-  filter_calls(&filter, (const int[]){SYS_openat2}, 1, REFUSE(ENOSYS));
+  filter_calls(&filter, (const int[]){NR_openat2}, 1, REFUSE(ENOSYS));
   filter_missing_bit(&filter, SYS_clone, 0, CLONE_THREAD, KILL);
   filter_pointer(&filter, SYS_prlimit64, 2, REFUSE(EPERM)); /* the new limit; NULL only reads the current one */
   /* abort(3) signals its own process; no other may be signalled. */

@@ -18,16 +18,16 @@
 
 /* Access to other processes, to the kernel, to the machine. Node, OpenSSL and libc make none of these calls. */
 static const int never[] = {
-  SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp, SYS_process_madvise, SYS_process_mrelease,
+  SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, NR_pidfd_getfd, SYS_kcmp, NR_process_madvise, NR_process_mrelease,
   SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_add_key, SYS_request_key, SYS_keyctl,
-  SYS_io_uring_enter, SYS_io_uring_register,
-  SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_open_tree, SYS_open_tree_attr, SYS_move_mount, SYS_mount_setattr,
-  SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick, SYS_unshare, SYS_setns,
+  NR_io_uring_enter, NR_io_uring_register,
+  SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, NR_open_tree, NR_open_tree_attr, NR_move_mount, NR_mount_setattr,
+  NR_fsopen, NR_fsconfig, NR_fsmount, NR_fspick, SYS_unshare, SYS_setns,
   SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load, SYS_reboot, SYS_swapon, SYS_swapoff,
 #ifdef SYS_kexec_file_load
   SYS_kexec_file_load,
 #endif
-  SYS_acct, SYS_quotactl, SYS_quotactl_fd, SYS_syslog, SYS_vhangup, SYS_sethostname, SYS_setdomainname,
+  SYS_acct, SYS_quotactl, NR_quotactl_fd, SYS_syslog, SYS_vhangup, SYS_sethostname, SYS_setdomainname,
   SYS_settimeofday, SYS_clock_settime, SYS_clock_adjtime, SYS_adjtimex,
   SYS_name_to_handle_at, SYS_open_by_handle_at, SYS_fanotify_init, SYS_fanotify_mark,
 #ifdef __x86_64__
@@ -58,7 +58,7 @@ struct failure forbid_foreign_calls(void) {
   filter_begin(&filter);
   filter_any_bit(&filter, SYS_clone, 0, namespaces, KILL);
   /* Its flags are in memory, where a filter cannot look. glibc falls back to clone(2). */
-  filter_calls(&filter, (const int[]){SYS_clone3}, 1, REFUSE(ENOSYS));
+  filter_calls(&filter, (const int[]){NR_clone3}, 1, REFUSE(ENOSYS));
   filter_values(&filter, SYS_ioctl, 1, CALLS(typing), REFUSE(EPERM));
   filter_other_values(&filter, SYS_socket, 0, CALLS(families), REFUSE(EAFNOSUPPORT));
   filter_other_values(&filter, SYS_socket, 2, CALLS(protocols), REFUSE(EPROTONOSUPPORT));
@@ -67,9 +67,9 @@ struct failure forbid_foreign_calls(void) {
   filter_any_bit(&filter, SYS_sendmsg, 2, MSG_FASTOPEN, REFUSE(EOPNOTSUPP));
   filter_any_bit(&filter, SYS_sendmmsg, 3, MSG_FASTOPEN, REFUSE(EOPNOTSUPP));
   filter_values(&filter, SYS_fcntl, 1, CALLS(signalling), REFUSE(EPERM));
-  filter_values(&filter, SYS_io_uring_setup, 0, CALLS(probe), REFUSE(STARTER_ANSWER));
-  filter_calls(&filter, (const int[]){SYS_io_uring_setup}, 1, REFUSE(ENOSYS));
+  filter_values(&filter, NR_io_uring_setup, 0, CALLS(probe), REFUSE(STARTER_ANSWER));
+  filter_calls(&filter, (const int[]){NR_io_uring_setup}, 1, REFUSE(ENOSYS));
   filter_calls(&filter, CALLS(never), KILL);
-  filter_newer_than(&filter, NEWEST_KNOWN_SYSCALL, REFUSE(ENOSYS));
+  filter_newer_than(&filter, NEWEST_KNOWN, REFUSE(ENOSYS));
   return filter_install(&filter);
 }

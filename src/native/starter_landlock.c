@@ -64,14 +64,14 @@ static struct failure add_path(int ruleset, const char *path, int kind, uint64_t
   struct path_rule rule = {.allowed = allowed, .parent = open(path, O_PATH | O_CLOEXEC | kind)};
   if (rule.parent < 0) return failed("open");
   struct failure failure = {0};
-  if (syscall(SYS_landlock_add_rule, ruleset, PATH_RULE, &rule, 0) != 0) failure = failed("landlock_add_rule");
+  if (syscall(NR_landlock_add_rule, ruleset, PATH_RULE, &rule, 0) != 0) failure = failed("landlock_add_rule");
   close(rule.parent);
   return failure;
 }
 
 static struct failure add_port(int ruleset, uint16_t port) {
   struct port_rule rule = {.allowed = CONNECT_TCP, .port = port};
-  return syscall(SYS_landlock_add_rule, ruleset, PORT_RULE, &rule, 0) == 0 ? (struct failure){0} : failed("landlock_add_rule");
+  return syscall(NR_landlock_add_rule, ruleset, PORT_RULE, &rule, 0) == 0 ? (struct failure){0} : failed("landlock_add_rule");
 }
 
 /* Cuts off the last name of a path and the slashes before it. */
@@ -152,7 +152,7 @@ static struct failure add_ports(int ruleset, const struct needs *needs) {
 }
 
 struct failure restrict_files_and_ports(const char *program, const struct needs *needs, int *version) {
-  *version = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, RULESET_VERSION);
+  *version = (int)syscall(NR_landlock_create_ruleset, NULL, 0, RULESET_VERSION);
   if (*version < 0) return failed("landlock_create_ruleset");
   bool ports = *version >= LANDLOCK_WITH_PORTS && needs->ports_are_known;
   struct ruleset wanted = {
@@ -161,11 +161,11 @@ struct failure restrict_files_and_ports(const char *program, const struct needs 
     .scoped = *version >= 6 ? ABSTRACT_SOCKETS | SIGNALS : 0,
   };
   /* An older kernel accepts this longer structure because the fields that it does not know are zero. */
-  int ruleset = (int)syscall(SYS_landlock_create_ruleset, &wanted, sizeof wanted, 0);
+  int ruleset = (int)syscall(NR_landlock_create_ruleset, &wanted, sizeof wanted, 0);
   if (ruleset < 0) return failed("landlock_create_ruleset");
   struct failure failure = add_files(ruleset, *version, program, needs);
   if (failure.error == 0 && ports) failure = add_ports(ruleset, needs);
-  if (failure.error == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) != 0) failure = failed("landlock_restrict_self");
+  if (failure.error == 0 && syscall(NR_landlock_restrict_self, ruleset, 0) != 0) failure = failed("landlock_restrict_self");
   close(ruleset);
   return failure;
 }

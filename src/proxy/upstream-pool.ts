@@ -89,8 +89,10 @@ export class UpstreamPool {
     connection.isSending = false;
     connection.wasUsed = true;
     setImmediate(() => {
-      if (!this.#isAlive(connection)) connection.socket.destroy();
-      else if (!this.#give(connection)) this.#idle.push(connection);
+      if (connection.socket.destroyed) return;
+      if (this.#waiters.length === 0) this.#idle.push(connection);
+      else if (this.#isAlive(connection)) this.#give(connection);
+      else connection.socket.destroy();
     });
   }
 
