@@ -53,7 +53,7 @@ async function main(): Promise<void> {
   if (native !== undefined) harden(native);
 
   if (process.argv[2] === 'audit') {
-    const { auditCommand } = await import('./oversight/audit/audit-command.ts');
+    const { auditCommand } = await (await optionalRoom()).loadAuditCommand();
     process.exit(await auditCommand(process.argv.slice(3), {
       stdout: process.stdout,
       say: (message) => log.say(message),
@@ -204,8 +204,9 @@ function findUsers(options: Options, native: Native | undefined): Users {
   return { runAs, serverInfoOwner, allowedUids: options.allowUsers.map((user) => findUid('--allow-user', user, native)) };
 }
 
-function loadOversight() {
-  return import('./oversight/oversight.ts');
+/** All that is optional, loaded where a flag or a command asks for it, and nowhere else. */
+function optionalRoom() {
+  return import('./oversight/index.ts');
 }
 
 function needsOversight({ auditLog, policyFile, expireAtMs }: Options): boolean {
@@ -227,13 +228,14 @@ function oversightOptions({ auditLog, isAuditRequired, policyFile, expireAtMs, e
 }
 
 async function checkOversight(options: Options, owner: Account | undefined, native: Native | undefined): Promise<readonly Intention[]> {
-  return needsOversight(options) ? (await loadOversight()).checkOversight(oversightOptions(options, owner, native)) : [];
+  if (!needsOversight(options)) return [];
+  const oversight = await (await optionalRoom()).loadOversight();
+  return oversight.checkOversight(oversightOptions(options, owner, native));
 }
 
-/** Loads the optional room where a flag asks for it, and nowhere else. */
 async function openOversight(options: Options, owner: Account | undefined, native: Native | undefined): Promise<Observer> {
   if (!needsOversight(options)) return noObserver;
-  const { Oversight } = await loadOversight();
+  const { Oversight } = await (await optionalRoom()).loadOversight();
   if (options.auditLog !== undefined && native === undefined) log.say('without its native part, two daemons could write to one --audit-log');
   const oversight = new Oversight(oversightOptions(options, owner, native));
   cleanups.push(() => {

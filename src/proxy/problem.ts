@@ -12,9 +12,13 @@ export interface Problem {
   retryAfterSeconds?: number;
   /** No retry can succeed. OpenAI's SDKs obey a header that says so, for any status. */
   isFinal?: boolean;
+  /** Nothing that follows on the connection can be trusted: it is closed. */
+  closes?: boolean;
+  /** What it offends, for the record; undefined where the code says that. */
+  rule?: string;
 }
 
-/** A use of the key that is not granted: what the client is told, and the rule for the record. */
+/** A use of the key that is not granted. */
 export interface Denial extends Problem {
   rule: string;
 }

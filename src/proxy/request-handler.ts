@@ -1,11 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { type Refusal, type RequestFacts, type Rules, headTooLarge, judge, maxHeadBytes } from '../gate/gate.ts';
+import { type RequestFacts, type Rules, headTooLarge, judge, maxHeadBytes } from '../gate/gate.ts';
 import { contentLength, hasField } from '../gate/raw-headers.ts';
 import type { RefusalLog } from '../run/refusal-log.ts';
 import { type Connection, lingerMs } from './connections.ts';
 import { Exchange, type ForwardContext } from './exchange.ts';
 import type { Observer, RequestObserver } from './observer.ts';
-import { type Denial, type Problem, answerProblem, rawProblem } from './problem.ts';
+import { type Problem, answerProblem, rawProblem } from './problem.ts';
 
 /** Most that node reads from a socket at once, in bytes. */
 const maxReadBytes = 64 * 1024;
@@ -109,12 +109,12 @@ export class RequestHandler {
     return this.#options.observer.begin({ uid: peerUid, method: req?.method, target: req?.url, rawHeaders: req?.rawHeaders ?? [] });
   }
 
-  #refuse({ connection, req, res, observer }: RequestContext, refusal: Refusal | Denial | Problem): void {
-    const rule = 'rule' in refusal ? refusal.rule : refusal.code;
-    observer.refuse(refusal.status, rule);
-    this.#options.refusals.note(refusal.code, `${req.method} ${pathOf(req)}${rule === refusal.code ? '' : ` (${rule})`}`, connection.peerUid);
+  #refuse({ connection, req, res, observer }: RequestContext, refusal: Problem): void {
+    const { status, code, rule = code, closes } = refusal;
+    observer.refuse(status, rule);
+    this.#options.refusals.note(code, `${req.method} ${pathOf(req)}${rule === code ? '' : ` (${rule})`}`, connection.peerUid);
     // After `Expect`, a client may skip the body; body and next request would be indistinguishable.
-    if (('closes' in refusal && refusal.closes === true) || hasField(req.rawHeaders, 'expect')) return closeWith(connection, refusal, observer);
+    if (closes === true || hasField(req.rawHeaders, 'expect')) return closeWith(connection, refusal, observer);
     answerProblem(res, refusal, observer.answerFields);
     discardRest(req, res);
   }
