@@ -47,6 +47,7 @@ export interface Refusal {
   closes?: boolean;
 }
 
+/** Why a request is refused, for programs. */
 export type RefusalCode =
   | 'bad_request'
   | 'too_many_headers'
@@ -60,6 +61,7 @@ export type RefusalCode =
 /** What is done with an admitted request. */
 export type Action = 'forward' | 'shutdown' | 'health' | 'refuse websocket';
 
+/** What the gate decides on a request. */
 export type Verdict = { action: Action } | { action: 'refuse'; refusal: Refusal };
 
 /** The headers that decide, gathered in one pass. All values are kept: two parsers disagree over which of two counts. */

@@ -41,6 +41,7 @@ export class KeyExpiredError extends Error {
   }
 }
 
+/** @param key may be replaced or wiped at any time; each head is written with the one of that moment */
 export function injectionOf(key: LockedKey): Injection {
   const placeholder = randomBytes(32).toString('hex');
   // One scratch area serves every socket, because SSL_write has read it when it returns. In the clear, libuv may

@@ -8,6 +8,7 @@ export const maxKeyBytes = 8 * 1024;
 /** Room to read a line into: the longest key, its line ending, and enough more to tell that a line is too long. */
 export const lineAreaBytes = 12 * 1024;
 
+/** Ends a line of stdin. */
 export const lineFeed = 0x0a;
 
 /** Wait between two reads of a stdin that is non-blocking and has no data yet. */

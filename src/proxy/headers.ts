@@ -6,6 +6,7 @@ const hopByHop = new Set(['connection', 'keep-alive', 'te', 'trailer', 'transfer
 /** Fields that Connection cannot remove by naming them: they delimit and address the message. */
 const notRemovable = new Set(['content-length', 'host']);
 
+/** A header field that the daemon sets. */
 export interface Field {
   readonly name: string;
   readonly value: string;

@@ -39,6 +39,7 @@ export interface ListenerOptions extends ServingOptions {
   readonly listenOn: ListenOn;
 }
 
+/** A server that is listening. */
 export interface Listener {
   readonly port: number;
   /** Stops listening, lets running answers finish for up to `graceMs`, then closes everything. */

@@ -14,6 +14,7 @@ const isStopping: Problem = { status: 503, code: 'shutting_down', message: 'The 
 
 const noWebsocket: Problem = { status: 426, code: 'websocket_not_served', message: 'WebSocket is not served here. Use POST.' };
 
+/** What requests are judged by, and what is told of them. */
 export interface HandlerOptions {
   readonly rules: Rules;
   readonly forwarding: ForwardContext;

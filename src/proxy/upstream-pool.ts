@@ -11,6 +11,7 @@ const upstreamIdleMs = 86_400_000;
 /** Largest response head. OpenAI's are about 1 KiB. */
 const maxResponseHeadBytes = 64 * 1024;
 
+/** Where a pool's connections lead, and how patient undici is on them. */
 export interface PoolOptions {
   /** `https://host:port` or `http://host:port`. */
   readonly origin: URL;

@@ -20,6 +20,7 @@ export interface UpstreamOptions extends ConnectionOptions {
   keepWarmMs: number;
 }
 
+/** A final answer's status line and fields, as they came. */
 export interface ResponseHead {
   readonly status: number;
   readonly reason: string;
@@ -58,6 +59,7 @@ export interface UpstreamRequest {
 /** The one upstream, as a function of where its answer goes. */
 export type Upstream = (sink: Sink) => UpstreamRequest;
 
+/** The upstream, and the connection to it that is made before it is asked for. */
 export interface UpstreamConnections {
   readonly upstream: Upstream;
   /** To be called once the daemon listens: makes a first connection, and keeps one ready. */

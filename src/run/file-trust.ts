@@ -20,6 +20,7 @@ export function isPlanted(file: Stats, folder: Stats, owner: Account | undefined
   return (folder.mode & othersWrite) !== 0 && !isOurs(file) && file.uid !== owner?.uid;
 }
 
+/** Whether others can neither remove nor rename what is ours in a folder, though they may add to it. */
 export function isSticky({ mode }: Stats): boolean {
   return (mode & stickyBit) !== 0;
 }

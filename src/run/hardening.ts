@@ -62,6 +62,7 @@ export function checkCleanStart(): void {
 /** A hardening step, and what messages say that it forbids. */
 export type HardeningStep = 'forbidTracing' | 'forbidCoreDumps' | 'forbidNewPrivileges';
 
+/** All of them, in the order in which they are taken. */
 export const hardeningSteps: Record<HardeningStep, string> = {
   forbidTracing: 'tracing and /proc/PID/mem of the same user',
   forbidCoreDumps: 'core dumps',

@@ -42,6 +42,7 @@ export function* newestFirst(path: string, { limit, since }: Selection, unreadab
   }
 }
 
+/** The first line of the table. */
 export function heading(): string {
   return row(columns.map(([title]) => title), 'NOTE');
 }

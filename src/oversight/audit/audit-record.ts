@@ -96,6 +96,7 @@ export function recordText(record: AuditRecord, endpoint: string): string {
   });
 }
 
+/** A note as a line of the log, without the line end. */
 export function noteText(note: AuditNote): string {
   const { kind } = note;
   const time = timeOf(note.time);

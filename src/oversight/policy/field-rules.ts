@@ -29,6 +29,7 @@ export interface Objection {
   place: string;
 }
 
+/** @param place where in the body, as a JSON pointer */
 export function objection(rule: FieldRule, why: string, place = ''): Objection {
   return { rule, why, place };
 }

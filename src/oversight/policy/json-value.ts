@@ -6,10 +6,12 @@ export type JsonObject = ReadonlyMap<string, JsonValue>;
 /** Longest JSON pointer in a message, in characters. */
 const maxPlaceLength = 200;
 
+/** Whether a value is an object; not for arrays. */
 export function isObject(value: JsonValue | undefined): value is JsonObject {
   return value instanceof Map;
 }
 
+/** Whether a value is an array. */
 export function isArray(value: JsonValue | undefined): value is JsonArray {
   return Array.isArray(value);
 }

@@ -27,6 +27,7 @@ export class NameFolder {
   }
 }
 
+/** Adds names that a rule reads, in the form in which `fold` compares them. */
 export function addNamesRead(names: NamesRead, rule: FieldRule, ...all: string[]): void {
   for (const name of all) names.set(name.replaceAll('_', ''), { name, rule });
 }

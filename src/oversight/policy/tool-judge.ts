@@ -113,6 +113,7 @@ export class ToolJudge {
   }
 }
 
+/** Text of a client's for a message: in quotes, escaped, cut to a length. */
 export function quoted(text: string): string {
   return JSON.stringify(text.length > maxQuotedLength ? `${text.slice(0, maxQuotedLength)}...` : text);
 }
