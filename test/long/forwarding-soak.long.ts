@@ -78,6 +78,10 @@ async function act(both: Proxied, random: Random): Promise<string> {
     else client.reset();
     return 'left';
   }
+  if (random.chance(0.3)) {
+    client.pause();
+    setTimeout(() => client.resume(), random.whole(1, 50));
+  }
   const response = await client.response({ timeoutMs: 20_000 }).catch((error: unknown) => {
     throw new Error(`a request whose upstream ${mood}, ${filler.length} bytes`, { cause: error });
   });
