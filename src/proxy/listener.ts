@@ -123,14 +123,9 @@ function acceptConnections(server: Server, connections: Connections, peerUidOf: 
 
 /** Node's events about requests, of which some leave the connection to us. */
 function passRequests(server: Server, connections: Connections, handler: RequestHandler): void {
-  /** Undefined where what comes on a connection is no longer a request. */
-  const connectionOf = (socket: Socket): Connection | undefined => {
-    const connection = connections.of(socket);
-    return connection?.hasStoppedParsing === false ? connection : undefined;
-  };
   const pass = (expectsContinue: boolean): RequestListener => (req, res) => {
-    const connection = connectionOf(req.socket);
-    if (connection !== undefined) handler.handle(req, res, connection, expectsContinue);
+    const connection = connections.of(req.socket);
+    if (connection?.hasStoppedParsing === false) handler.handle(req, res, connection, expectsContinue);
   };
   server.on('request', pass(false));
   server.on('checkContinue', pass(true)); // without a listener, node would send the 100 itself
@@ -138,8 +133,11 @@ function passRequests(server: Server, connections: Connections, handler: Request
   server.on('connect', (req, socket) => {
     // Node has removed its own listeners: without this one a reset would end the daemon.
     socket.on('error', () => {});
-    const connection = connectionOf(socket as Socket);
-    if (connection !== undefined) handler.handleConnect(req, connection);
+    const connection = connections.of(socket as Socket);
+    if (connection?.hasStoppedParsing === false) handler.handleConnect(req, connection);
+    // Nor would it notice any more that the client reads or leaves.
+    else if (connection?.isBusy === true) socket.destroy();
+    else socket.resume(); // it is ending, with its last answer on the way
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     const connection = connections.of(socket as Socket);
