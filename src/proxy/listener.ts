@@ -141,8 +141,10 @@ function passRequests(server: Server, connections: Connections, handler: Request
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     const connection = connections.of(socket as Socket);
+    const isCut = error.code === 'HPE_INVALID_EOF_STATE';
     if (connection === undefined || !socket.writable || error.code === 'ECONNRESET') socket.destroy();
-    else if (!connection.hasStoppedParsing) handler.handleUnparsable(connection, problemOf(error), error.code === 'HPE_INVALID_EOF_STATE', error.code ?? '');
+    else if (!connection.hasStoppedParsing) handler.handleUnparsable(connection, problemOf(error), isCut, error.code ?? '');
+    else if (isCut && connection.isBusy) socket.destroy(); // it left in the middle of what was refused already
   });
 }
 
