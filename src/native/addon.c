@@ -201,6 +201,12 @@ static napi_value hasHungUp(napi_env env, napi_callback_info info) {
   return read_descriptor(env, info, &socket) ? boolean(env, has_hung_up(socket)) : NULL;
 }
 
+/* wasReset(socket: number): boolean */
+static napi_value wasReset(napi_env env, napi_callback_info info) {
+  int socket;
+  return read_descriptor(env, info, &socket) ? boolean(env, was_reset(socket)) : NULL;
+}
+
 /* unacknowledgedBytes(socket: number): number */
 static napi_value unacknowledgedBytes(napi_env env, napi_callback_info info) {
   int socket, bytes;
@@ -292,6 +298,7 @@ NAPI_MODULE_INIT() {
     METHOD(forbidStartCalls),
     METHOD(peerUid),
     METHOD(hasHungUp),
+    METHOD(wasReset),
     METHOD(unacknowledgedBytes),
     METHOD(resetOnClose),
     METHOD(lockFile),

@@ -10,10 +10,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+static bool has_event(int socket, int events) {
+  struct pollfd seen = {.fd = socket, .events = POLLRDHUP};
+  return poll(&seen, 1, 0) == 1 && (seen.revents & events) != 0;
+}
+
 /* Node would only notice while reading, and it does not read from a client that waits. */
 bool has_hung_up(int socket) {
-  struct pollfd end = {.fd = socket, .events = POLLRDHUP};
-  return poll(&end, 1, 0) == 1 && (end.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+  return has_event(socket, POLLRDHUP | POLLHUP | POLLERR);
+}
+
+/* A FIN alone leaves our side open. */
+bool was_reset(int socket) {
+  return has_event(socket, POLLHUP | POLLERR);
 }
 
 struct failure unacknowledged_bytes(int socket, int *bytes) {

@@ -66,6 +66,9 @@ struct failure find_peer(const struct connection *connection, struct owner *owne
 /* descriptors.c: whether the peer has closed the connection, also while unread bytes are left. */
 bool has_hung_up(int socket);
 
+/* Whether it ended with a reset; for a socket that this process has not closed itself. */
+bool was_reset(int socket);
+
 /* Bytes that the other end of a TCP connection has not acknowledged (tcp(7), SIOCOUTQ). */
 struct failure unacknowledged_bytes(int socket, int *bytes);
 

@@ -21,6 +21,8 @@ export interface Native {
   peerUid(localAddress: string, localPort: number, remoteAddress: string, remotePort: number): number | undefined;
   /** Whether the peer of a connected socket has closed it, even while unread bytes are left. */
   hasHungUp(descriptor: number): boolean;
+  /** Whether a connected socket that is still open here has ended with a reset. */
+  wasReset(descriptor: number): boolean;
   /** Bytes written to a connected socket that the peer has not acknowledged (SIOCOUTQ). */
   unacknowledgedBytes(descriptor: number): number;
   /** Makes closing a connected socket send a reset (SO_LINGER with 0 s). */

@@ -5,6 +5,8 @@ import type { Native } from '../native/native.ts';
 export interface KernelSockets {
   /** Whether the other end has closed it, also while nothing is read from it. */
   hasHungUp(socket: Socket): boolean;
+  /** Whether it ended with a reset, where it is still open here: libuv reports a plain end where bytes come with it. */
+  wasReset(socket: Socket): boolean;
   /** Bytes that were written and that the other end has not acknowledged. */
   unacknowledgedBytes(socket: Socket): number;
   /**
@@ -21,6 +23,10 @@ export function kernelSockets(native: Native | undefined): KernelSockets | undef
     hasHungUp(socket) {
       const descriptor = descriptorOf(socket);
       return descriptor === null || (descriptor >= 0 && native.hasHungUp(descriptor));
+    },
+    wasReset(socket) {
+      const descriptor = descriptorOf(socket) ?? -1;
+      return descriptor >= 0 && native.wasReset(descriptor);
     },
     unacknowledgedBytes(socket) {
       const descriptor = descriptorOf(socket) ?? -1;

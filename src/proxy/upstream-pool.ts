@@ -97,6 +97,11 @@ export class UpstreamPool {
     });
   }
 
+  /** Whether a connection has ended with a reset. False where we cannot tell. */
+  wasReset({ socket }: PooledConnection): boolean {
+    return this.#options.sockets?.wasReset(socket) === true;
+  }
+
   /**
    * Makes a connection that no request asked for, unless there is an idle one or one is being made.
    *

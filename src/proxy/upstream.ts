@@ -1,6 +1,6 @@
 import type { Dispatcher } from 'undici';
 import { type Injection, KeyExpiredError } from '../key/injection.ts';
-import type { RawHeaders } from '../gate/raw-headers.ts';
+import { type RawHeaders, hasField } from '../gate/raw-headers.ts';
 import { hasForeignCoding } from './headers.ts';
 import { KeepWarm, SuspendCheck } from './keep-warm.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
@@ -99,6 +99,15 @@ export function connectUpstream(
   return { upstream: (sink) => new PooledRequest(sink, options.target, pool, acquire), connectAhead: () => keepWarm.start() };
 }
 
+/** The upstream reset a connection, behind bytes that could be all of an answer. */
+class ResetError extends Error {
+  readonly code = 'ECONNRESET';
+
+  constructor() {
+    super('the connection was reset');
+  }
+}
+
 /** How many more connections a request may try when those it got ended before anything was written to them. */
 const maxFurtherAttempts = 3;
 
@@ -115,6 +124,8 @@ export class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandle
   #sendAgain: (() => void) | undefined;
   #attemptsLeft = maxFurtherAttempts;
   #hasBegun = false;
+  /** The answer has neither length nor chunks: it is whole if the connection ends well. */
+  #endsWithConnection = false;
   /** The sink has been told the end, or has cancelled: it is told nothing more. */
   #isOver = false;
 
@@ -163,6 +174,7 @@ export class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandle
     if (this.#isOver || status < 200) return;
     const rawHeaders = (controller.rawHeaders as Buffer[]).map((bytes) => bytes.toString('latin1'));
     if (hasForeignCoding(rawHeaders)) throw new Error('the body is in a transfer coding that was not asked for');
+    this.#endsWithConnection = !hasField(rawHeaders, 'content-length') && !hasField(rawHeaders, 'transfer-encoding');
     const head: ResponseHead = { status, reason: Buffer.from(reason).toString('latin1'), rawHeaders };
     if (!this.#sink.head(head, () => controller.resume())) this.#pause(controller);
     // Neither has a body, even with a Content-Length (RFC 9112 section 6.3). undici would wait for one.
@@ -179,8 +191,11 @@ export class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandle
   }
 
   onResponseEnd(): void {
-    if (this.#connection !== undefined) this.#pool.release(this.#connection);
-    if (!this.#isOver) this.#end();
+    const connection = this.#connection;
+    const isCut = this.#endsWithConnection && connection !== undefined && this.#pool.wasReset(connection);
+    if (connection !== undefined) this.#pool.release(connection);
+    if (isCut) this.#fail(new ResetError());
+    else if (!this.#isOver) this.#end();
   }
 
   /**
