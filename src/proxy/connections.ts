@@ -29,6 +29,8 @@ export class Connection {
   constructor(socket: Socket, peerUid: number | undefined) {
     this.socket = socket;
     this.peerUid = peerUid;
+    // Before node, which then ends its own side.
+    socket.prependListener('end', () => this.#exchanges[0]?.clientEnded());
     // Exchanges that wait have no answer yet whose 'close' would tell them.
     socket.once('close', () => this.#exchanges.splice(0).forEach((exchange) => exchange.cancel()));
   }

@@ -104,6 +104,15 @@ export class Exchange implements Sink {
     this.#request.cancel();
   }
 
+  /** The client has closed its sending side, which is to leave, though it may still read. */
+  clientEnded(): void {
+    // What broke off in the middle is answered 400; and a whole answer is on its way.
+    if (!this.hasWholeRequest || this.#res.writableEnded) return;
+    this.cancel();
+    const { socket } = this.#res;
+    if (!this.isUnanswered && this.#endsByReset && socket !== null) this.#reset(socket);
+  }
+
   begin(): void {} // only observers care
 
   head({ status, reason, rawHeaders }: ResponseHead, resume: () => void): boolean {
