@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Exchange } from './exchange.ts';
+import { type KernelSockets, watchPresence } from './kernel-sockets.ts';
 
 /** With this many requests waiting on one connection, nothing more is read from it. */
 const maxPipelinedRequests = 16;
@@ -18,6 +19,8 @@ export class Connection {
   readonly peerUid: number | undefined;
   /** The exchange that is running and those that wait for it: one at a time, answered in the order they came. */
   readonly #exchanges: Exchange[] = [];
+  readonly #sockets: KernelSockets | undefined;
+  #isWatched = false;
   #hasStoppedParsing = false;
   /** Sent before closing, once the exchanges that came before it have ended. */
   #finalResponse = '';
@@ -26,9 +29,11 @@ export class Connection {
   /** How many bytes had been read from the socket when the last request ended. */
   #headBegin = 0;
 
-  constructor(socket: Socket, peerUid: number | undefined) {
+  constructor(socket: Socket, peerUid: number | undefined, sockets: KernelSockets | undefined) {
     this.socket = socket;
     this.peerUid = peerUid;
+    this.#sockets = sockets;
+    socket.on('pause', () => this.#watchWhilePaused());
     // Before node, which then ends its own side.
     socket.prependListener('end', () => this.#exchanges[0]?.clientEnded());
     // Exchanges that wait have no answer yet whose 'close' would tell them.
@@ -138,6 +143,19 @@ export class Connection {
   cut(): void {
     this.#exchanges[0]?.cut();
     this.socket.destroy();
+  }
+
+  /** With much to be answered, we and node stop reading. */
+  #watchWhilePaused(): void {
+    if (this.#sockets === undefined || this.#isWatched) return;
+    const isOver = (): boolean => {
+      this.#isWatched = this.socket.isPaused();
+      return !this.#isWatched;
+    };
+    this.#isWatched = true;
+    watchPresence(this.socket, this.#sockets, isOver, () => {
+      if (this.#exchanges[0]?.hasWholeAnswer !== true) this.socket.destroy(); // else that is on its way
+    });
   }
 
   /** Reads on for a while after the final response: a reset could discard it before the client has read it. */

@@ -77,6 +77,11 @@ export class Exchange implements Sink {
     return this.#req.complete;
   }
 
+  /** The answer has come to its end, though it may still be on its way to the client. */
+  get hasWholeAnswer(): boolean {
+    return this.#res.writableEnded;
+  }
+
   /** The connection will end with this answer; says so, if its head is not out yet. */
   announceClose(): void {
     if (this.isUnanswered) this.#res.shouldKeepAlive = false;
@@ -107,7 +112,7 @@ export class Exchange implements Sink {
   /** The client has closed its sending side, which is to leave, though it may still read. */
   clientEnded(): void {
     // What broke off in the middle is answered 400; and a whole answer is on its way.
-    if (!this.hasWholeRequest || this.#res.writableEnded) return;
+    if (!this.hasWholeRequest || this.hasWholeAnswer) return;
     this.cancel();
     const { socket } = this.#res;
     if (!this.isUnanswered && this.#endsByReset && socket !== null) this.#reset(socket);

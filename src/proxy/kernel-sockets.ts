@@ -40,6 +40,22 @@ export function kernelSockets(native: Native | undefined): KernelSockets | undef
   };
 }
 
+/** How often we look whether a client is still there, while nothing is read from it. */
+const presenceCheckMs = 50;
+
+/**
+ * Looks whether a client has left. To be used while nothing may be read from its socket, for then nothing else tells.
+ *
+ * @param isOver ends the watch, as the end of the socket does
+ * @param onLeft may be called again, until then
+ */
+export function watchPresence(socket: Socket, sockets: KernelSockets, isOver: () => boolean, onLeft: () => void): void {
+  const timer = setInterval(() => {
+    if (socket.destroyed || isOver()) clearInterval(timer);
+    else if (sockets.hasHungUp(socket)) onLeft();
+  }, presenceCheckMs);
+}
+
 /** Node has no public name for a socket's descriptor; its own tests and debuggers use this one. Null once it is closed. */
 function descriptorOf(socket: Socket): number | null {
   const { _handle: handle } = socket as unknown as { _handle: { fd: number } | null };

@@ -84,7 +84,7 @@ export function createHttpServer(): Server {
 export function serve(server: Server, port: number, options: ServingOptions): { connections: Connections; handler: RequestHandler } {
   const connections = new Connections(options.maxConnections);
   const handler = new RequestHandler({ ...options, rules: { ...options.rules, port } });
-  acceptConnections(server, connections, options.peerUidOf);
+  acceptConnections(server, connections, options);
   passRequests(server, connections, handler);
   return { connections, handler };
 }
@@ -117,8 +117,8 @@ function bind(server: Server, listenOn: ListenOn): Promise<void> {
   });
 }
 
-function acceptConnections(server: Server, connections: Connections, peerUidOf: ListenerOptions['peerUidOf']): void {
-  server.on('connection', (socket) => connections.add(new Connection(socket, peerUidOf?.(socket))));
+function acceptConnections(server: Server, connections: Connections, { peerUidOf, forwarding }: ServingOptions): void {
+  server.on('connection', (socket) => connections.add(new Connection(socket, peerUidOf?.(socket), forwarding.sockets)));
 }
 
 /** Node's events about requests, of which some leave the connection to us. */

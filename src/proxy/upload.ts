@@ -1,9 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { contentLength, hasField } from '../gate/raw-headers.ts';
-import type { KernelSockets } from './kernel-sockets.ts';
-
-/** How often we look whether a client that uploads is still there, while back-pressure keeps us from reading. */
-const presenceCheckMs = 50;
+import { type KernelSockets, watchPresence } from './kernel-sockets.ts';
 
 /** A body as undici takes it: whole, in pieces as they come, or none. */
 export type Body = Buffer | null | AsyncIterable<Buffer>;
@@ -45,20 +42,10 @@ export class ClientUpload implements Upload {
 
   /** @param first what was read of the body already */
   takePieces(first: Buffer | null): AsyncIterable<Buffer> {
-    if (!this.#req.complete) this.#watchClient();
-    return pieces(this.#req, first);
-  }
-
-  /** While an upload waits for the upstream, nothing is read from the client, so nothing tells that it left. */
-  #watchClient(): void {
     const req = this.#req;
-    const sockets = this.#sockets;
-    if (sockets === undefined) return;
-    const timer = setInterval(() => {
-      if (req.complete) clearInterval(timer);
-      else if (sockets.hasHungUp(req.socket)) req.socket.destroy();
-    }, presenceCheckMs);
-    req.once('close', () => clearInterval(timer));
+    // Back-pressure may keep us from reading what is left of it.
+    if (!req.complete && this.#sockets !== undefined) watchPresence(req.socket, this.#sockets, () => req.complete, () => req.socket.destroy());
+    return pieces(req, first);
   }
 }
 
