@@ -154,7 +154,7 @@ export class Connection {
     };
     this.#isWatched = true;
     watchPresence(this.socket, this.#sockets, isOver, () => {
-      if (this.#exchanges[0]?.hasWholeAnswer !== true) this.socket.destroy(); // else that is on its way
+      if (this.#exchanges[0]?.hasWholeAnswer === false) this.socket.destroy(); // a whole one is on its way
     });
   }
 
