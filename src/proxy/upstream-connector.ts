@@ -1,6 +1,6 @@
 import { constants } from 'node:crypto';
 import { type Socket, isIP } from 'node:net';
-import { DEFAULT_CIPHERS, type SecureContext, createSecureContext } from 'node:tls';
+import { DEFAULT_CIPHERS, type SecureContext, TLSSocket, createSecureContext } from 'node:tls';
 import type { Dispatcher, buildConnector as connectors } from 'undici';
 import { isLoopback } from './environment-proxy.ts';
 import { Client, buildConnector } from './undici.ts';
@@ -32,9 +32,12 @@ export function upstreamConnector(options: ConnectionOptions): connectors.connec
 
 function connector({ origin, connectTimeoutMs }: ConnectionOptions, tls: TlsOptions | Record<string, never> = {}): connectors.connector {
   const connect = buildConnector({ ...tls, ...familyOf(origin), timeout: connectTimeoutMs, allowH2: false, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs });
+  /** undici's cache refers to TLS sessions weakly: without this, garbage collection would end their resumption. */
+  const newest: { session?: Buffer } = {};
   return (target, callback) =>
     connect(target, (error, socket) => {
       if (error !== null) return callback(error, null);
+      if (socket instanceof TLSSocket) socket.on('session', (session) => (newest.session = session));
       applySocketWorkarounds(socket as Socket);
       return callback(null, socket as Socket);
     });

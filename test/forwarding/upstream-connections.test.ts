@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { startDaemon } from '../support/daemon.ts';
+import { mebibyte } from '../support/process-facts.ts';
 import { seed, Random } from '../support/random.ts';
 import { asking, startBoth } from '../support/proxied.ts';
 import { ask, connect, rawRequest } from '../support/raw-client.ts';
@@ -32,6 +33,17 @@ test.for(['TLSv1.2', 'TLSv1.3'] as const)('a new connection resumes the session 
   for (let count = 0; count < 5; count++) expect((await ask(daemon.port)).status).toBe(200);
   expect(upstream.connections).toHaveLength(5);
   expect(upstream.sessionsReused).toBe(4);
+});
+
+test('a session is resumed after much has passed, too: garbage collection does not take it', async () => {
+  const both = await startBoth();
+  both.startOver(answer(200, '{}'));
+  const body = Buffer.alloc(mebibyte, 'a');
+  for (let count = 0; count < 150; count++) await both.ask({ body });
+  for (const connection of both.upstream.openConnections) connection.close();
+  await both.ask();
+  expect(both.upstream.connections.length).toBeGreaterThan(1);
+  expect(both.upstream.connections.slice(1).map(({ sessionReused }) => sessionReused)).not.toContain(false);
 });
 
 describe('a connection that the upstream closes while it lies idle', () => {
