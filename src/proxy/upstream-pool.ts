@@ -89,6 +89,7 @@ export class UpstreamPool {
   release(connection: PooledConnection): void {
     connection.isSending = false;
     connection.wasUsed = true;
+    connection.onEnd = () => {}; // or the connection would keep its last request, with all of the body, while it lies idle
     setImmediate(() => {
       if (connection.socket.destroyed) return;
       if (this.#waiters.length === 0) this.#idle.push(connection);

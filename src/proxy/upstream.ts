@@ -108,6 +108,15 @@ class ResetError extends Error {
   }
 }
 
+function rawHeadersOf(controller: Dispatcher.DispatchController): string[] {
+  return (controller.rawHeaders as Buffer[]).map((bytes) => bytes.toString('latin1'));
+}
+
+/** Whether an answer tells its end by itself. If not, it is whole where the connection ends well. */
+function isFramed(rawHeaders: RawHeaders): boolean {
+  return hasField(rawHeaders, 'content-length') || hasField(rawHeaders, 'transfer-encoding');
+}
+
 /** How many more connections a request may try when those it got ended before anything was written to them. */
 const maxFurtherAttempts = 3;
 
@@ -124,8 +133,6 @@ export class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandle
   #sendAgain: (() => void) | undefined;
   #attemptsLeft = maxFurtherAttempts;
   #hasBegun = false;
-  /** The answer has neither length nor chunks: it is whole if the connection ends well. */
-  #endsWithConnection = false;
   /** The sink has been told the end, or has cancelled: it is told nothing more. */
   #isOver = false;
 
@@ -172,9 +179,8 @@ export class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandle
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number, _headers: unknown, reason = ''): void {
     if (this.#isOver || status < 200) return;
-    const rawHeaders = (controller.rawHeaders as Buffer[]).map((bytes) => bytes.toString('latin1'));
+    const rawHeaders = rawHeadersOf(controller);
     if (hasForeignCoding(rawHeaders)) throw new Error('the body is in a transfer coding that was not asked for');
-    this.#endsWithConnection = !hasField(rawHeaders, 'content-length') && !hasField(rawHeaders, 'transfer-encoding');
     const head: ResponseHead = { status, reason: Buffer.from(reason).toString('latin1'), rawHeaders };
     if (!this.#sink.head(head, () => controller.resume())) this.#pause(controller);
     // Neither has a body, even with a Content-Length (RFC 9112 section 6.3). undici would wait for one.
@@ -190,9 +196,9 @@ export class PooledRequest implements UpstreamRequest, Dispatcher.DispatchHandle
     if (this.#connection?.socket.readableEnded !== true) controller.pause();
   }
 
-  onResponseEnd(): void {
+  onResponseEnd(controller: Dispatcher.DispatchController): void {
     const connection = this.#connection;
-    const isCut = this.#endsWithConnection && connection !== undefined && this.#pool.wasReset(connection);
+    const isCut = connection?.socket.readableEnded === true && !isFramed(rawHeadersOf(controller)) && this.#pool.wasReset(connection);
     if (connection !== undefined) this.#pool.release(connection);
     if (isCut) this.#fail(new ResetError());
     else if (!this.#isOver) this.#end();
