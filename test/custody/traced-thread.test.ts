@@ -10,9 +10,10 @@ import { needs } from '../support/skip.ts';
 
 // A tracer of any thread can have it write out all that the process can read, the locked memory included.
 
+const tracerProgram = (): Promise<string> => nativeTool('thread-tracer', ['-std=c11', '-D_GNU_SOURCE']);
+
 /** Traces a thread of node's own, not the main one; false where it came too late for that. */
-async function traceThread({ pid }: Running, user?: typeof nobody): Promise<boolean> {
-  const program = await nativeTool('thread-tracer', ['-std=c11', '-D_GNU_SOURCE']);
+async function traceThread(program: string, { pid }: Running, user?: typeof nobody): Promise<boolean> {
   const tracer = spawn(program, [String(pid), 'node'], { ...user, stdio: ['pipe', 'pipe', 'inherit'] });
   cleanUp(() => tracer.kill('SIGKILL'));
   const { value } = await createInterface(tracer.stdout)[Symbol.asyncIterator]().next();
@@ -21,10 +22,11 @@ async function traceThread({ pid }: Running, user?: typeof nobody): Promise<bool
 
 test('the same user, tracing a thread of node\'s from early on, does not get to see the key', { timeout: 60_000 }, async (context) => {
   needs(context, 'root and a build that other users can run', 'command cc');
+  const program = await tracerProgram(); // now: compiling takes as long as a start
   const maxAttempts = 10;
   for (let attempt = 1; attempt <= maxAttempts; attempt++) {
     const running = launch({ user: nobody, stdin: () => {} });
-    if (!(await traceThread(running, nobody))) continue;
+    if (!(await traceThread(program, running, nobody))) continue;
     // It ends although nothing has been written to stdin: before it would read the key.
     expect(refusalOf(await running.waitForExit(), 3)).toMatch(/tracing/);
     return;
@@ -36,13 +38,21 @@ test('a tracer that comes to such a thread while the key is awaited ends the sta
   needs(context, 'root', 'command cc');
   const running = launch({ stdin: () => {} });
   await expect.poll(() => statusOf(running.pid, 'Seccomp'), { timeout: 5_000, interval: 5 }).toBe('2'); // its last step of hardening
-  expect(await traceThread(running)).toBe(true);
+  expect(await traceThread(await tracerProgram(), running)).toBe(true);
   expect(statusOf(running.pid, 'TracerPid')).toBe('0');
   expect(statusOfThreads(running.pid, 'TracerPid').filter((tracer) => tracer !== '0')).toHaveLength(1);
   running.child.stdin?.end(`${running.key}\n`);
   const exit = await running.waitForExit();
   expect(refusalOf(exit, 3)).toMatch(/tracing/);
   expect(exit.stderr).not.toContain('listening on');
+});
+
+test('a tracer that was let in just before tracing was forbidden is waited for, by a filter on all threads', async (context) => {
+  needs(context, 'root');
+  const running = launch({ stdin: () => {} });
+  // The starter's filter, and the one that the kernel puts in place behind such a tracer.
+  await expect.poll(() => statusOf(running.pid, 'Seccomp_filters'), { timeout: 5_000, interval: 5 }).toBe('2');
+  expect(new Set(statusOfThreads(running.pid, 'Seccomp_filters'))).toEqual(new Set(['2']));
 });
 
 test('threads that come and go while it looks are no reason to end', async () => {

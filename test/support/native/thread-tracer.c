@@ -1,9 +1,9 @@
 /*
  * thread-tracer PID NAME
  *
- * As soon as the process runs a program called NAME and has more than one thread, traces one that is not the main one
- * (PTRACE_SEIZE, which stops nothing), and prints "tracing". Goes on until the thread ends, which takes that its tracer
- * hears of it. Prints "refused" where it may not.
+ * As soon as the process runs a program called NAME and has more than one thread, traces the first one behind the
+ * main one, which lasts as long as the process, by PTRACE_SEIZE, which stops nothing, and prints "tracing". Goes on until
+ * the thread ends, which takes that its tracer hears of it. Prints "refused" where it may not.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -28,14 +28,14 @@ static int runs(const char *pid, const char *name) {
   return strcmp(slash == NULL ? line : slash + 1, name) == 0;
 }
 
-/* The last thread that is not the main one, or 0. */
+/* The oldest thread that is not the main one, or 0. Node starts later ones that soon end. */
 static pid_t other_thread(const char *pid) {
   char path[64];
   pid_t found = 0;
   snprintf(path, sizeof path, "/proc/%s/task", pid);
   DIR *tasks = opendir(path);
   if (tasks == NULL) return 0;
-  for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
+  for (struct dirent *entry; found == 0 && (entry = readdir(tasks)) != NULL;) {
     pid_t thread = atoi(entry->d_name);
     if (thread > 0 && thread != atoi(pid)) found = thread;
   }
