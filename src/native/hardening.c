@@ -4,6 +4,7 @@
  */
 #include "native.h"
 
+#include "filter.h"
 #include "starter_probe.h"
 #include "syscall_numbers.h"
 
@@ -18,6 +19,16 @@ static struct failure not_obeyed(const char *syscall) {
 }
 
 /*
+ * ptrace(2) asks whether it may attach, and attaches a moment later. It holds a lock meanwhile (cred_guard_mutex) that
+ * putting a filter on all threads takes too. So once this filter, which forbids nothing, is in place, TracerPid shows every
+ * tracer that was still allowed.
+ */
+static struct failure await_tracers(void) {
+  struct filter nothing = {.length = 0};
+  return filter_install(&nothing);
+}
+
+/*
  * No ptrace(2), no /proc/PID/mem, environ, fd or maps for the same user, and no core dump of any kind. The
  * setting belongs to the address space, so it covers all threads. execve(2) and a change of uid or gid reset it
  * (commit_creds() falls back to fs.suid_dumpable); call this again afterwards.
@@ -25,7 +36,7 @@ static struct failure not_obeyed(const char *syscall) {
 struct failure forbid_tracing(void) {
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return failed("prctl");
   if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0) return not_obeyed("prctl");
-  return (struct failure){0};
+  return is_started_by_starter() ? await_tracers() : (struct failure){0}; /* --unsafe-no-sandbox: no filters at all */
 }
 
 /*
