@@ -9,4 +9,4 @@ rm -rf dist
 npm run --silent prepare
 sh scripts/build-native.sh x64 arm64
 chmod -R u=rwX,go=rX LICENSE README.md package.json dist scripts/build-native.sh scripts/keys scripts/policies scripts/systemd \
-  src/oversight/policy/policy.schema.json src/*/README.md src/native/*.[ch] src/launcher.sh
+  src/extras/policy/policy.schema.json src/*/README.md src/native/*.[ch] src/launcher.sh

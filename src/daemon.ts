@@ -3,10 +3,7 @@
  * Only this file ends the process.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, openSync } from 'node:fs';
-import type { Intention } from './check.ts';
-import { peerLookup, peerLookupIfAny } from './gate/peer.ts';
-import { isWeakToken } from './gate/token-strength.ts';
+import { closeSync, openSync } from 'node:fs';
 import { injectionOf } from './key/injection.ts';
 import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { lockMemory } from './key/locked-memory.ts';
@@ -14,18 +11,16 @@ import { type Account, type Native, loadNative } from './native/native.ts';
 import { type KeyRenewal, type Options, parseCommandLine } from './options.ts';
 import { kernelSockets } from './proxy/kernel-sockets.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
-import { listen } from './proxy/listener.ts';
+import { type ServingOptions, listen } from './proxy/listener.ts';
 import { type Observer, noObserver } from './proxy/observer.ts';
 import { rehearse } from './proxy/rehearsal.ts';
 import { explain } from './proxy/upstream-error.ts';
 import { connectUpstream, unlessExpired } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
 import { RefusalLog } from './run/refusal-log.ts';
-import { type Users, checkMayGiveTo, findAccount, findRunAs, findUid } from './run/users.ts';
 import { exitCodes } from './run/exit-codes.ts';
 import { Failure } from './run/failure.ts';
-import { checkInheritedSocket } from './run/inherited-socket.ts';
-import { checkCleanStart, checkUntraced, giveUpRoot, harden } from './run/hardening.ts';
+import { checkCleanStart, checkUntraced, harden } from './run/hardening.ts';
 import { checkSandbox, enterServingSandbox } from './run/sandbox.ts';
 import { keepIgnoring, listenForStop } from './run/signals.ts';
 import { Log } from './run/log.ts';
@@ -53,7 +48,7 @@ async function main(): Promise<void> {
   if (native !== undefined) harden(native);
 
   if (process.argv[2] === 'audit') {
-    const { auditCommand } = await (await optionalRoom()).loadAuditCommand();
+    const { auditCommand } = await (await extras()).loadAuditCommand();
     process.exit(await auditCommand(process.argv.slice(3), {
       stdout: process.stdout,
       say: (message) => log.say(message),
@@ -66,32 +61,32 @@ async function main(): Promise<void> {
     return;
   }
   const { options } = command;
-  const { listenOn } = options;
-  if (listenOn.kind === 'inherited') checkInheritedSocket(native);
+  const { listenOn, logFile, renewal } = options;
+  if (listenOn.kind === 'inherited') (await extras()).checkInheritedSocket(native);
   for (const name of ['LISTEN_FDS', 'LISTEN_PID']) delete process.env[name];
-  const users = findUsers(options, native);
+  const users = await findUsers(options, native);
+  const { runAs, serverInfoOwner, allowedUids } = users;
+  const lock = () => lockMemory(lockedBytes(renewal !== undefined), native, options.unsafeUnlockedMemory);
   if (options.check !== 'nothing') {
-    const { check } = await import('./check.ts');
-    const report = await check(options, users, native, () => checkOversight(options, users.runAs, native));
+    const { check } = await (await extras()).loadCheck();
+    const report = await check(options, users, native, lock);
     process.stdout.write(report, () => process.exit(exitCodes.stopped));
     return;
   }
-  const { runAs, serverInfoOwner, allowedUids } = users;
 
-  const { logFile } = options;
   if (logFile !== undefined) {
-    log.moveTo(logFile, runAs);
-    process.on('SIGUSR2', () => log.reopen(logFile));
+    const { openLogFile } = await extras();
+    log.moveTo(openLogFile(logFile, runAs));
+    process.on('SIGUSR2', () => log.reopen(() => openLogFile(logFile, undefined)));
   }
   const exposure = installationExposure();
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
   if (runAs !== undefined) await rehearse(true); // root may read files that the other user may not
-  const { renewal } = options;
-  const { memory, custody, waived } = lockMemory(lockedBytes(renewal !== undefined), native, options.unsafeUnlockedMemory);
+  const { memory, custody, waived } = lock();
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
   for (const loss of checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK'])) log.say(loss);
-  if (options.token.kind === 'given' && isWeakToken(options.token.token)) {
+  if (options.token.kind === 'given' && (await extras()).isWeakToken(options.token.token)) {
     log.say('--client-token-file holds a token of less than 128 bits, which can be guessed; make one with: openssl rand -hex 32');
   }
   cleanups.unshift(() => memory.wipe()); // the first of them: the others may fail or be slow
@@ -124,7 +119,7 @@ async function main(): Promise<void> {
       allowedUids: allowedUids.length === 0 ? undefined : new Set(allowedUids),
       token: token === undefined ? undefined : Buffer.from(token),
     },
-    peerUidOf: allowedUids.length > 0 ? peerLookup(native) : options.auditLog === undefined ? undefined : peerLookupIfAny(native),
+    peerUidOf: await peerLookup(options, native),
     forwarding: {
       upstream: hasKey === undefined ? connections.upstream : unlessExpired(connections.upstream, hasKey),
       upstreamHost,
@@ -149,7 +144,7 @@ async function main(): Promise<void> {
     file.write({ port: server.port, pid: process.pid, ...issued }, serverInfoOwner);
     cleanups.push(() => file.remove(process.pid));
   }
-  if (runAs !== undefined && native !== undefined) giveUpRoot(runAs, native);
+  if (runAs !== undefined && native !== undefined) (await extras()).giveUpRoot(runAs, native);
   else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
   checkUntraced();
   // Who started us in the background may be waiting for the end of what we were given to write to.
@@ -194,50 +189,28 @@ async function readRenewableKey(memory: Buffer, { maxAgeMs }: KeyRenewal): Promi
   return { key, hasKey: () => renewal.hasKey() };
 }
 
-/** Who the flags name. */
-function findUsers(options: Options, native: Native | undefined): Users {
-  const { serverInfo } = options;
-  const runAs = options.runAs === undefined ? undefined : findRunAs(options.runAs, native);
-  const serverInfoOwner = options.serverInfoOwner === undefined ? undefined : findAccount('--server-info-owner', options.serverInfoOwner, native);
-  // A file that exists is written in place and keeps its owner.
-  if (serverInfoOwner !== undefined && serverInfo !== undefined && !existsSync(serverInfo)) checkMayGiveTo(serverInfoOwner);
-  return { runAs, serverInfoOwner, allowedUids: options.allowUsers.map((user) => findUid('--allow-user', user, native)) };
-}
-
 /** All that is optional, loaded where a flag or a command asks for it, and nowhere else. */
-function optionalRoom() {
-  return import('./oversight/index.ts');
+function extras() {
+  return import('./extras/index.ts');
 }
 
-function needsOversight({ auditLog, policyFile, expireAtMs }: Options): boolean {
-  return (auditLog ?? policyFile ?? expireAtMs) !== undefined;
+async function findUsers(options: Options, native: Native | undefined) {
+  const namesNone = (options.runAs ?? options.serverInfoOwner) === undefined && options.allowUsers.length === 0;
+  return namesNone ? { runAs: undefined, serverInfoOwner: undefined, allowedUids: [] } : (await extras()).findUsers(options, native);
 }
 
-function oversightOptions({ auditLog, isAuditRequired, policyFile, expireAtMs, endpoint, upstream }: Options, owner: Account | undefined, native: Native | undefined) {
-  const reports = new BoundedLog(log);
-  const report = (message: string): void => reports.say(message);
-  return {
-    auditLog: auditLog === undefined ? undefined : { file: auditLog, endpoint, owner, lock: native?.lockFile, report },
-    isAuditRequired,
-    policyFile,
-    expireAtMs,
-    endpoint,
-    upstreamTarget: upstream.target,
-    report,
-  };
-}
-
-async function checkOversight(options: Options, owner: Account | undefined, native: Native | undefined): Promise<readonly Intention[]> {
-  if (!needsOversight(options)) return [];
-  const oversight = await (await optionalRoom()).loadOversight();
-  return oversight.checkOversight(oversightOptions(options, owner, native));
+/** Asks who is at the other end of a connection, where that counts. */
+async function peerLookup({ allowUsers, auditLog }: Options, native: Native | undefined): Promise<ServingOptions['peerUidOf']> {
+  const isRequired = allowUsers.length > 0;
+  return isRequired || auditLog !== undefined ? (await extras()).peerLookup(native, isRequired) : undefined;
 }
 
 async function openOversight(options: Options, owner: Account | undefined, native: Native | undefined): Promise<Observer> {
-  if (!needsOversight(options)) return noObserver;
-  const { Oversight } = await (await optionalRoom()).loadOversight();
-  if (options.auditLog !== undefined && native === undefined) log.say('without its native part, two daemons could write to one --audit-log');
-  const oversight = new Oversight(oversightOptions(options, owner, native));
+  const { auditLog, policyFile, expireAtMs } = options;
+  if ((auditLog ?? policyFile ?? expireAtMs) === undefined) return noObserver;
+  const { Oversight } = await (await extras()).loadOversight();
+  const reports = new BoundedLog(log);
+  const oversight = new Oversight(options, { owner, native, report: (message) => reports.say(message) });
   cleanups.push(() => {
     oversight.stop();
     oversight.close();

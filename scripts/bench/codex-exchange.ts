@@ -14,7 +14,7 @@ export interface CodexExchange {
   readonly answer: string;
 }
 
-const recordedFile = fileURLToPath(new URL('../../test/oversight/fixtures/codex-request.json', import.meta.url));
+const recordedFile = fileURLToPath(new URL('../../test/extras/fixtures/codex-request.json', import.meta.url));
 
 /** @param folder where the answer is written to */
 export function codexExchange(folder: string): CodexExchange {

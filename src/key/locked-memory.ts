@@ -44,9 +44,8 @@ function allocate(bytes: number, native: Native, isWaived: boolean): ReturnType<
   try {
     return native.allocate(bytes, isWaived ? 'waived' : 'required');
   } catch (error) {
-    const { reasons = 'unknown reason' } = error as { reasons?: string };
     throw unsafe(
-      `cannot lock ${bytes / 1024} KiB of memory (${reasons})`,
+      `cannot lock ${bytes / 1024} KiB of memory (${(error as Error).message})`,
       'raise RLIMIT_MEMLOCK to 64 KiB (ulimit -l 64, systemd: LimitMEMLOCK=64K), or allow memfd_secret or mlock in the seccomp profile',
     );
   }

@@ -34,34 +34,23 @@ static napi_value set_string(napi_env env, napi_value object, const char *name, 
   return object;
 }
 
-/* An Error shaped like those of node:fs: message, code, errno (negative), syscall. */
-static napi_value system_error(napi_env env, struct failure failure) {
-  char text[256];
-  const char *code = errno_name(failure.error);
-  snprintf(text, sizeof text, "%s: %s, %s", code, strerror(failure.error), failure.syscall);
-
-  napi_value message, code_value, error, number;
-  TRY(napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message));
-  TRY(napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &code_value));
-  TRY(napi_create_error(env, code_value, message, &error));
+/* Throws an Error with the errno (negative, as in node:fs) and the system call. */
+static napi_value throw_failure(napi_env env, struct failure failure) {
+  napi_value message, error, number;
+  TRY(napi_create_string_utf8(env, strerror(failure.error), NAPI_AUTO_LENGTH, &message));
+  TRY(napi_create_error(env, NULL, message, &error));
   TRY(napi_create_int32(env, -failure.error, &number));
   TRY(napi_set_named_property(env, error, "errno", number));
-  return set_string(env, error, "syscall", failure.syscall);
-}
-
-static napi_value throw_failure(napi_env env, struct failure failure) {
-  napi_value error = system_error(env, failure);
-  if (error != NULL) napi_throw(env, error);
+  if (set_string(env, error, "syscall", failure.syscall) != NULL) napi_throw(env, error);
   return NULL;
 }
 
 static napi_value throw_unlockable(napi_env env, const struct lock_failures *failures) {
   char reasons[128];
   snprintf(reasons, sizeof reasons, "%s: %s, %s: %s",
-           failures->memfd_secret.syscall, errno_name(failures->memfd_secret.error),
-           failures->mlock.syscall, errno_name(failures->mlock.error));
-  napi_value error = system_error(env, failures->mlock);
-  if (error != NULL && set_string(env, error, "reasons", reasons) != NULL) napi_throw(env, error);
+           failures->memfd_secret.syscall, strerror(failures->memfd_secret.error),
+           failures->mlock.syscall, strerror(failures->mlock.error));
+  napi_throw_error(env, NULL, reasons);
   return NULL;
 }
 

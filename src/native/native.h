@@ -20,9 +20,6 @@ struct failure {
 /* Captures errno, so call it right after the failed call. */
 struct failure failed(const char *syscall);
 
-/* "ENOMEM" for ENOMEM. */
-const char *errno_name(int error);
-
 /* locked_memory.c: the area belongs to the caller until the process ends; it is never unmapped. */
 enum protection { MEMFD_SECRET, MLOCK, UNLOCKED };
 

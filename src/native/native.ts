@@ -4,9 +4,9 @@ import { fileURLToPath } from 'node:url';
 /** How the key's memory is protected, strongest first. */
 export type Locking = 'memfd_secret' | 'mlock' | 'unlocked';
 
-/** The C addon. Every function throws an Error with `code` and `syscall` when it fails. */
+/** The C addon. Every function throws an Error with `errno` and `syscall` when it fails. */
 export interface Native {
-  /** Zeroed memory between two inaccessible pages. It is not freed before the process ends. */
+  /** Zeroed memory between two inaccessible pages. It is not freed before the process ends. Where it fails, the message says what failed. */
   allocate(bytes: number, locking: 'required' | 'waived'): { buffer: Buffer; kind: Locking };
   /** Overwrites with zeros; the compiler cannot optimise it away. */
   wipe(buffer: Uint8Array): void;
@@ -31,7 +31,7 @@ export interface Native {
   lockFile(descriptor: number): boolean;
   /** Removes a file by its name in an open folder, which is given by its descriptor (unlinkat(2)). */
   unlinkAt(folder: number, name: string): void;
-  /** What kind of socket a descriptor is; throws ENOTSOCK or EBADF if it is not one. */
+  /** What kind of socket a descriptor is; fails with ENOTSOCK or EBADF if it is not one. */
   inspectSocket(descriptor: number): SocketFacts;
   /** Finds an account by name or uid (getpwnam(3), getpwuid(3)); undefined if there is none. */
   account(nameOrUid: string): Account | undefined;

@@ -57,10 +57,10 @@ static unsigned long long ignored_signals(void) {
   return mask;
 }
 
-/* Why Landlock is missing (an errno's name) or incomplete (its version), for the daemon to explain; NULL if neither. */
+/* Why Landlock is missing (an errno in words) or incomplete (its version), for the daemon to explain; NULL if neither. */
 static const char *lacking(struct failure failure, int version) {
   static char word[16];
-  if (failure.error != 0) return errno_name(failure.error);
+  if (failure.error != 0) return strerror(failure.error);
   if (version >= LANDLOCK_WITH_PORTS) return NULL;
   snprintf(word, sizeof word, "%d", version);
   return word;

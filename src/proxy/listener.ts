@@ -89,19 +89,8 @@ export function serve(server: Server, port: number, options: ServingOptions): { 
   return { connections, handler };
 }
 
-/**
- * Checks that a port could be bound, and gives it up again.
- *
- * @param port 0 for one of the system's choice
- * @throws {Failure} as `listen` does
- */
-export async function checkPort(port: number): Promise<void> {
-  const server = createServer();
-  await bind(server, { kind: 'port', port });
-  server.close();
-}
-
-function bind(server: Server, listenOn: ListenOn): Promise<void> {
+/** @throws {Failure} when the port cannot be bound */
+export function bind(server: Server, listenOn: ListenOn): Promise<void> {
   const port = listenOn.kind === 'port' ? listenOn.port : 0;
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {

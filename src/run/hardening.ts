@@ -1,6 +1,6 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import inspector from 'node:inspector';
-import type { Account, Native } from '../native/native.ts';
+import type { Native } from '../native/native.ts';
 import { exitCodes } from './exit-codes.ts';
 import { Failure, reason } from './failure.ts';
 import { foreign } from './log.ts';
@@ -81,40 +81,6 @@ export function harden(native: Native): void {
     } catch (error) {
       throw unsafe(`cannot forbid ${what}: ${reason(error)}`, 'a seccomp profile may refuse prctl or setrlimit; allow them');
     }
-  }
-}
-
-/** Node has this; its types lack it. */
-interface InitGroups {
-  initgroups(user: string, extraGroup: number): void;
-}
-
-/**
- * Gives up root for good: groups, gid, uid, in this order; then checks that root cannot be regained.
- * Changing the uid makes the process dumpable again, so tracing is forbidden once more.
- *
- * @throws {Failure} with exit code 3
- */
-export function giveUpRoot({ name, uid, gid }: Account, native: Native): void {
-  try {
-    (process as unknown as InitGroups).initgroups(name, gid);
-    process.setgid?.(gid);
-    process.setuid?.(uid);
-    native.forbidTracing();
-  } catch (error) {
-    throw unsafe(`cannot become ${foreign(name)}: ${reason(error)}`, 'choose another user for --run-as');
-  }
-  if (canRegainRoot()) throw unsafe('root could be regained after --run-as', 'run it in a container or unit that grants no capabilities');
-}
-
-function canRegainRoot(): boolean {
-  if (process.getuid?.() === 0 || process.geteuid?.() === 0 || process.getgid?.() === 0 || process.getegid?.() === 0) return true;
-  if (process.getgroups?.().includes(0)) return true;
-  try {
-    process.setuid?.(0);
-    return true;
-  } catch {
-    return false; // as it should be
   }
 }
 

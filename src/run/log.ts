@@ -1,13 +1,7 @@
-import { closeSync, constants, fstatSync, statSync, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
-import type { Account } from '../native/native.ts';
-import { openToAppend, tryToAppend } from './append-only-file.ts';
-import { Failure, reason } from './failure.ts';
-import { isPlanted } from './file-trust.ts';
+import { closeSync, writeSync } from 'node:fs';
+import type { Failure } from './failure.ts';
 
 const highestStandardStream = 2;
-
-const fileHint = 'name a file in a folder that exists; a link is not followed';
 
 /** Longest piece of untrusted text in a line, in characters. */
 const maxForeignTextLength = 200;
@@ -53,22 +47,20 @@ export class Log {
     }
   }
 
-  /**
-   * Continues at the end of a file. A new file is 0600.
-   *
-   * @param owner the user who must be able to reopen it after a rotation; undefined for the daemon's own
-   * @throws {Failure} when it cannot be opened, or is not a regular file
-   */
-  moveTo(file: string, owner: Account | undefined): void {
-    const fd = openLogFile(file, owner);
+  /** @param file an open descriptor; lines go to its end from here on */
+  moveTo(file: number): void {
     if (this.#file !== undefined) closeSync(this.#file);
-    this.#file = fd;
+    this.#file = file;
   }
 
-  /** Opens the file again after it was renamed. If that fails, the log continues in the old file, and says so there. */
-  reopen(file: string): void {
+  /**
+   * Goes on in the file that was renamed, anew. If that fails, the log continues in the old file, and says so there.
+   *
+   * @param open opens it
+   */
+  reopen(open: () => number): void {
     try {
-      this.moveTo(file, undefined);
+      this.moveTo(open());
     } catch (error) {
       this.say(error instanceof Error ? error.message : 'cannot reopen --log-file');
     }
@@ -87,36 +79,6 @@ function write(fd: number, text: string): void {
   } catch {
     // A log that cannot be written has no other place to report that.
   }
-}
-
-/**
- * Checks that a log could go on in a file, and makes none.
- *
- * @throws {Failure} as `moveTo` does
- */
-export function checkLogFile(file: string, owner: Account | undefined): void {
-  const fd = regular(file, owner, () => tryToAppend(file, constants.O_WRONLY));
-  if (fd !== 'new') closeSync(fd);
-}
-
-function openLogFile(file: string, owner: Account | undefined): number {
-  return regular(file, owner, () => openToAppend(file, constants.O_WRONLY, owner));
-}
-
-function regular<T extends number | 'new'>(file: string, owner: Account | undefined, open: () => T | undefined): T {
-  const refuse = (problem: string): Failure => new Failure(`cannot open --log-file ${file}: ${problem}`, { hint: fileHint });
-  let fd: T | undefined;
-  try {
-    fd = open();
-  } catch (error) {
-    throw refuse(reason(error));
-  }
-  if (fd === undefined) throw refuse('it is not a regular file');
-  if (typeof fd === 'number' && isPlanted(fstatSync(fd), statSync(dirname(file)), owner)) {
-    closeSync(fd);
-    throw refuse('it belongs to another user, in a folder that every user can write');
-  }
-  return fd;
 }
 
 /** Makes untrusted text fit for a line of the log: quoted, control and non-ASCII characters escaped, cut to a length. */

@@ -12,7 +12,7 @@ import { foreign } from './log.ts';
  *
  * @param native undefined where the addon could not be loaded, and that was waived
  * @param isWaived the user said --unsafe-no-sandbox
- * @param landlock what the starter says of Landlock: an errno's name if it is missing, its version if that is too old, else undefined
+ * @param landlock what the starter says of Landlock: why, in words, if it is missing, its version if that is too old, else undefined
  * @returns what is missing, in words for the log
  * @throws {Failure} with exit code 3 if system calls are not filtered, and that was not waived
  */

@@ -7,9 +7,9 @@ import { newMachine, systemUser } from '../support/readers-machine.ts';
 import { snippetIn } from '../support/readme.ts';
 import { needs } from '../support/skip.ts';
 
-const start = snippetIn('src/oversight/README.md', '--audit-required');
-const audit = snippetIn('src/oversight/README.md', 'audit summary');
-const policy = snippetIn('src/oversight/README.md', '"tokens_per_day"');
+const start = snippetIn('src/extras/README.md', '--audit-required');
+const audit = snippetIn('src/extras/README.md', 'audit summary');
+const policy = snippetIn('src/extras/README.md', '"tokens_per_day"');
 
 test('the agent is granted what the example policy grants, and the audit log tells of it', async (context) => {
   needs(context, 'root', 'command curl');

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { verify } from '../../src/oversight/audit/audit-verify.ts';
+import { verify } from '../../src/extras/audit/audit-verify.ts';
 import { linesOf } from '../support/audit.ts';
 import { startDaemon } from '../support/daemon.ts';
 import { mutant } from '../support/gate-fuzz.ts';

@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { noHash, seal } from '../../src/oversight/audit/audit-chain.ts';
-import { noteText, recordText } from '../../src/oversight/audit/audit-record.ts';
+import { noHash, seal } from '../../src/extras/audit/audit-chain.ts';
+import { noteText, recordText } from '../../src/extras/audit/audit-record.ts';
 import { endpoint, record } from '../support/audit.ts';
 import { checkout } from '../support/daemon-paths.ts';
 import { scratchFolder } from '../support/scratch.ts';
@@ -18,7 +18,7 @@ const maxSeconds = 30;
 
 /** Runs the command and says what it took. */
 const runner = `
-import { auditCommand } from '${checkout}/dist/oversight/audit/audit-command.js';
+import { auditCommand } from '${checkout}/dist/extras/audit/audit-command.js';
 const code = await auditCommand(process.argv.slice(1), { stdout: process.stdout, say() {} });
 const peak = /^VmHWM:\\s+(\\d+) kB/m.exec((await import('node:fs')).readFileSync('/proc/self/status', 'latin1'))[1];
 process.stderr.write(JSON.stringify({ code, megabytes: peak / 1024 }));`;

@@ -1,8 +1,8 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { publishedFields } from '../../src/oversight/policy/api-fields.ts';
-import { knownToolTypes } from '../../src/oversight/policy/tool-types.ts';
+import { publishedFields } from '../../src/extras/policy/api-fields.ts';
+import { knownToolTypes } from '../../src/extras/policy/tool-types.ts';
 import { checkout } from '../support/daemon-paths.ts';
 import { runTool } from '../support/native-tools.ts';
 import { npm, registryProblem } from '../support/npm.ts';

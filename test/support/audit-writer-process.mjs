@@ -1,6 +1,6 @@
 // Writes records to an audit log, one after the other, until it is killed: audit-writer-process.mjs FILE
 // With COUNT, so many; then it says how the log is doing, as JSON.
-import { AuditLog } from '../../dist/oversight/audit/audit-log.js';
+import { AuditLog } from '../../dist/extras/audit/audit-log.js';
 
 const [file, count] = process.argv.slice(2);
 process.on('SIGXFSZ', () => {}); // a limit on file sizes is an error like a full disk, not the end

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { Writable } from 'node:stream';
-import { auditCommand } from '../../src/oversight/audit/audit-command.ts';
-import { AuditLog, type AuditLogOptions } from '../../src/oversight/audit/audit-log.ts';
-import type { AuditRecord } from '../../src/oversight/audit/audit-record.ts';
+import { auditCommand } from '../../src/extras/audit/audit-command.ts';
+import { AuditLog, type AuditLogOptions } from '../../src/extras/audit/audit-log.ts';
+import type { AuditRecord } from '../../src/extras/audit/audit-record.ts';
 import { Failure } from '../../src/run/failure.ts';
 import { cleanUp } from './cleanup.ts';
 

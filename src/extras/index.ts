@@ -1,0 +1,14 @@
+/**
+ * The door of this room: the core loads this file alone, where a flag or a command asks for it. What is small comes with
+ * it; the rest is loaded where it is needed.
+ */
+export { checkInheritedSocket } from './inherited-socket.ts';
+export { openLogFile } from './log-file.ts';
+export { peerLookup } from './peer.ts';
+export { giveUpRoot } from './run-as.ts';
+export { isWeakToken } from './token-strength.ts';
+export { findUsers } from './users.ts';
+
+export const loadAuditCommand = () => import('./audit/audit-command.ts');
+export const loadCheck = () => import('./check.ts');
+export const loadOversight = () => import('./oversight.ts');

@@ -1,0 +1,155 @@
+import type { Account, Native } from '../native/native.ts';
+import type { Field } from '../proxy/headers.ts';
+import type { Observer, RequestHead, RequestObserver, RunControl } from '../proxy/observer.ts';
+import { AuditEntries } from './audit/audit-entry.ts';
+import { AuditLog, type AuditLogOptions } from './audit/audit-log.ts';
+import { tokensBefore, usesSince } from './audit/audit-past.ts';
+import { Expiry } from './expiry.ts';
+import { Limits } from './policy/limits.ts';
+import { readPolicy } from './policy/policy.ts';
+import { RequestOversight, type SharedRules } from './request-oversight.ts';
+import { MemoryBudget } from './whole-body.ts';
+
+/** What the flags say, and what is served. */
+export interface OversightOptions {
+  /** The file where each request is recorded; undefined for nowhere. */
+  readonly auditLog: string | undefined;
+  /** What cannot be recorded is refused. */
+  readonly isAuditRequired: boolean;
+  /** The file of `--policy`. */
+  readonly policyFile: string | undefined;
+  /** When the loan ends, in milliseconds of the Unix epoch; undefined for never. */
+  readonly expireAtMs: number | undefined;
+  /** The target that is served, and the one that it goes to. */
+  readonly endpoint: string;
+  readonly upstream: { readonly target: string };
+}
+
+/** What it needs of the daemon. */
+export interface Surroundings {
+  /** Whom a new audit log is given to; undefined for the daemon's own user. */
+  readonly owner: Account | undefined;
+  readonly native: Native | undefined;
+  /** Tells the daemon's user. */
+  readonly report: (message: string) => void;
+}
+
+/** Memory that the bodies which are held whole may have together, in bytes; more only if a single one may be larger. */
+const heldBytes = 64 * 1024 * 1024;
+
+const minuteMs = 60_000;
+const dayMs = 86_400_000;
+
+/**
+ * What the key is used for, how much of that is granted, and until when: `--audit-log`, `--policy`, `--expire-at`. They
+ * share what has to be known of each request. Without these flags, none of this is loaded.
+ */
+export class Oversight implements Observer {
+  readonly #log: AuditLog | undefined;
+  readonly #entries: AuditEntries;
+  readonly #rules: SharedRules;
+
+  /**
+   * Opens the audit log and restores the limits from it.
+   *
+   * @throws {Failure} when the loan is over, the policy cannot be read or is none, or the log cannot be opened
+   */
+  constructor(options: OversightOptions, surroundings: Surroundings) {
+    const { isAuditRequired, policyFile, expireAtMs, endpoint, upstream } = options;
+    const { report } = surroundings;
+    const auditLog = auditLogOf(options, surroundings);
+    if (auditLog !== undefined && auditLog.lock === undefined) report('without its native part, two daemons could write to one --audit-log');
+    const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
+    const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstream.target);
+    if (policy?.mode === 'shadow' && auditLog === undefined) report('without --audit-log, shadow mode records nowhere what the policy would refuse');
+    const limits = policy?.limits === undefined ? undefined : new Limits(policy.limits);
+    const countsInAll = limits !== undefined && policy?.limits?.tokensTotal !== undefined;
+    const log = auditLog === undefined ? undefined : new AuditLog({ ...auditLog, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });
+    if (auditLog !== undefined && limits !== undefined) restore(limits, auditLog.file, endpoint, countsInAll);
+    this.#log = log;
+    this.#entries = new AuditEntries((record) => log?.append(record));
+    this.#rules = {
+      policy,
+      limits,
+      expiry,
+      isRecorded: log !== undefined,
+      canRecord: () => !isAuditRequired || log === undefined || log.ready(),
+      readsAnswer: log !== undefined || (policy?.limits?.tokensPerDay ?? policy?.limits?.tokensTotal) !== undefined,
+      held: new MemoryBudget(Math.max(heldBytes, policy?.maxBodyBytes ?? 0)),
+    };
+  }
+
+  get notices(): readonly string[] {
+    const { policy, limits } = this.#rules;
+    if (policy === undefined) return [];
+    const tokensTotal = policy.limits?.tokensTotal;
+    return [
+      policy.mode === 'enforce' ? 'policy enforced' : 'policy in shadow mode: nothing is enforced',
+      ...(tokensTotal === undefined ? [] : [`${limits?.tokensInAll} of ${tokensTotal} tokens are used`]),
+    ];
+  }
+
+  /**
+   * An answer that has to be read must not be compressed. To decompress it here would cost more than the transfer saves,
+   * and memory that the upstream chooses.
+   */
+  get upstreamFields(): readonly Field[] {
+    return this.#rules.readsAnswer ? [{ name: 'Accept-Encoding', value: 'identity' }] : [];
+  }
+
+  start(run: RunControl): void {
+    this.#rules.expiry?.start(run);
+  }
+
+  begin(head: RequestHead): RequestObserver {
+    return new RequestOversight(this.#entries.begin(head), this.#rules);
+  }
+
+  /** Opens the log anew, after it was renamed. */
+  reopen(): void {
+    this.#log?.reopen();
+  }
+
+  stop(): void {
+    this.#entries.stop();
+  }
+
+  /** To be called last. */
+  close(): void {
+    this.#log?.close();
+  }
+}
+
+/**
+ * Checks what `Oversight` is made of, and leaves no trace.
+ *
+ * @returns what would be done, for `--check`: labels and texts
+ * @throws {Failure} as the constructor does
+ */
+export function checkOversight(options: OversightOptions, surroundings: Surroundings): Array<readonly [label: string, text: string]> {
+  const { isAuditRequired, policyFile, expireAtMs, endpoint, upstream } = options;
+  const auditLog = auditLogOf(options, surroundings);
+  const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstream.target);
+  const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
+  if (auditLog !== undefined) AuditLog.check(auditLog);
+  return [
+    ...(auditLog === undefined ? [] : [['records in', `${auditLog.file}${isAuditRequired ? '; what cannot be recorded is refused' : ''}`] as const]),
+    ...(expiry === undefined ? [] : [['lends until', expiry.at] as const]),
+    ...(policy === undefined ? [] : [['policy', `${policyFile}, ${policy.mode === 'shadow' ? 'in shadow mode: nothing is enforced' : 'enforced'}`] as const]),
+  ];
+}
+
+function auditLogOf({ auditLog, endpoint }: OversightOptions, { owner, native, report }: Surroundings): AuditLogOptions | undefined {
+  return auditLog === undefined ? undefined : { file: auditLog, endpoint, owner, lock: native?.lockFile, report };
+}
+
+/**
+ * Tells limits of earlier runs: the last minute's requests and this UTC day's tokens, or all of the log where the tokens in
+ * all count.
+ */
+function restore(limits: Limits, file: string, endpoint: string, countsInAll: boolean): void {
+  if (countsInAll) return limits.restore(usesSince(file, undefined, endpoint), tokensBefore(file));
+  const now = Date.now();
+  const dayBegan = now - (now % dayMs);
+  limits.restore(usesSince(file, Math.min(dayBegan, now - minuteMs), endpoint));
+}

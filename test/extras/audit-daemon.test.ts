@@ -1,0 +1,254 @@
+import { readFileSync, renameSync, statSync, truncateSync, unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { startStandIn } from '../../scripts/stand-in-upstream.ts';
+import { verify } from '../../src/extras/audit/audit-verify.ts';
+import { linesOf } from '../support/audit.ts';
+import { cleanUp } from '../support/cleanup.ts';
+import { endpoints, responses, type Endpoint } from '../support/endpoints.ts';
+import { launch, startDaemon } from '../support/daemon.ts';
+import { asking, startBoth, type Proxied } from '../support/proxied.ts';
+import { connect } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { answer, startUpstream, streamHead } from '../support/upstream.ts';
+
+let file: string;
+
+beforeEach(() => {
+  file = join(scratchFolder(), 'audit.log');
+});
+
+function start(...args: readonly string[]): Promise<Proxied> {
+  return startAt(responses, ...args);
+}
+
+function startAt(endpoint: Endpoint, ...args: readonly string[]): Promise<Proxied> {
+  return startBoth({ endpoint, args: ['--audit-log', file, ...args] });
+}
+
+function requests(): Array<Record<string, unknown>> {
+  return linesOf(file).filter(({ kind }) => kind === 'request');
+}
+
+/** The only request that is recorded, as soon as it is. */
+async function recorded(): Promise<Record<string, unknown> | undefined> {
+  await expect.poll(() => requests().length).toBe(1);
+  return requests()[0];
+}
+
+describe.for(endpoints)('against the stand-in, at $name', (endpoint) => {
+  test.each([true, false])('stream %s: the record is there when the answer ends, with its usage; its id is in x-audit-id', async (stream) => {
+    const key = 'sk-stand-in-0123456789abcdefghij';
+    const standIn = await startStandIn({ key });
+    cleanUp(() => standIn.close());
+    const url = new URL(endpoint.path, standIn.url).href;
+    const daemon = await startDaemon({ key, args: ['--upstream-url', url, '--upstream-ca', standIn.caFile, ...endpoint.args(), '--audit-log', file] });
+    const body = JSON.stringify(endpoint.asking('x'.repeat(5000), { stream }));
+    const response = await fetch(`${daemon.origin}${endpoint.path}`, { method: 'POST', headers: { 'x-stand-in': 'reasoning' }, body });
+    const text = await response.text();
+    const last = requests().at(-1);
+    const usage = /"usage":\s*(\{[^]*?\}[^]*?\}[^]*?\})/.exec(text)?.[1] ?? '{}';
+    const { total_tokens, ...tokens } = JSON.parse(usage) as Record<string, number> & Record<string, Record<string, number>>;
+    const { input, output } = endpoint.usage;
+    expect(total_tokens).toBeGreaterThan(1000);
+    expect(last).toMatchObject({
+      id: response.headers.get('x-audit-id'), model: 'gpt-5', stream, status: 200, ended: 'complete', decision: 'allowed', method: 'POST', target: endpoint.path,
+      upstream_request_id: response.headers.get('x-request-id'), bytes_down: Buffer.byteLength(text), bytes_up: body.length,
+      usage: { input: tokens[input], cached: tokens[`${input}_details`]?.['cached_tokens'], output: tokens[output], reasoning: tokens[`${output}_details`]?.['reasoning_tokens'], total: total_tokens },
+    });
+    expect(readFileSync(file, 'latin1')).not.toContain(key);
+  });
+});
+
+describe.for(endpoints)('how it ended, at $name:', (endpoint) => {
+  test('refused', async () => {
+    const both = await startAt(endpoint);
+    const client = await connect(both.daemon.port);
+    await client.send(both.rawRequest({ method: 'GET', target: '/v1/models?key=sk-secret' }));
+    const { values } = await client.response();
+    expect(requests()).toMatchObject([{ decision: 'refused', rule: 'endpoint_not_allowed', ended: 'refused', status: 403, method: 'GET', target: '/v1/models?*', id: values('x-audit-id')[0] }]);
+  });
+
+  test('refused, what is no request at all', async () => {
+    const both = await startAt(endpoint);
+    for (const raw of ['NONSENSE\r\n\r\n', 'CONNECT sk-secret:443 HTTP/1.1\r\nHost: x\r\n\r\n']) {
+      const client = await connect(both.daemon.port);
+      await client.send(raw);
+      const { values } = await client.response();
+      expect(requests().at(-1)).toMatchObject({ decision: 'refused', ended: 'refused', id: values('x-audit-id')[0] });
+    }
+    expect(readFileSync(file, 'latin1')).not.toContain('secret');
+  });
+
+  test('complete, where the body is not JSON', async () => {
+    const both = await startAt(endpoint);
+    both.upstream.answerWith(answer(200, 'hello', [['content-type', 'text/plain'], ['X-Audit-Id', 'forged'], ['x-request-id', 'req_1']]));
+    const client = await connect(both.daemon.port);
+    await client.send(both.rawRequest({ body: 'no JSON', headers: [['traceparent', '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01']] }));
+    const { values } = await client.response();
+    const record = await recorded();
+    expect(values('x-audit-id')).toEqual([record?.['id']]);
+    expect(record).toMatchObject({ ended: 'complete', status: 200, bytes_up: 7, bytes_down: 5, upstream_request_id: 'req_1', traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' });
+    expect(record).not.toHaveProperty('model');
+    expect(record).not.toHaveProperty('usage');
+  });
+
+  test('client_left', async () => {
+    const both = await startAt(endpoint);
+    const { client, request } = await asking(both, { body: '{"model":"gpt-5","stream":true}' });
+    await request.reply(streamHead());
+    await client.waitFor('\r\n\r\n');
+    client.close();
+    expect(await recorded()).toMatchObject({ ended: 'client_left', status: 200, model: 'gpt-5', stream: true });
+  });
+
+  test('client_left, in the middle of its upload', async () => {
+    const both = await startAt(endpoint);
+    const client = await connect(both.daemon.port);
+    await client.send(`${both.uploadHead('Content-Length: 100')}{"model":"gpt-5",`);
+    await both.nextRequest();
+    client.close();
+    const record = await recorded();
+    expect(record).toMatchObject({ ended: 'client_left' });
+    expect(record).not.toHaveProperty('status');
+  });
+
+  test('client_left, when it breaks its request off after a part of it went up', async () => {
+    const both = await startAt(endpoint);
+    const client = await connect(both.daemon.port);
+    await client.send(`${both.uploadHead('Transfer-Encoding: chunked')}5\r\nhello\r\n`);
+    await both.nextRequest();
+    await client.send('nonsense\r\n');
+    const { status, values } = await client.response();
+    expect(await recorded()).toMatchObject({ decision: 'allowed', ended: 'client_left', status, id: values('x-audit-id')[0], bytes_up: 5 });
+  });
+
+  test('upstream_cut', async () => {
+    const both = await startAt(endpoint);
+    const { client, request } = await asking(both);
+    await request.reply(`${streamHead()}5\r\nhello\r\n`);
+    await client.waitFor('hello');
+    request.connection.close();
+    await client.waitForClose();
+    expect(await recorded()).toMatchObject({ ended: 'upstream_cut', status: 200, bytes_down: 5 });
+  });
+
+  test('upstream_failed', async () => {
+    const both = await startAt(endpoint);
+    const { client, request } = await asking(both);
+    request.connection.close();
+    const { status, values } = await client.response();
+    expect(await recorded()).toMatchObject({ ended: 'upstream_failed', status, id: values('x-audit-id')[0] });
+  });
+
+  test('stopped, with the daemon', async () => {
+    const both = await startAt(endpoint, '--shutdown-timeout', '10');
+    await asking(both);
+    both.daemon.signal('SIGTERM');
+    both.daemon.signal('SIGINT');
+    await both.daemon.waitForExit();
+    expect(await recorded()).toMatchObject({ ended: 'stopped' });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
+  });
+});
+
+test.for(endpoints)('no canary of any header or body field is in the log, at $name', async (endpoint) => {
+  const canary = 'CANARY5ecret';
+  const both = await startAt(endpoint);
+  const names = ['Authorization', 'X-Api-Key', 'Cookie', 'User-Agent', 'Session-Id', 'X-Request-Id', 'X-Client-Request-Id', 'Originator', 'Tracestate', 'Traceparent', 'X-Anything', 'X-Audit-Id', 'Idempotency-Key'];
+  const body = { ...endpoint.asking(canary, { stream: false }), instructions: canary, user: canary, metadata: { model: canary, [canary]: canary }, tools: [{ type: canary, model: canary }] };
+  both.upstream.answerWith(({ body: sent }) => answer(200, `{"echo":${sent.toString()},"usage":{"${endpoint.usage.input}":1,"${canary}":1}}`, [['content-type', 'application/json'], ['x-echo', canary], ['openai-organization', canary]]));
+  const client = await connect(both.daemon.port);
+  const headers = names.map((name) => [name, name === 'Authorization' ? `Bearer ${canary}` : canary] as const);
+  await client.send(both.rawRequest({ headers, body: JSON.stringify(body) }));
+  await client.response();
+  await client.send(both.rawRequest({ headers, body: JSON.stringify(body), target: `/v1/${canary}?${canary}` }));
+  await client.response();
+  expect(requests()).toMatchObject([{ usage: { input: 1 }, model: 'gpt-5' }, { decision: 'refused' }]);
+  expect(readFileSync(file, 'latin1')).not.toContain(canary);
+});
+
+describe('a lost log', () => {
+  test('is told; what comes after is served all the same', async () => {
+    const both = await start();
+    both.upstream.answerWith(answer(200, '{}'));
+    unlinkSync(file);
+    for (let i = 0; i < 3; i++) expect((await fetch(both.daemon.url, { method: 'POST', body: '{}' })).status).toBe(200);
+    expect(both.daemon.stderr.match(/cannot be written: it was removed/g)).toHaveLength(1);
+  });
+
+  test('with --audit-required stops the use of the key, until it is opened again', async () => {
+    const both = await start('--audit-required');
+    both.upstream.answerWith(answer(200, '{}'));
+    const post = () => fetch(both.daemon.url, { method: 'POST', body: '{}' });
+    expect((await post()).status).toBe(200);
+    truncateSync(file, statSync(file).size - 1);
+    for (let i = 0; i < 3; i++) {
+      const response = await post();
+      expect(response.status).toBe(503);
+      expect(await response.json()).toMatchObject({ error: { code: 'audit_unavailable' } });
+    }
+    expect(both.upstream.requests).toHaveLength(1);
+    renameSync(file, `${file}.cut`);
+    both.daemon.signal('SIGUSR2');
+    await both.daemon.waitForStderr(/is written again; nothing is missing/);
+    expect((await post()).status).toBe(200);
+    expect(requests()).toMatchObject([{ status: 503 }, { status: 503 }, { status: 503 }, { status: 200 }]);
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
+  });
+});
+
+test('kill -9 under load: the log is whole, and the next daemon goes on with it', { timeout: 60_000 }, async () => {
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  for (let round = 0; round < 3; round++) {
+    const daemon = await startDaemon({ args: [...upstream.args, '--audit-log', file] });
+    const clients = Promise.allSettled(Array.from({ length: 8 }, async () => {
+      for (;;) await (await fetch(daemon.url, { method: 'POST', body: '{}' })).text();
+    }));
+    await expect.poll(() => requests().length).toBeGreaterThan(30 * (round + 1));
+    daemon.signal('SIGKILL');
+    await clients;
+    await daemon.waitForExit();
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
+  }
+  expect(linesOf(file).filter(({ kind }) => kind === 'begin')).toHaveLength(1);
+});
+
+test('parallel exchanges are recorded once each, in a whole chain', async () => {
+  const count = 80; // both ends of a connection are files of this process, which may have no more than 256
+  const both = await start();
+  both.upstream.answerWith(answer(200, '{"model":"m","usage":{"total_tokens":1}}'));
+  const ids = await Promise.all(Array.from({ length: count }, async () => (await fetch(both.daemon.url, { method: 'POST', body: '{}' })).headers.get('x-audit-id')));
+  await expect.poll(() => requests().length).toBe(count);
+  expect(new Set(requests().map(({ id }) => id))).toEqual(new Set(ids));
+  expect(await verify(file, undefined)).toMatchObject({ ok: true, records: count + 1 });
+});
+
+describe('responses-api-proxy audit', () => {
+  test('needs no key and reads no stdin, while the daemon writes', async () => {
+    const both = await start();
+    both.upstream.answerWith(answer(200, '{"model":"gpt-5","usage":{"input_tokens":3,"output_tokens":4,"total_tokens":7}}'));
+    await (await fetch(both.daemon.url, { method: 'POST', body: '{"model":"gpt-5"}' })).text();
+    for (const [argv, expected] of [[['verify'], /2 records, each as it was written/], [['list'], /gpt-5 +200 +complete +3 +4/], [['summary'], /gpt-5 +1 +0 +0 +3 +0 +4 +0 +7/]] as const) {
+      const exit = await launch({ args: ['audit', ...argv, file], stdin: () => {} }).waitForExit();
+      expect(exit).toMatchObject({ code: 0, stderr: '' });
+      expect(exit.stdout).toMatch(expected);
+    }
+  });
+
+  test('exits 1 where the chain is broken, 2 for wrong arguments', async () => {
+    const both = await start();
+    await both.daemon.stop();
+    truncateSync(file, 0);
+    expect(await launch({ args: ['audit', 'verify', file, '--nope'] }).waitForExit()).toMatchObject({ code: 2, stdout: '', stderr: expect.stringMatching(/^responses-api-proxy: unknown flag --nope\nhint: .*\n$/) });
+    expect(await launch({ args: ['audit', 'verify', '/etc/passwd'] }).waitForExit()).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/^responses-api-proxy: \/etc\/passwd: line 1 is no record\nhint: /) });
+  });
+});
+
+test('a second daemon with the same log does not start', async () => {
+  const both = await start();
+  const exit = await launch({ args: [...both.upstream.args, '--audit-log', file] }).waitForExit();
+  expect(exit).toMatchObject({ code: 1, stderr: expect.stringMatching(/^responses-api-proxy: cannot open --audit-log .*: another process has it open as its audit log\nhint: /) });
+  await both.daemon.stop();
+  await startBoth({ args: ['--audit-log', file] });
+});

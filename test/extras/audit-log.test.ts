@@ -1,0 +1,390 @@
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { appendFileSync, chmodSync, chownSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setImmediate as immediate } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { AuditLog } from '../../src/extras/audit/audit-log.ts';
+import { verify } from '../../src/extras/audit/audit-verify.ts';
+import { linesOf, logOptions, openLog, record } from '../support/audit.ts';
+import { cleanUp } from '../support/cleanup.ts';
+import { nobody } from '../support/daemon.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
+import { Random, seed } from '../support/random.ts';
+
+const writer = fileURLToPath(new URL('../support/audit-writer-process.mjs', import.meta.url));
+
+let folder: string;
+let file: string;
+
+beforeEach(() => {
+  folder = scratchFolder();
+  file = join(folder, 'audit.log');
+});
+
+/** A log with so many records, closed. */
+function written(count: number): Buffer {
+  const log = new AuditLog(logOptions(file));
+  for (let i = 0; i < count; i++) log.append(record({ bytesUp: i }));
+  log.close();
+  return readFileSync(file);
+}
+
+describe('the file', () => {
+  test('is new, 0600 whatever the umask, and begins a chain', async () => {
+    const umask = process.umask(0);
+    try {
+      openLog(file);
+    } finally {
+      process.umask(umask);
+    }
+    expect(statSync(file).mode & 0o7777).toBe(0o600);
+    expect(linesOf(file)).toMatchObject([{ kind: 'begin', prev: '0'.repeat(64) }]);
+  });
+
+  test('is gone on with when it is there', async () => {
+    written(3);
+    const log = openLog(file);
+    log.append(record());
+    expect(linesOf(file).map(({ kind }) => kind)).toEqual(['begin', 'request', 'request', 'request', 'request']);
+    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 5, lastHash: log.lastHash, tornLines: 0, tornEndBytes: 0, continues: undefined });
+  });
+
+  test('may have been made beforehand, empty', async () => {
+    writeFileSync(file, '', { mode: 0o640 });
+    openLog(file).append(record());
+    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 2 });
+  });
+
+  test('has each record when append returns', async () => {
+    const log = openLog(file);
+    for (let i = 0; i < 10; i++) {
+      log.append(record({ bytesUp: i }));
+      expect(linesOf(file).at(-1)?.['bytes_up']).toBe(i);
+    }
+  });
+
+  test.each<[what: string, make: () => void, why: RegExp]>([
+    ['a symbolic link', () => symlinkSync(join(folder, 'other'), file), /it is a symbolic link/],
+    ['a folder', () => mkdirSync(file), /directory/],
+    ['a FIFO', () => execFileSync('mkfifo', [file]), /not a regular file/],
+    ['a file with two names', () => linkSync((written(1), file), join(folder, 'other')), /more than one name/],
+    ['a file that others may write to', () => (written(1), chmodSync(file, 0o620)), /others may write/],
+    ['some other file', () => writeFileSync(file, 'root:x:0:0\n'), /no record/],
+    ['some other file without a line', () => writeFileSync(file, 'x'.repeat(100)), /not an audit log/],
+    ['some large file', () => writeFileSync(file, 'x'.repeat(200_000)), /not that of an audit log/],
+    ['a log in a folder that is not there', () => (file = join(folder, 'none', 'audit.log')), /no such file/],
+    ['a log whose last record was changed', () => writeFileSync(file, written(2).toString('latin1').replace(/"bytes_up":1/, '"bytes_up":7')), /was changed/],
+    ['a log whose last byte was changed', () => writeFileSync(file, `${written(2).toString('latin1').slice(0, -1)} `), /not that of an audit log/],
+  ])('%s is refused', async (_, make, why) => {
+    make();
+    expect(() => openLog(file)).toThrow(why);
+    expect(() => openLog(file)).toThrow(/^cannot open --audit-log /);
+  });
+
+  test('another user\'s is refused', async (context) => {
+    needs(context, 'root');
+    written(1);
+    chownSync(file, nobody.uid, nobody.gid);
+    expect(() => openLog(file)).toThrow(/belongs to another user/);
+  });
+
+  test('is given to its owner', async (context) => {
+    needs(context, 'root');
+    const options = { ...logOptions(file), owner: { name: 'nobody', ...nobody } };
+    const log = new AuditLog(options);
+    log.close();
+    expect(statSync(file)).toMatchObject(nobody);
+    new AuditLog(options).close();
+  });
+
+  test('that is locked by another process, or cannot be locked, is refused', async () => {
+    expect(() => new AuditLog({ ...logOptions(file), lock: () => false })).toThrow(/another process/);
+    const lock = (): boolean => {
+      throw Object.assign(new Error('ENOLCK: No locks available, flock'), { code: 'ENOLCK', errno: -37 });
+    };
+    expect(() => new AuditLog({ ...logOptions(file), lock })).toThrow(/^cannot open --audit-log .*: it cannot be locked: /);
+  });
+});
+
+describe('a write that did not finish', () => {
+  test('at any byte: the chain goes on behind it, and is whole', async () => {
+    const whole = written(2);
+    const start = whole.lastIndexOf('\n', whole.length - 2) + 1;
+    for (let end = start + 1; end < whole.length; end++) {
+      writeFileSync(file, whole.subarray(0, end));
+      expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 2, tornEndBytes: end - start });
+      const log = new AuditLog(logOptions(file));
+      log.append(record());
+      log.close();
+      const verdict = await verify(file, undefined);
+      if (!verdict.ok || verdict.tornLines !== 1 || verdict.records !== 4) expect(verdict, `cut at ${end}`).toMatchObject({ ok: true, records: 4, tornLines: 1 });
+    }
+  });
+
+  test('of the very first line, at any byte', async () => {
+    const whole = written(0);
+    for (let end = 0; end < whole.length; end++) {
+      writeFileSync(file, whole.subarray(0, end));
+      const log = new AuditLog(logOptions(file));
+      log.append(record());
+      log.close();
+      expect(await verify(file, undefined), `cut at ${end}`).toMatchObject({ ok: true, records: 2, tornLines: end === 0 ? 0 : 1 });
+    }
+  });
+
+  test('and another one while that is told, at any byte', async () => {
+    const whole = written(1);
+    writeFileSync(file, whole.subarray(0, -50));
+    new AuditLog(logOptions(file)).close();
+    const recovered = readFileSync(file);
+    for (let end = whole.length - 49; end < recovered.length; end++) {
+      writeFileSync(file, recovered.subarray(0, end));
+      expect(await verify(file, undefined), `cut at ${end}`).toMatchObject({ ok: true });
+      const log = new AuditLog(logOptions(file));
+      log.append(record());
+      log.close();
+      // The first line, what was said about the torn one, and the record; and once more where that had been torn, too.
+      const verdict = await verify(file, undefined);
+      expect(verdict.ok && verdict.records, `cut at ${end}`).toBe(3);
+    }
+  });
+
+  test('what is left of it cannot be changed or removed either', async () => {
+    const whole = written(2);
+    writeFileSync(file, whole.subarray(0, -50));
+    new AuditLog(logOptions(file)).close();
+    const recovered = readFileSync(file, 'latin1');
+    const torn = recovered.split('\n').findIndex((line) => line.endsWith('~torn'));
+    writeFileSync(file, recovered.replace('~torn', 'X~torn'));
+    expect(await verify(file, undefined)).toMatchObject({ ok: false, line: torn + 1 });
+    writeFileSync(file, recovered.split('\n').filter((line) => !line.endsWith('~torn')).join('\n'));
+    expect(await verify(file, undefined)).toMatchObject({ ok: false, line: torn + 1 });
+  });
+
+  test(`kill -9 in the middle of writing, again and again: the log is whole, and goes on (seed ${seed})`, { timeout: 60_000 }, async () => {
+    const random = new Random(seed);
+    for (let round = 0; round < 8; round++) {
+      const child = spawn(process.execPath, [writer, file], { stdio: ['ignore', 'pipe', 'inherit'] });
+      await new Promise((resolve) => child.stdout.once('data', resolve));
+      await new Promise((resolve) => setTimeout(resolve, random.whole(5, 60)));
+      const exited = new Promise((resolve) => child.once('exit', resolve));
+      child.kill('SIGKILL');
+      // Also while its last write may be under way.
+      expect(await verify(file, undefined)).toMatchObject({ ok: true });
+      await exited;
+      expect(await verify(file, undefined)).toMatchObject({ ok: true });
+    }
+    openLog(file).append(record());
+    const verdict = await verify(file, undefined);
+    expect(verdict.ok && verdict.records).toBeGreaterThan(100);
+  });
+});
+
+describe('a lost file', () => {
+  test.each<[what: string, lose: () => void, why: RegExp]>([
+    ['removed', () => unlinkSync(file), /it was removed/],
+    ['moved away', () => renameSync(file, `${file}.1`), /it was moved/],
+    ['replaced', () => (renameSync(file, `${file}.1`), writeFileSync(file, '')), /it was moved, and there is another one/],
+    ['emptied', () => truncateSync(file, 0), /it was cut/],
+    ['cut', () => truncateSync(file, statSync(file).size - 1), /it was cut/],
+    ['written to', () => appendFileSync(file, '\n'), /another program writes to it/],
+    ['in a folder that was removed', () => rmSync(folder, { recursive: true }), /it was removed/],
+  ])('%s: told once, not written to, not ready', async (_, lose, why) => {
+    const said: string[] = [];
+    const log = openLog(file, said);
+    log.append(record());
+    expect(log.ready()).toBe(true);
+    lose();
+    expect(log.ready()).toBe(false);
+    log.append(record());
+    log.append(record());
+    expect(log.healthy).toBe(false);
+    expect(log.ready()).toBe(false);
+    expect(said).toHaveLength(1);
+    expect(said[0]).toMatch(why);
+    expect(log.missing).toBe(2);
+  });
+
+  test('rotation: renamed, reopened, one chain over both files, nothing missing', async () => {
+    const said: string[] = [];
+    const log = openLog(file, said);
+    log.append(record({ bytesUp: 1 }));
+    renameSync(file, `${file}.1`);
+    log.append(record({ bytesUp: 2 })); // the file is still there, wherever that is
+    const { lastHash } = log;
+    await immediate();
+    expect(log.healthy).toBe(false);
+    expect(said.at(-1)).toMatch(/it was moved/);
+    log.append(record({ bytesUp: 3 })); // now that this is known, it waits
+    log.reopen();
+    log.append(record({ bytesUp: 4 }));
+    expect(log.healthy).toBe(true);
+    expect(linesOf(`${file}.1`).map((line) => line['bytes_up'])).toEqual([undefined, 1, 2]);
+    expect(linesOf(file).map((line) => line['bytes_up'])).toEqual([undefined, 3, 4]);
+    expect(statSync(file).mode & 0o7777).toBe(0o600);
+    expect(await verify(`${file}.1`, undefined)).toMatchObject({ ok: true, lastHash });
+    expect(await verify(file, undefined)).toMatchObject({ ok: true, continues: lastHash });
+    expect(said.at(-1)).toMatch(/is written again; nothing is missing/);
+  });
+
+  test('reopening what is where it was changes nothing', async () => {
+    const said: string[] = [];
+    const log = openLog(file, said);
+    log.append(record());
+    log.reopen();
+    log.append(record());
+    expect(said).toEqual([]);
+    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 3 });
+  });
+
+  test('reopening what cannot be opened is told, and can be tried again', async () => {
+    const said: string[] = [];
+    const log = openLog(file, said);
+    renameSync(file, `${file}.1`);
+    mkdirSync(file);
+    log.reopen();
+    expect(said.at(-1)).toMatch(/cannot be written/);
+    log.append(record());
+    expect(log.ready()).toBe(false);
+    rmSync(file, { recursive: true });
+    log.reopen();
+    expect(log.ready()).toBe(true);
+    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 2 });
+  });
+
+  test('what waits is bounded; what is lost beyond that is counted, in the log as well', async () => {
+    const said: string[] = [];
+    const log = openLog(file, said);
+    unlinkSync(file);
+    for (let i = 0; i < 1500; i++) log.append(record({ bytesUp: i }));
+    expect(log.missing).toBe(1500);
+    log.reopen();
+    const lines = linesOf(file);
+    expect(lines.filter(({ kind }) => kind === 'request')).toHaveLength(1024);
+    expect(lines.at(-1)).toMatchObject({ kind: 'gap', lost: 476 });
+    expect(said.at(-1)).toMatch(/is written again; 476 requests are missing/);
+    expect(log.missing).toBe(0);
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
+  });
+
+  test('a file that was cut goes on after reopen, but not as if nothing had been there', async () => {
+    const log = openLog(file);
+    for (let i = 0; i < 3; i++) log.append(record({ id: i.toString(16) }));
+    const lines = readFileSync(file, 'latin1').split('\n');
+    writeFileSync(file, `${lines.slice(0, 2).join('\n')}\n`);
+    log.append(record({ id: 'a' }));
+    log.reopen();
+    expect(linesOf(file).map(({ id }) => id)).toEqual([undefined, '0', 'a']);
+    expect(await verify(file, undefined)).toMatchObject({ ok: false, line: 3 });
+  });
+
+  test('what was refused, which anybody can bring about, leaves room for what was not', async () => {
+    const log = openLog(file);
+    unlinkSync(file);
+    for (let i = 0; i < 2000; i++) log.append(record({ decision: 'refused', ended: 'refused' }));
+    for (let i = 0; i < 768; i++) log.append(record({ id: i.toString(16) }));
+    log.reopen();
+    const decisions = linesOf(file).map(({ decision }) => decision);
+    expect(decisions.filter((decision) => decision === 'refused')).toHaveLength(256);
+    expect(decisions.filter((decision) => decision === 'allowed')).toHaveLength(768);
+  });
+});
+
+test('a second writer on the same file stops, and the first one\'s chain is whole', async () => {
+  const [said1, said2]: [string[], string[]] = [[], []];
+  const first = openLog(file, said1);
+  const second = openLog(file, said2);
+  first.append(record());
+  second.append(record());
+  first.append(record());
+  second.append(record());
+  expect(first.healthy).toBe(true);
+  expect(second.ready()).toBe(false);
+  expect(said2).toHaveLength(1);
+  expect(said2[0]).toMatch(/another program writes to it/);
+  expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 3 });
+});
+
+describe('a full disk', () => {
+  /** A file system of a size of its own. */
+  function smallDisk(kilobytes: number): void {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${kilobytes}k,mode=0755`, 'tmpfs', folder]);
+    cleanUp(() => spawnSync('umount', ['-l', folder]));
+  }
+
+  /** Writes records, with `bytesUp` from 0 on, until the disk is full. Returns how many; without its ballast, it has room again. */
+  function fillDisk(log: AuditLog): { count: number; ballast: string } {
+    const ballast = join(folder, 'ballast');
+    writeFileSync(ballast, Buffer.alloc(40 * 1024));
+    let count = 0;
+    while (log.healthy) log.append(record({ bytesUp: count++ }));
+    return { count, ballast };
+  }
+
+  test('is told once; when there is room again, what waited is written, and the chain is whole', async (context) => {
+    needs(context, 'root', 'command mount');
+    smallDisk(64);
+    const said: string[] = [];
+    const log = openLog(file, said);
+    const { count: written, ballast } = fillDisk(log);
+    let count = written;
+    for (let i = 0; i < 10; i++) log.append(record({ bytesUp: count++ }));
+    expect(log.ready()).toBe(false);
+    expect(said).toHaveLength(1);
+    expect(said[0]).toMatch(/cannot be written: no space left on device/);
+    expect(log.missing).toBe(11);
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
+    unlinkSync(ballast);
+    expect(log.ready()).toBe(true);
+    expect(said).toHaveLength(2);
+    log.append(record({ bytesUp: count++ }));
+    expect(await verify(file, undefined)).toMatchObject({ ok: true });
+    const requests = readFileSync(file, 'latin1').split('\n').filter((line) => line.startsWith('{"kind":"request"') && line.endsWith('}'));
+    expect(requests.map((line) => (JSON.parse(line) as { bytes_up: number }).bytes_up)).toEqual([...Array(count).keys()]);
+  });
+
+  test('may be full when the file is rotated: the new one is begun, and goes on with the chain, once there is room', async (context) => {
+    needs(context, 'root', 'command mount');
+    smallDisk(64);
+    const said: string[] = [];
+    const log = openLog(file, said);
+    const { count, ballast } = fillDisk(log);
+    renameSync(file, `${file}.1`);
+    log.reopen();
+    expect(log.ready()).toBe(false);
+    expect(said.filter((message) => /no space left on device/.test(message))).toHaveLength(1);
+    unlinkSync(ballast);
+    expect(log.ready()).toBe(true);
+    expect(log.missing).toBe(0);
+    const [old, fresh] = [await verify(`${file}.1`, undefined), await verify(file, undefined)];
+    expect(fresh).toMatchObject({ ok: true, continues: old.ok ? old.lastHash : undefined });
+    expect(linesOf(file).map((line) => line['bytes_up'])).toEqual([undefined, count - 1]);
+  });
+
+  test('before the first line is a reason not to start', async (context) => {
+    needs(context, 'root', 'command mount');
+    smallDisk(8);
+    writeFileSync(join(folder, 'ballast'), Buffer.alloc(8 * 1024));
+    expect(() => openLog(file)).toThrow(/cannot open --audit-log .*: no space left on device/);
+  });
+
+  test('so it is with a limit on the size of files, at any byte', { timeout: 60_000 }, async (context) => {
+    needs(context, 'command prlimit');
+    for (let limit = 2000; limit < 2700; limit += 25) {
+      const { stdout } = spawnSync('prlimit', [`--fsize=${limit}`, process.execPath, writer, file, '8'], { encoding: 'utf8' });
+      const { healthy, missing, said } = JSON.parse(stdout.split('\n')[1] ?? '') as { healthy: boolean; missing: number; said: string[] };
+      expect(healthy).toBe(false);
+      expect(missing).toBeGreaterThan(0);
+      expect(said).toHaveLength(1);
+      expect(said[0]).toMatch(/cannot be written: file too large/);
+      expect(await verify(file, undefined)).toMatchObject({ ok: true });
+      const log = new AuditLog(logOptions(file));
+      log.append(record());
+      log.close();
+      expect(await verify(file, undefined)).toMatchObject({ ok: true });
+      unlinkSync(file);
+    }
+  });
+});

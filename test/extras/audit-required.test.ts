@@ -1,0 +1,78 @@
+import { execFileSync } from 'node:child_process';
+import { appendFileSync, mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { beforeEach, expect, test } from 'vitest';
+import { verify } from '../../src/extras/audit/audit-verify.ts';
+import { linesOf } from '../support/audit.ts';
+import { shell } from '../support/daemon.ts';
+import { envelopeOf } from '../support/envelope.ts';
+import { startBoth } from '../support/proxied.ts';
+import { ask } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
+import { answer } from '../support/upstream.ts';
+
+let file: string;
+
+beforeEach(() => {
+  file = join(scratchFolder(), 'log', 'audit.log');
+  mkdirSync(dirname(file));
+});
+
+test.each<readonly [what: string, lose: () => void, mend: () => void]>([
+  ['is removed', () => rmSync(file), () => {}],
+  ['is emptied', () => truncateSync(file), () => {}],
+  ['is written to by somebody else', () => appendFileSync(file, 'x'), () => {}],
+  ['is moved', () => renameSync(file, `${file}.1`), () => {}],
+  ['is replaced by a link', () => { renameSync(file, `${file}.1`); writeFileSync(`${file}.2`, ''); symlinkSync(`${file}.2`, file); }, () => rmSync(file)],
+  ['is replaced by a pipe', () => { rmSync(file); execFileSync('mkfifo', [file]); }, () => rmSync(file)],
+  ['is replaced by a folder', () => { rmSync(file); mkdirSync(file); }, () => rmSync(file, { recursive: true })],
+  ['loses its folder', () => rmSync(dirname(file), { recursive: true }), () => mkdirSync(dirname(file))],
+])('a log that %s stops the use of the key, until that is mended and told', async (what, lose, mend) => {
+  // A rule of Landlock's is for a folder, not for its name: within the sandbox, one that is made anew needs a restart.
+  const unsafe = what === 'loses its folder' ? ['--unsafe-no-sandbox'] : [];
+  const both = await startBoth({ args: ['--audit-log', file, '--audit-required', ...unsafe] });
+  const { daemon, upstream } = both;
+  upstream.answerWith(answer(200, '{}'));
+  expect((await ask(daemon.port)).status).toBe(200);
+  lose();
+  const refused = await ask(daemon.port);
+  expect(refused.status).toBe(503);
+  expect(envelopeOf(refused)).toMatchObject({ code: 'audit_unavailable', type: 'server_error' });
+  mend();
+  expect((await ask(daemon.port)).status).toBe(503);
+  expect(upstream.requests).toHaveLength(1);
+  daemon.signal('SIGUSR2');
+  await daemon.waitForStderr(/is written again; nothing is missing/);
+  expect((await ask(daemon.port)).status).toBe(200);
+  expect(linesOf(file).map(({ status }) => status).slice(-3)).toEqual([503, 503, 200]);
+  expect(await verify(file, undefined)).toMatchObject({ ok: true });
+});
+
+test('a log that cannot grow stops the use of the key; what was admitted before is not lost', async (context) => {
+  needs(context, 'root', 'command prlimit');
+  const most = 20 * 512;
+  const both = await startBoth({ args: ['--audit-log', file, '--audit-required'], daemon: { prefix: shell('ulimit -S -f 20') } });
+  const { daemon, upstream } = both;
+  upstream.answerWith(answer(200, '{}'));
+  let served = 0;
+  while ((await ask(daemon.port)).status === 200) served++;
+  for (let count = 0; count < 3; count++) expect((await ask(daemon.port)).status).toBe(503);
+  expect(upstream.requests).toHaveLength(served);
+  expect(daemon.stderr.match(/cannot be written: file too large/g)).toHaveLength(1);
+  expect(await verify(file, undefined)).toMatchObject({ ok: true });
+  execFileSync('prlimit', ['--pid', String(daemon.pid), `--fsize=${10 * most}:`]);
+  expect((await ask(daemon.port)).status).toBe(200);
+  expect(daemon.stderr).toContain('is written again; nothing is missing');
+  expect(linesOf(file).flatMap(({ status }) => (status === undefined ? [] : [status]))).toEqual([...Array<number>(served).fill(200), 503, 503, 503, 503, 200]);
+  expect(await verify(file, undefined)).toMatchObject({ ok: true });
+});
+
+test('what does not use the key is answered all the same; at the end it is told how much is not recorded', async () => {
+  const both = await startBoth({ args: ['--audit-log', file, '--audit-required', '--http-health'] });
+  unlinkSync(file);
+  const refused = await ask(both.daemon.port, { target: '/' });
+  const health = await ask(both.daemon.port, { method: 'GET', target: '/health' });
+  expect([refused.status, health.status]).toEqual([403, 200]);
+  expect((await both.daemon.stop()).stderr).toContain('2 requests are not recorded');
+});

@@ -1,0 +1,79 @@
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, renameSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { verify } from '../../src/extras/audit/audit-verify.ts';
+import { linesOf } from '../support/audit.ts';
+import { launch, listeningOn, nobody, startDaemon } from '../support/daemon.ts';
+import { needs } from '../support/skip.ts';
+import { ask } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { answer, startUpstream } from '../support/upstream.ts';
+
+const rotations = 3;
+
+test('a folder that --run-as closes to the daemon is told: nobody could notice that the file is moved', async (context) => {
+  needs(context, 'root');
+  const folder = join(scratchFolder(), 'closed');
+  mkdirSync(folder, { mode: 0o700 });
+  const file = join(folder, 'audit.log');
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const daemon = await startDaemon({ args: [...upstream.args, '--audit-log', file, '--run-as', 'nobody'] });
+  for (let count = 0; count < 2; count++) expect((await ask(daemon.port)).status).toBe(200);
+  await expect.poll(() => daemon.stderr).toContain('its folder is closed to the daemon, which cannot notice that the file is moved');
+  expect(daemon.stderr.split('is closed to the daemon')).toHaveLength(2);
+  daemon.signal('SIGUSR2');
+  await expect.poll(() => daemon.stderr).toContain('cannot be opened anew: its folder is closed to the daemon');
+  expect((await ask(daemon.port)).status).toBe(200);
+  expect(linesOf(file)).toHaveLength(4);
+});
+
+test('renamed under load, again and again, with a log file and another user: each request is recorded once, in one chain over all files', { timeout: 60_000 }, async (context) => {
+  needs(context, 'root');
+  const folder = scratchFolder();
+  chownSync(folder, nobody.uid, nobody.gid);
+  chmodSync(folder, 0o700);
+  const [file, logFile] = [join(folder, 'audit.log'), join(folder, 'daemon.log')];
+  const upstream = await startUpstream({ answer: answer(200, '{}') });
+  const running = launch({ args: [...upstream.args, '--audit-log', file, '--audit-required', '--log-file', logFile, '--run-as', 'nobody'] });
+  const port = (): number => Number(/listening on 127\.0\.0\.1:(\d+)\n/.exec(existsSync(logFile) ? readFileSync(logFile, 'latin1') : '')?.[1] ?? 0);
+  await expect.poll(port).toBeGreaterThan(0);
+  const daemon = listeningOn(running, port());
+
+  const ids: string[] = [];
+  let isOver = false;
+  const clients = Promise.all(Array.from({ length: 8 }, async () => {
+    while (!isOver) {
+      const response = await fetch(daemon.url, { method: 'POST', body: '{}' });
+      await response.text();
+      // Between the renaming and the signal nothing can be recorded, and so nothing is served.
+      expect([200, 503]).toContain(response.status);
+      ids.push(response.headers.get('x-audit-id') ?? '');
+    }
+  }));
+  const files = [file];
+  for (let rotation = 1; rotation <= rotations; rotation++) {
+    const before = linesOf(file).length;
+    await expect.poll(() => linesOf(file).length).toBeGreaterThan(before + 20);
+    const old = `${file}.${rotation}`;
+    renameSync(file, old);
+    renameSync(logFile, `${logFile}.${rotation}`);
+    daemon.signal('SIGUSR2');
+    await expect.poll(() => statSync(file, { throwIfNoEntry: false })?.size ?? 0).toBeGreaterThan(0);
+    files.splice(-1, 0, old);
+  }
+  isOver = true;
+  await clients;
+  expect((await daemon.stop()).code).toBe(0);
+
+  let last: string | undefined;
+  for (const one of files) {
+    expect(statSync(one)).toMatchObject({ uid: nobody.uid, mode: 0o100600 });
+    const verdict = await verify(one, undefined);
+    expect(verdict).toMatchObject({ ok: true, continues: last });
+    last = verdict.ok ? verdict.lastHash : undefined;
+  }
+  const recorded = files.flatMap((one) => linesOf(one)).flatMap(({ kind, id }) => (kind === 'request' ? [String(id)] : []));
+  expect(recorded).toHaveLength(ids.length);
+  expect(new Set(recorded)).toEqual(new Set(ids));
+  expect(readFileSync(logFile, 'latin1')).not.toMatch(/are missing|not recorded/);
+});
