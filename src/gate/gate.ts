@@ -1,5 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
-import { type RawHeaders, forEachField } from './raw-headers.ts';
+import { type RawHeaders, hasField, valuesOf } from './raw-headers.ts';
 
 /** Largest request head, in bytes. Codex's reach 4 KiB. */
 export const maxHeadBytes = 64 * 1024;
@@ -64,17 +64,6 @@ export type Action = 'forward' | 'shutdown' | 'health' | 'refuse websocket';
 /** What the gate decides on a request. */
 export type Verdict = { action: Action } | { action: 'refuse'; refusal: Refusal };
 
-/** The headers that decide, gathered in one pass. All values are kept: two parsers disagree over which of two counts. */
-interface DecidingHeaders {
-  hosts: string[];
-  authorizations: string[];
-  transferCodings: string[];
-  contentLengths: number;
-  expectations: string[];
-  fromBrowser: 'Origin' | 'Sec-Fetch-Site' | undefined;
-  asksForWebsocket: boolean;
-}
-
 /**
  * Judges a request before a byte of it goes upstream. The order is part of the contract: framing, then Host, Origin and
  * user, then method and target, then token.
@@ -86,12 +75,11 @@ export function judge(facts: RequestFacts, rules: Rules): Verdict {
 }
 
 function decide(facts: RequestFacts, rules: Rules): Verdict {
-  const headers = decidingHeaders(facts.rawHeaders);
-  const refusal = checkFraming(facts, headers) ?? checkPeer(facts, headers, rules);
+  const refusal = checkFraming(facts) ?? checkPeer(facts, rules);
   if (refusal !== undefined) return refuse(refusal);
-  const verdict = route(facts, headers, rules);
+  const verdict = route(facts, rules);
   if (verdict.action === 'refuse') return verdict;
-  const tokenRefusal = checkToken(headers, rules);
+  const tokenRefusal = checkToken(facts, rules);
   return tokenRefusal === undefined ? verdict : refuse(tokenRefusal);
 }
 
@@ -99,59 +87,18 @@ function refuse(refusal: Refusal): Verdict {
   return { action: 'refuse', refusal };
 }
 
-function decidingHeaders(rawHeaders: RawHeaders): DecidingHeaders {
-  const found: DecidingHeaders = {
-    hosts: [],
-    authorizations: [],
-    transferCodings: [],
-    contentLengths: 0,
-    expectations: [],
-    fromBrowser: undefined,
-    asksForWebsocket: false,
-  };
-  forEachField(rawHeaders, (name, value) => {
-    switch (name) {
-      case 'host':
-        found.hosts.push(value);
-        break;
-      case 'authorization':
-        found.authorizations.push(value);
-        break;
-      case 'transfer-encoding':
-        found.transferCodings.push(value);
-        break;
-      case 'content-length':
-        found.contentLengths++;
-        break;
-      case 'expect':
-        found.expectations.push(value);
-        break;
-      case 'origin':
-        found.fromBrowser = 'Origin';
-        break;
-      case 'sec-fetch-site':
-        found.fromBrowser = 'Sec-Fetch-Site';
-        break;
-      case 'upgrade':
-        found.asksForWebsocket ||= value.toLowerCase() === 'websocket';
-        break;
-    }
-  });
-  return found;
-}
-
 /**
  * Refuses framing that node:http accepts and RFC 9112 section 6 does not allow, or allows and no real client sends.
  * Content-Length beside Transfer-Encoding, unequal lengths and bare LF never get here: node:http answers 400 itself.
  */
-function checkFraming(facts: RequestFacts, headers: DecidingHeaders): Refusal | undefined {
+function checkFraming(facts: RequestFacts): Refusal | undefined {
   if (facts.rawHeaders.length / 2 > maxHeaderLines || headBytes(facts) > maxHeadBytes) return headTooLarge;
-  const codings = headers.transferCodings;
+  const codings = valuesOf(facts.rawHeaders, 'transfer-encoding');
   if (codings.length > 1 || (codings.length === 1 && codings[0]?.toLowerCase() !== 'chunked')) {
     return badRequest('The only transfer coding understood here is one "chunked".');
   }
   if (codings.length > 0 && facts.httpVersion === '1.0') return badRequest('HTTP/1.0 has no transfer codings.');
-  if (headers.contentLengths + codings.length > 1) return badRequest('The length of the body is given twice.');
+  if (valuesOf(facts.rawHeaders, 'content-length').length + codings.length > 1) return badRequest('The length of the body is given twice.');
   return undefined;
 }
 
@@ -175,14 +122,15 @@ function badRequest(message: string): Refusal {
 }
 
 /** Refuses browsers (DNS rebinding, pages of other origins) and users who are not allowed. */
-function checkPeer(facts: RequestFacts, headers: DecidingHeaders, rules: Rules): Refusal | undefined {
+function checkPeer(facts: RequestFacts, rules: Rules): Refusal | undefined {
   const port = rules.port === 80 ? '' : `:${rules.port}`;
-  const [host] = headers.hosts;
-  if (headers.hosts.length !== 1 || (host !== `127.0.0.1${port}` && host !== `localhost${port}`)) {
+  const [host, ...otherHosts] = valuesOf(facts.rawHeaders, 'host');
+  if (otherHosts.length > 0 || (host !== `127.0.0.1${port}` && host !== `localhost${port}`)) {
     return { status: 403, code: 'host_not_allowed', message: `The Host header must be 127.0.0.1${port} or localhost${port}, once.` };
   }
-  if (headers.fromBrowser !== undefined) {
-    return { status: 403, code: 'browser_not_allowed', message: `Browsers are not served here: the request carries ${headers.fromBrowser}.` };
+  const browserHeader = ['Origin', 'Sec-Fetch-Site'].find((name) => hasField(facts.rawHeaders, name.toLowerCase()));
+  if (browserHeader !== undefined) {
+    return { status: 403, code: 'browser_not_allowed', message: `Browsers are not served here: the request carries ${browserHeader}.` };
   }
   if (rules.allowedUids !== undefined && (facts.peerUid === undefined || !rules.allowedUids.has(facts.peerUid))) {
     return { status: 403, code: 'user_not_allowed', message: 'This user is not served here (--allow-user).' };
@@ -191,13 +139,13 @@ function checkPeer(facts: RequestFacts, headers: DecidingHeaders, rules: Rules):
 }
 
 /** Compares the target as text; nothing is normalised. */
-function route(facts: RequestFacts, headers: DecidingHeaders, rules: Rules): Verdict {
-  const action = servedAction(facts, headers, rules);
+function route(facts: RequestFacts, rules: Rules): Verdict {
+  const action = servedAction(facts, rules);
   if (action === undefined || !isSpokenVersion(facts)) {
     const message = `Only POST ${rules.endpoint} over HTTP/1.1 is served here, without a query.`;
     return refuse({ status: 403, code: 'endpoint_not_allowed', message });
   }
-  if (headers.expectations.some((expectation) => expectation.toLowerCase() !== '100-continue')) {
+  if (valuesOf(facts.rawHeaders, 'expect').some((expectation) => expectation.toLowerCase() !== '100-continue')) {
     const message = 'The only expectation understood here is 100-continue.';
     return refuse({ status: 417, code: 'expectation_failed', message, closes: true });
   }
@@ -208,18 +156,22 @@ function isSpokenVersion({ httpVersion }: RequestFacts): boolean {
   return httpVersion === '1.1' || httpVersion === '1.0';
 }
 
-function servedAction({ method, target }: RequestFacts, headers: DecidingHeaders, rules: Rules): Action | undefined {
+function servedAction({ method, target, rawHeaders }: RequestFacts, rules: Rules): Action | undefined {
   if (method === 'POST' && target === rules.endpoint) return 'forward';
   if (method === 'GET' && target === '/shutdown' && rules.shutdown) return 'shutdown';
   if (method === 'GET' && target === '/health' && rules.health) return 'health';
-  if (method === 'GET' && target === rules.endpoint && rules.websocketFallback && headers.asksForWebsocket) return 'refuse websocket';
+  if (method === 'GET' && target === rules.endpoint && rules.websocketFallback && asksForWebsocket(rawHeaders)) return 'refuse websocket';
   return undefined;
 }
 
-function checkToken(headers: DecidingHeaders, { token }: Rules): Refusal | undefined {
+function asksForWebsocket(rawHeaders: RawHeaders): boolean {
+  return valuesOf(rawHeaders, 'upgrade').some((protocol) => protocol.toLowerCase() === 'websocket');
+}
+
+function checkToken({ rawHeaders }: RequestFacts, { token }: Rules): Refusal | undefined {
   if (token === undefined) return undefined;
-  const [authorization] = headers.authorizations;
-  const given = headers.authorizations.length === 1 ? bearerToken(authorization ?? '') : undefined;
+  const [authorization = '', ...others] = valuesOf(rawHeaders, 'authorization');
+  const given = others.length === 0 ? bearerToken(authorization) : undefined;
   if (given !== undefined && given.length === token.length && timingSafeEqual(given, token)) return undefined;
   return { status: 401, code: 'invalid_token', message: 'This daemon wants its own token: Authorization: Bearer <token>.' };
 }
