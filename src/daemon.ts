@@ -27,7 +27,7 @@ import { Log } from './run/log.ts';
 import { fitConnections } from './run/open-files.ts';
 import { stderrDescriptor } from './run/preload.ts';
 import { ServerInfoFile } from './run/server-info.ts';
-import { installationExposure } from './run/trusted-file.ts';
+import { installationExposure } from './run/installation.ts';
 
 /** The standard streams' descriptors, which are the lowest three. */
 const [stdin, stdout, stderr] = [0, 1, 2];
@@ -55,7 +55,7 @@ async function main(): Promise<void> {
       nameOf: (uid) => native?.account(String(uid))?.name,
     }));
   }
-  const command = await parseCommandLine(process.argv.slice(2), process.env, process.stdout.columns);
+  const command = await parseCommandLine(process.argv.slice(2), process.env);
   if (command.kind === 'print') {
     process.stdout.write(`${command.text}\n`, () => process.exit(exitCodes.stopped));
     return;
@@ -64,12 +64,13 @@ async function main(): Promise<void> {
   const { listenOn, logFile, renewal } = options;
   if (listenOn.kind === 'inherited') (await extras()).checkInheritedSocket(native);
   for (const name of ['LISTEN_FDS', 'LISTEN_PID']) delete process.env[name];
+  const { token, weakness } = await tokenOf(options);
   const users = await findUsers(options, native);
   const { runAs, serverInfoOwner, allowedUids } = users;
   const lock = () => lockMemory(lockedBytes(renewal !== undefined), native, options.unsafeUnlockedMemory);
   if (options.check !== 'nothing') {
     const { check } = await (await extras()).loadCheck();
-    const report = await check(options, users, native, lock);
+    const report = await check(options, users, native, weakness, lock);
     process.stdout.write(report, () => process.exit(exitCodes.stopped));
     return;
   }
@@ -82,13 +83,12 @@ async function main(): Promise<void> {
   const exposure = installationExposure();
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
+  const peerUidOf = await peerLookup(options, native);
   if (runAs !== undefined) await rehearse(true); // root may read files that the other user may not
   const { memory, custody, waived } = lock();
   for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
   for (const loss of checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK'])) log.say(loss);
-  if (options.token.kind === 'given' && (await extras()).isWeakToken(options.token.token)) {
-    log.say('--client-token-file holds a token of less than 128 bits, which can be guessed; make one with: openssl rand -hex 32');
-  }
+  if (weakness !== undefined) log.say(weakness);
   cleanups.unshift(() => memory.wipe()); // the first of them: the others may fail or be slow
   checkUntraced();
   const { key, hasKey } = renewal === undefined ? readKey(memory.buffer) : await readRenewableKey(memory.buffer, renewal);
@@ -105,7 +105,6 @@ async function main(): Promise<void> {
     const { problem, detail } = explain(error, upstreamHost);
     failures.say(`no connection to the upstream yet: ${problem.code}: ${detail}`);
   });
-  const token = tokenOf(options);
   const { maxConnections, lowered } = fitConnections(options.maxConnections);
   if (lowered !== undefined) log.advise(lowered);
   const server = await listen({
@@ -119,7 +118,7 @@ async function main(): Promise<void> {
       allowedUids: allowedUids.length === 0 ? undefined : new Set(allowedUids),
       token: token === undefined ? undefined : Buffer.from(token),
     },
-    peerUidOf: await peerLookup(options, native),
+    peerUidOf,
     forwarding: {
       upstream: hasKey === undefined ? connections.upstream : unlessExpired(connections.upstream, hasKey),
       upstreamHost,
@@ -144,21 +143,21 @@ async function main(): Promise<void> {
     file.write({ port: server.port, pid: process.pid, ...issued }, serverInfoOwner);
     cleanups.push(() => file.remove(process.pid));
   }
-  if (runAs !== undefined && native !== undefined) (await extras()).giveUpRoot(runAs, native);
+  if (users.giveUpRoot !== undefined) users.giveUpRoot();
   else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
   checkUntraced();
-  // Who started us in the background may be waiting for the end of what we were given to write to.
+  // A parent that started us in the background may be waiting for the end of our stdout and stderr.
   if (logFile !== undefined) {
     log.releaseStderr();
     redirectToDevNull(stdout, stderr);
   }
   if (native !== undefined && !options.unsafeNoSandbox) enterServingSandbox(native, (logFile ?? options.auditLog) !== undefined);
-  // Before the line that others wait for: who has that one has these too.
+  // Before the "listening" line, which others wait for.
   log.say(`key in ${custody}`);
   for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
   connections.connectAhead();
-  if (runAs === undefined) rehearse(false).catch(fail); // after that line, which others wait for
+  if (runAs === undefined) rehearse(false).catch(fail);
 
   await stop.made;
   await server.stop(options.shutdownTimeoutMs);
@@ -189,14 +188,14 @@ async function readRenewableKey(memory: Buffer, { maxAgeMs }: KeyRenewal): Promi
   return { key, hasKey: () => renewal.hasKey() };
 }
 
-/** All that is optional, loaded where a flag or a command asks for it, and nowhere else. */
+/** What only a flag or a command loads. Nothing of it is loaded once the key is there: that could let a turn of the event loop pass. */
 function extras() {
   return import('./extras/index.ts');
 }
 
 async function findUsers(options: Options, native: Native | undefined) {
   const namesNone = (options.runAs ?? options.serverInfoOwner) === undefined && options.allowUsers.length === 0;
-  return namesNone ? { runAs: undefined, serverInfoOwner: undefined, allowedUids: [] } : (await extras()).findUsers(options, native);
+  return namesNone ? { runAs: undefined, giveUpRoot: undefined, serverInfoOwner: undefined, allowedUids: [] } : (await extras()).findUsers(options, native);
 }
 
 /** Asks who is at the other end of a connection, where that counts. */
@@ -225,7 +224,8 @@ function attempt(cleanUp: () => void): void {
     cleanUp();
   } catch (error) {
     // The code alone: a message could hold anything.
-    log.say(`cleaning up failed: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}`);
+    const { code, errno = 'unknown' } = error as NodeJS.ErrnoException;
+    log.say(`cleaning up failed: ${code ?? errno}`);
   }
 }
 
@@ -241,14 +241,15 @@ function credentialField({ authHeader, authScheme }: Options, key: string): Fiel
   return { name: authHeader, value: authScheme === undefined ? key : `${authScheme} ${key}` };
 }
 
-function tokenOf({ token }: Options): string | undefined {
+/** The token that requests must carry, and what to tell of one that can be guessed. */
+async function tokenOf({ token }: Options): Promise<{ token?: string; weakness?: string | undefined }> {
   switch (token.kind) {
     case 'none':
-      return undefined;
+      return {};
     case 'given':
-      return token.token;
+      return (await extras()).readClientToken(token.file);
     case 'issued':
-      return randomBytes(tokenBytes).toString('base64url');
+      return { token: randomBytes(tokenBytes).toString('base64url') };
   }
 }
 
@@ -259,7 +260,7 @@ function fail(error: unknown): never {
     process.exit(error.exitCode);
   }
   // A defect. Its message and stack could hold anything; the name and code help in a report.
-  const { name, code } = error instanceof Error ? (error as NodeJS.ErrnoException) : { name: 'unknown', code: undefined };
+  const { name, errno, code = errno } = (error instanceof Error ? error : { name: 'unknown' }) as Omit<NodeJS.ErrnoException, 'message'>;
   log.say(`internal error: ${name}${code === undefined ? '' : ` (${code})`}`);
   process.exit(exitCodes.failed);
 }

@@ -9,7 +9,6 @@ import { type Flag, type Values, helpText, misuse, readArguments } from './run/c
 import { Failure, reason } from './run/failure.ts';
 import { isSocketActivated } from './run/inherited-socket.ts';
 import { parseTimestamp } from './run/timestamp.ts';
-import { readTrustedFile } from './run/trusted-file.ts';
 
 /**
  * What the user asked for: parsed, with defaults, valid. Nothing downstream checks it again.
@@ -40,7 +39,7 @@ export interface Options {
   readonly serverInfoOwner: string | undefined;
   readonly runAs: string | undefined;
   readonly allowUsers: readonly string[];
-  readonly token: { readonly kind: 'none' } | { readonly kind: 'issued' } | { readonly kind: 'given'; readonly token: string };
+  readonly token: { readonly kind: 'none' } | { readonly kind: 'issued' } | { readonly kind: 'given'; readonly file: string };
   /** Further lines on stdin replace the key; undefined where it is read once. */
   readonly renewal: KeyRenewal | undefined;
   readonly unsafeUnlockedMemory: boolean;
@@ -56,9 +55,6 @@ export interface KeyRenewal {
 
 /** What a command line asks for: a run, or to print a text. */
 export type Command = { kind: 'run'; options: Options } | { kind: 'print'; text: string };
-
-/** Longest token of `--client-token-file`, in bytes. A request head has room for 64 KiB. */
-const maxTokenBytes = 8 * 1024;
 
 /** Longest delay that node's timers take: 2^31 - 1 ms. */
 const maxSeconds = 2_147_483;
@@ -137,12 +133,11 @@ export const examples = [
  * Reads the command line.
  *
  * @param environment for HTTPS_PROXY, NO_PROXY, LISTEN_FDS and LISTEN_PID
- * @param columns of the terminal that help is shown on; undefined where there is none
  * @throws {Failure} with exit code 2 for wrong arguments; the message never repeats a value, except for the name of a file
  */
-export async function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv, columns: number | undefined): Promise<Command> {
+export async function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<Command> {
   const { values, words } = readArguments(argv, flags);
-  if (values.help || words[0] === 'help') return { kind: 'print', text: await helpText(usage, flags, examples, columns) };
+  if (values.help || words[0] === 'help') return { kind: 'print', text: await helpText(usage, flags, examples) };
   if (values.version || words[0] === 'version') return { kind: 'print', text: version() };
   if (words.length > 0) throw misuse('unexpected argument', 'flags begin with --, switches take no value, and the key comes on stdin');
   return { kind: 'run', options: Object.freeze(validate(values, environment)) };
@@ -330,13 +325,7 @@ function parseToken(isIssued: boolean, file: string | undefined, serverInfo: str
   if (isIssued && serverInfo === undefined) throw misuse('--issue-token needs --server-info, where the token goes');
   if (isIssued) return { kind: 'issued' };
   if (file === undefined) return { kind: 'none' };
-  const token = readTrustedFile('--client-token-file', file).replace(/[\r\n]+$/, '');
-  if (!/^[A-Za-z0-9._~+/-]+=*$/.test(token) || token.length > maxTokenBytes) {
-    throw new Failure(`--client-token-file ${file} holds no token`, {
-      hint: `one line of letters, digits and - . _ ~ + / =, at most ${maxTokenBytes}; for example: openssl rand -hex 32`,
-    });
-  }
-  return { kind: 'given', token };
+  return { kind: 'given', file };
 }
 
 function version(): string {

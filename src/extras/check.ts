@@ -1,20 +1,20 @@
 /**
- * A start that stops short of the key (`--check`): everything is looked at in the order of a start, so that what is wrong
- * is told with the same message and exit code, and nothing is left behind. Loaded only for that.
+ * A start that stops short of the key (`--check`): everything is looked at in the order of a start, so that errors have the
+ * same message and exit code, and nothing is left behind. Loaded only for that.
  */
 import type { Native } from '../native/native.ts';
 import type { Field } from '../proxy/headers.ts';
 import { type ListenOn, bind, createHttpServer } from '../proxy/listener.ts';
+import { rehearse } from '../proxy/rehearsal.ts';
 import type { UpstreamOptions } from '../proxy/upstream.ts';
 import { checkUntraced } from '../run/hardening.ts';
 import { fitConnections } from '../run/open-files.ts';
 import { checkSandbox } from '../run/sandbox.ts';
 import { ServerInfoFile } from '../run/server-info.ts';
-import { installationExposure } from '../run/trusted-file.ts';
+import { installationExposure } from '../run/installation.ts';
 import { checkLogFile } from './log-file.ts';
 import { type OversightOptions, checkOversight } from './oversight.ts';
 import { peerLookup } from './peer.ts';
-import { giveUpRoot } from './run-as.ts';
 import { tryUpstream } from './upstream-trial.ts';
 import type { Users } from './users.ts';
 
@@ -43,6 +43,7 @@ type Intention = readonly [label: string, text: string];
 /**
  * Checks all that a start needs except for the key.
  *
+ * @param weakness what to tell of a token that was given
  * @param lock locks memory for a key, as the start does
  * @returns what the daemon would do, a line each
  * @throws {Failure} the one that a start would end with
@@ -51,21 +52,24 @@ export async function check(
   options: CheckOptions,
   users: Users,
   native: Native | undefined,
+  weakness: string | undefined,
   lock: () => { readonly custody: string; readonly waived: readonly string[] },
 ): Promise<string> {
   const { listenOn, logFile, serverInfo, upstream } = options;
   const { runAs, serverInfoOwner, allowedUids } = users;
   if (logFile !== undefined) checkLogFile(logFile, runAs);
   const exposure = installationExposure();
-  const watched = checkOversight(options, { owner: runAs, native, report: () => {} });
+  const warnings: string[] = [];
+  const watched = checkOversight(options, { owner: runAs, native, report: (message) => warnings.push(message) });
+  if (allowedUids.length > 0) peerLookup(native, true);
+  await rehearse(true);
   const { custody, waived } = lock();
   const unsandboxed = checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK']);
   checkUntraced();
   const { maxConnections, lowered } = fitConnections(options.maxConnections);
-  if (allowedUids.length > 0) peerLookup(native, true);
   if (listenOn.kind === 'port') await checkPort(listenOn.port);
   const other = serverInfo === undefined ? undefined : ServerInfoFile.check(serverInfo, native, options.token.kind === 'issued', serverInfoOwner);
-  if (runAs !== undefined && native !== undefined) giveUpRoot(runAs, native);
+  users.giveUpRoot?.();
   const verified = options.check === 'upstream' ? await tryUpstream(upstream) : undefined;
 
   return table([
@@ -74,6 +78,7 @@ export async function check(
     ['serves', servedTargets(options).join(', ')],
     ['to', allowedUids.length === 0 ? 'every user of this machine' : `uid ${allowedUids.join(', ')} only`],
     ['token', tokenSource(options)],
+    ...notes(weakness === undefined ? [] : [weakness]),
     ['forwards to', `${upstream.origin.origin}${withoutQuery(upstream.target)}`],
     ['the key in', `${options.authHeader}${options.authScheme === undefined ? '' : `: ${options.authScheme}`}`],
     ...options.upstreamHeaders.map(({ name }): Intention => ['sets', name]),
@@ -83,6 +88,7 @@ export async function check(
     ['timeouts', `${timeout(upstream.connectTimeoutMs)} to connect, ${timeout(upstream.responseTimeoutMs)} until an answer begins, ${timeout(upstream.idleTimeoutMs)} between its bytes`],
     ...(verified === undefined ? [] : [['connected', `to ${upstream.origin.host}; ${verified}; nothing was sent`] as const]),
     ...watched,
+    ...notes(warnings),
     ['logs to', logFile ?? 'stderr'],
     ...(serverInfo === undefined ? [] : [['writes', `${serverInfo}${serverInfoOwner === undefined ? '' : `, for ${serverInfoOwner.name}`}`] as const]),
     ...notes(other === undefined ? [] : [`${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); it would be overwritten`]),

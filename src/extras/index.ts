@@ -2,11 +2,10 @@
  * The door of this room: the core loads this file alone, where a flag or a command asks for it. What is small comes with
  * it; the rest is loaded where it is needed.
  */
+export { readClientToken } from './client-token.ts';
 export { checkInheritedSocket } from './inherited-socket.ts';
 export { openLogFile } from './log-file.ts';
 export { peerLookup } from './peer.ts';
-export { giveUpRoot } from './run-as.ts';
-export { isWeakToken } from './token-strength.ts';
 export { findUsers } from './users.ts';
 
 export const loadAuditCommand = () => import('./audit/audit-command.ts');

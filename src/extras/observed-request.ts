@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import { type RawHeaders, contentLength, hasField } from '../gate/raw-headers.ts';
 import { type Denial, DeniedError } from '../proxy/problem.ts';
-import { isWithoutKey, statusOf } from '../proxy/upstream-error.ts';
-import { type Body, ClientUpload, type Upload, wholeUpload } from '../proxy/upload.ts';
+import { explain, isWithoutKey } from '../proxy/upstream-error.ts';
+import { type Body, ClientUpload, type Upload } from '../proxy/upload.ts';
 import type { ResponseHead, Sink, Upstream, UpstreamRequest } from '../proxy/upstream.ts';
 import type { Ending } from './audit/audit-record.ts';
 import { gather } from './whole-body.ts';
@@ -165,7 +165,7 @@ export class ObservedRequest implements Sink, UpstreamRequest {
     }
     this.#noteSent();
     if (this.#isAnswered) this.#oversight.end('upstream_cut');
-    else this.#oversight.end('upstream_failed', statusOf(error));
+    else this.#oversight.end('upstream_failed', explain(error, '').problem.status);
     this.#sink.fail(error);
   }
 
@@ -182,4 +182,9 @@ async function* counted(pieces: AsyncIterable<Buffer>, sent: (piece: Buffer) => 
     yield piece;
     sent(piece);
   }
+}
+
+/** A body that is in memory already. */
+function wholeUpload(body: Buffer | null): Upload {
+  return { whenReadable: (callback) => callback(), take: () => body };
 }

@@ -42,7 +42,7 @@ const dayMs = 86_400_000;
 
 /**
  * What the key is used for, how much of that is granted, and until when: `--audit-log`, `--policy`, `--expire-at`. They
- * share what has to be known of each request. Without these flags, none of this is loaded.
+ * share what has to be known of each request.
  */
 export class Oversight implements Observer {
   readonly #log: AuditLog | undefined;
@@ -55,13 +55,8 @@ export class Oversight implements Observer {
    * @throws {Failure} when the loan is over, the policy cannot be read or is none, or the log cannot be opened
    */
   constructor(options: OversightOptions, surroundings: Surroundings) {
-    const { isAuditRequired, policyFile, expireAtMs, endpoint, upstream } = options;
-    const { report } = surroundings;
-    const auditLog = auditLogOf(options, surroundings);
-    if (auditLog !== undefined && auditLog.lock === undefined) report('without its native part, two daemons could write to one --audit-log');
-    const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
-    const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstream.target);
-    if (policy?.mode === 'shadow' && auditLog === undefined) report('without --audit-log, shadow mode records nowhere what the policy would refuse');
+    const { isAuditRequired, endpoint } = options;
+    const { auditLog, expiry, policy } = prepare(options, surroundings);
     const limits = policy?.limits === undefined ? undefined : new Limits(policy.limits);
     const countsInAll = limits !== undefined && policy?.limits?.tokensTotal !== undefined;
     const log = auditLog === undefined ? undefined : new AuditLog({ ...auditLog, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });
@@ -127,10 +122,8 @@ export class Oversight implements Observer {
  * @throws {Failure} as the constructor does
  */
 export function checkOversight(options: OversightOptions, surroundings: Surroundings): Array<readonly [label: string, text: string]> {
-  const { isAuditRequired, policyFile, expireAtMs, endpoint, upstream } = options;
-  const auditLog = auditLogOf(options, surroundings);
-  const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstream.target);
-  const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
+  const { isAuditRequired, policyFile } = options;
+  const { auditLog, expiry, policy } = prepare(options, surroundings);
   if (auditLog !== undefined) AuditLog.check(auditLog);
   return [
     ...(auditLog === undefined ? [] : [['records in', `${auditLog.file}${isAuditRequired ? '; what cannot be recorded is refused' : ''}`] as const]),
@@ -139,8 +132,14 @@ export function checkOversight(options: OversightOptions, surroundings: Surround
   ];
 }
 
-function auditLogOf({ auditLog, endpoint }: OversightOptions, { owner, native, report }: Surroundings): AuditLogOptions | undefined {
-  return auditLog === undefined ? undefined : { file: auditLog, endpoint, owner, lock: native?.lockFile, report };
+/** What is made of the flags before a log is opened: by a start, and by a check of one. */
+function prepare({ auditLog, policyFile, expireAtMs, endpoint, upstream }: OversightOptions, { owner, native, report }: Surroundings) {
+  if (auditLog !== undefined && native === undefined) report('without its native part, two daemons could write to one --audit-log');
+  const log: AuditLogOptions | undefined = auditLog === undefined ? undefined : { file: auditLog, endpoint, owner, lock: native?.lockFile, report };
+  const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
+  const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstream.target);
+  if (policy?.mode === 'shadow' && log === undefined) report('without --audit-log, shadow mode records nowhere what the policy would refuse');
+  return { auditLog: log, expiry, policy };
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { Account, Native } from '../native/native.ts';
+import { misuse } from '../run/command-line.ts';
 import { exitCodes } from '../run/exit-codes.ts';
 import { Failure, reason } from '../run/failure.ts';
 import { foreign } from '../run/log.ts';
@@ -10,9 +11,9 @@ import { foreign } from '../run/log.ts';
  */
 export function checkRunAs({ name: rawName, uid, gid }: Account): void {
   const name = foreign(rawName);
-  if (uid === 0) throw misused(`--run-as ${name} is still root`, 'name a user who owns nothing, for example nobody');
-  if (gid === 0) throw misused(`--run-as ${name} is still in the group of root`, 'name a user of another group, for example nobody');
-  if (process.geteuid?.() !== 0) throw misused('--run-as needs root, to give it up', `start the daemon as root, or as ${name} without --run-as`);
+  if (uid === 0) throw misuse(`--run-as ${name} is still root`, 'name a user who owns nothing, for example nobody');
+  if (gid === 0) throw misuse(`--run-as ${name} is still in the group of root`, 'name a user of another group, for example nobody');
+  if (process.geteuid?.() !== 0) throw misuse('--run-as needs root, to give it up', `start the daemon as root, or as ${name} without --run-as`);
 }
 
 /** Node has this; its types lack it. */
@@ -47,10 +48,6 @@ function canRegainRoot(): boolean {
   } catch {
     return false; // as it should be
   }
-}
-
-function misused(message: string, hint: string): Failure {
-  return new Failure(message, { hint, exitCode: exitCodes.usage });
 }
 
 function unsafe(message: string, hint: string): Failure {

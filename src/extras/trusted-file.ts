@@ -1,12 +1,11 @@
-import { type Stats, closeSync, constants, fstatSync, lstatSync, openSync, readFileSync } from 'node:fs';
+import { type Stats, closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { Failure, reason } from './failure.ts';
-import { isOurs, otherWriter } from './file-trust.ts';
-import { UntrustedLink, pathOf, walkTo } from './path-walk.ts';
+import { Failure, reason } from '../run/failure.ts';
+import { isOurs, otherWriter } from '../run/file-trust.ts';
+import { UntrustedLink, pathOf, walkTo } from '../run/path-walk.ts';
 
 /** What a shell hands over for `<(command)`: a descriptor, to which no folder leads. */
-const inheritedDescriptor = /^\/(dev|proc\/self)\/fd\/\d+$/;
+const descriptorPath = /^\/(dev|proc\/self)\/fd\/\d+$/;
 
 /** A file or folder that another user can change. */
 class Exposed extends Error {
@@ -29,8 +28,8 @@ class Exposed extends Error {
 export function readTrustedFile(flag: string, file: string): string {
   let descriptor: number | undefined;
   try {
-    descriptor = inheritedDescriptor.test(file) ? openSync(file, constants.O_RDONLY) : openTrusted(file);
-    check(fstatSync(descriptor), file, 'strict');
+    descriptor = descriptorPath.test(file) ? openSync(file, constants.O_RDONLY) : openTrusted(file);
+    check(fstatSync(descriptor), file);
     return readFileSync(descriptor, 'utf8');
   } catch (error) {
     if (error instanceof Exposed) throw new Failure(`${flag} ${file}: ${error.message}`, { hint: error.hint });
@@ -43,7 +42,7 @@ export function readTrustedFile(flag: string, file: string): string {
 
 function openTrusted(file: string): number {
   // From the top, also where the path is relative: someone who can rename the current folder could redirect the next start.
-  const place = walkTo(isAbsolute(file) ? file : `${process.cwd()}/${file}`, { followsLast: true, onFolder: (folder, path) => check(folder, path, 'strict') });
+  const place = walkTo(isAbsolute(file) ? file : `${process.cwd()}/${file}`, { followsLast: true, onFolder: (folder, path) => check(folder, path) });
   try {
     return openSync(pathOf(place), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NOCTTY);
   } finally {
@@ -51,29 +50,9 @@ function openTrusted(file: string): number {
   }
 }
 
-/**
- * Who besides root and the daemon's user can change the program: a folder that leads to it, or its first file.
- *
- * @returns in words; undefined if no other user can
- */
-export function installationExposure(): string | undefined {
-  try {
-    const place = walkTo(fileURLToPath(new URL('../main.js', import.meta.url)), { onFolder: (folder, path) => check(folder, path, 'lenient') });
-    try {
-      check(lstatSync(pathOf(place)), place.path, 'lenient');
-    } finally {
-      closeSync(place.folder);
-    }
-  } catch (error) {
-    if (error instanceof Exposed) return error.message;
-    // It could be loaded, so it is there. What cannot be looked at is no reason not to serve.
-  }
-  return undefined;
-}
-
 /** @throws {Exposed} */
-function check(stats: Stats, path: string, how: 'strict' | 'lenient'): void {
-  const writer = otherWriter(stats, how === 'strict');
+function check(stats: Stats, path: string): void {
+  const writer = otherWriter(stats, true);
   if (writer === undefined) return;
   throw new Exposed(path, writer, isOurs(stats) ? `take the right to write from others: chmod go-w ${path}` : `give it to the user who starts the daemon, or to root: chown root ${path}`);
 }

@@ -3,7 +3,7 @@ import { type Account, type Native, missingAddonHint } from '../native/native.ts
 import { exitCodes } from '../run/exit-codes.ts';
 import { Failure } from '../run/failure.ts';
 import { foreign } from '../run/log.ts';
-import { checkRunAs } from './run-as.ts';
+import { checkRunAs, giveUpRoot } from './run-as.ts';
 
 /** Longest name of a user, in characters (useradd(8)). A longer value may be a key passed to the wrong flag, so we do not echo it. */
 const maxUserNameLength = 32;
@@ -22,6 +22,8 @@ export interface UserFlags {
 /** Who the flags name, as far as the system knows them. */
 export interface Users {
   readonly runAs: Account | undefined;
+  /** Becomes that user, for good; undefined where the daemon's user stays. */
+  readonly giveUpRoot: (() => void) | undefined;
   readonly serverInfoOwner: Account | undefined;
   readonly allowedUids: readonly number[];
 }
@@ -30,17 +32,18 @@ export interface Users {
 const capChown = 0n;
 
 /**
- * Finds those whom the flags name.
+ * Looks up the users that the flags name.
  *
  * @throws {Failure} for one who does not exist, or cannot be what the flag says
  */
 export function findUsers({ serverInfo, serverInfoOwner, runAs, allowUsers }: UserFlags, native: Native | undefined): Users {
   const newUser = runAs === undefined ? undefined : findAccount('--run-as', runAs, native);
   if (newUser !== undefined) checkRunAs(newUser);
+  const drop = newUser === undefined ? undefined : () => giveUpRoot(newUser, required('--run-as', native));
   const owner = serverInfoOwner === undefined ? undefined : findAccount('--server-info-owner', serverInfoOwner, native);
   // A file that exists is written in place and keeps its owner.
   if (owner !== undefined && serverInfo !== undefined && !existsSync(serverInfo)) checkMayGiveTo(owner);
-  return { runAs: newUser, serverInfoOwner: owner, allowedUids: allowUsers.map((user) => findUid('--allow-user', user, native)) };
+  return { runAs: newUser, giveUpRoot: drop, serverInfoOwner: owner, allowedUids: allowUsers.map((user) => findUid('--allow-user', user, native)) };
 }
 
 /**
@@ -50,13 +53,15 @@ export function findUsers({ serverInfo, serverInfoOwner, runAs, allowUsers }: Us
  * @throws {Failure} when there is no such account, or no addon to ask with
  */
 function findAccount(flag: string, nameOrUid: string, native: Native | undefined): Account {
-  if (native === undefined) {
-    throw new Failure(`${flag} needs the native part, which is missing or does not load`, { hint: missingAddonHint });
-  }
-  const account = native.account(nameOrUid);
+  const account = required(flag, native).account(nameOrUid);
   if (account !== undefined) return account;
   const name = nameOrUid.length > maxUserNameLength ? 'of that name' : foreign(nameOrUid);
   throw new Failure(`${flag}: there is no user ${name}`, { hint: 'getent passwd lists the users', exitCode: exitCodes.usage });
+}
+
+function required(flag: string, native: Native | undefined): Native {
+  if (native !== undefined) return native;
+  throw new Failure(`${flag} needs the native part, which is missing or does not load`, { hint: missingAddonHint });
 }
 
 /** The uid that a flag names. It need not have an account, as in many containers. */

@@ -46,16 +46,16 @@ export function injectionOf(key: LockedKey): Injection {
   const placeholder = randomBytes(32).toString('hex');
   // One scratch area serves every socket, because SSL_write has read it when it returns. In the clear, libuv may
   // keep the pointer until the write is done; until then the area is that socket's.
-  let loan: { readonly socket: Socket } | undefined;
-  const giveBack = (ended: typeof loan): void => {
-    if (loan !== ended) return;
-    loan = undefined;
+  let scratchOwner: { readonly socket: Socket } | undefined;
+  const giveBack = (ended: typeof scratchOwner): void => {
+    if (scratchOwner !== ended) return;
+    scratchOwner = undefined;
     key.clearScratch();
   };
 
   const writeHead: WriteHead = (socket, plain, head, pieces) => {
     const isBusy = socket.writableLength > 0 || socket.writableCorked > 0;
-    if (isBusy || loan?.socket.destroyed === false) {
+    if (isBusy || scratchOwner?.socket.destroyed === false) {
       socket.destroy(new BusySocketError('the socket was not idle, so the key was not written to it'));
       return false;
     }
@@ -66,7 +66,7 @@ export function injectionOf(key: LockedKey): Injection {
     socket.emit(requestBegins);
     if (socket.destroyed) return false; // it had ended, and its owner has found out
     const { first, rest } = key.inject(head, placeholder, pieces);
-    const ours = (loan = { socket });
+    const ours = (scratchOwner = { socket });
     let wantsMore = true;
     const isEncrypted = isEncryptedBy(socket, () => (wantsMore = plain.write(first, () => giveBack(ours))));
     if (socket instanceof TLSSocket || socket.writableLength === 0) giveBack(ours);
@@ -81,7 +81,7 @@ export function injectionOf(key: LockedKey): Injection {
     placeholder,
     end: () => {
       // What is left of a head that is being written would go out wiped.
-      if (loan !== undefined && loan.socket.writableLength > 0) loan.socket.destroy(new KeyExpiredError());
+      if (scratchOwner !== undefined && scratchOwner.socket.writableLength > 0) scratchOwner.socket.destroy(new KeyExpiredError());
       key.end();
     },
     connector: (connect) => (options, callback) =>

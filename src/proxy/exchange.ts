@@ -47,15 +47,18 @@ export class Exchange implements Sink {
   readonly #res: ServerResponse;
   readonly #context: ForwardContext;
   readonly #observer: RequestObserver;
+  readonly #peerUid: number | undefined;
   readonly #request: UpstreamRequest;
   #isCancelled = false;
   #endsByReset = false;
 
-  constructor(req: IncomingMessage, res: ServerResponse, context: ForwardContext, observer: RequestObserver) {
+  /** @param peerUid the client's user, for the log */
+  constructor(req: IncomingMessage, res: ServerResponse, context: ForwardContext, observer: RequestObserver, peerUid: number | undefined) {
     this.#req = req;
     this.#res = res;
     this.#context = context;
     this.#observer = observer;
+    this.#peerUid = peerUid;
     const upstream = observer.through(context.upstream, req);
     this.#request = upstream(this);
     res.once('close', () => {
@@ -154,7 +157,7 @@ export class Exchange implements Sink {
 
   #deny(denial: Denial): void {
     const { method, url } = this.#req;
-    this.#context.refusals.note(denial.code, `${method} ${url} (${denial.rule})`);
+    this.#context.refusals.note(denial.code, `${method} ${url} (${denial.rule})`, this.#peerUid);
     answerProblem(this.#res, denial, this.#observer.answerFields);
   }
 

@@ -84,7 +84,8 @@ export function createHttpServer(): Server {
 export function serve(server: Server, port: number, options: ServingOptions): { connections: Connections; handler: RequestHandler } {
   const connections = new Connections(options.maxConnections);
   const handler = new RequestHandler({ ...options, rules: { ...options.rules, port } });
-  acceptConnections(server, connections, options);
+  const { peerUidOf, forwarding } = options;
+  server.on('connection', (socket) => connections.add(new Connection(socket, peerUidOf?.(socket), forwarding.sockets)));
   passRequests(server, connections, handler);
   return { connections, handler };
 }
@@ -104,10 +105,6 @@ export function bind(server: Server, listenOn: ListenOn): Promise<void> {
       resolve();
     });
   });
-}
-
-function acceptConnections(server: Server, connections: Connections, { peerUidOf, forwarding }: ServingOptions): void {
-  server.on('connection', (socket) => connections.add(new Connection(socket, peerUidOf?.(socket), forwarding.sockets)));
 }
 
 /** Node's events about requests, of which some leave the connection to us. */

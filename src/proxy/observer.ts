@@ -25,7 +25,7 @@ export interface RunControl {
 }
 
 /**
- * Watches requests and may deny them. This is the seam to the optional room: the core knows these two interfaces and the
+ * Watches requests and may deny them. This is the seam to `extras/`: the core knows these two interfaces and the
  * observer below that does nothing.
  */
 export interface Observer {

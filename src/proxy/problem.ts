@@ -34,7 +34,7 @@ export class DeniedError extends Error {
 }
 
 /** Our own errors in OpenAI's envelope, which every SDK turns into the right exception. */
-export function envelope({ status, code, message }: Problem): string {
+function envelope({ status, code, message }: Problem): string {
   return `${JSON.stringify({ error: { message, type: typeOf(status), param: null, code } })}\n`;
 }
 

@@ -130,7 +130,7 @@ export class RequestHandler {
     const denial = observer.judgeHead(req.rawHeaders, connection.isBusy);
     if (denial !== undefined) return this.#refuse(context, denial);
     if (expectsContinue) res.writeContinue();
-    const exchange = new Exchange(req, res, this.#options.forwarding, observer);
+    const exchange = new Exchange(req, res, this.#options.forwarding, observer, connection.peerUid);
     res.once('close', () => {
       connection.exchangeEnded(exchange);
       if (this.#state === 'serving' || connection.isBusy) return;

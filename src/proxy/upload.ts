@@ -13,11 +13,6 @@ export interface Upload {
   take(): Body;
 }
 
-/** A body that is in memory already. */
-export function wholeUpload(body: Buffer | null): Upload {
-  return { whenReadable: (callback) => callback(), take: () => body };
-}
-
 /** A body that a client is sending. */
 export class ClientUpload implements Upload {
   readonly #req: IncomingMessage;

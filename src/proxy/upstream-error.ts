@@ -76,11 +76,6 @@ export function isWithoutKey(error: Error): boolean {
   return codeOf(error) === 'KEY_EXPIRED';
 }
 
-/** The status that a client is told, see `explain`. */
-export function statusOf(error: Error): number {
-  return problemOf(codeOf(error)).status;
-}
-
 function problemOf(code: string): Problem {
   if (code === 'KEY_EXPIRED') {
     // Soon, because a program that renews the key may be about to.

@@ -65,9 +65,5 @@ function isDecodable(text: string): boolean {
 }
 
 function tryUrl(text: string): URL | undefined {
-  try {
-    return new URL(text);
-  } catch {
-    return undefined;
-  }
+  return URL.canParse(text) ? new URL(text) : undefined;
 }

@@ -106,14 +106,8 @@ function unknownFlag(given: string, hint: string): Failure {
  *
  * @param usage the command itself, with `$0` for the program
  * @param examples whole commands, with `$0` too
- * @param columns of the terminal; undefined where there is none
  */
-export async function helpText(
-  usage: string,
-  flags: Readonly<Record<string, Flag>>,
-  examples: readonly string[],
-  columns: number | undefined,
-): Promise<string> {
+export async function helpText(usage: string, flags: Readonly<Record<string, Flag>>, examples: readonly string[]): Promise<string> {
   const { default: yargs } = await import('yargs'); // not above: see `readArguments`
   const help = yargs([]).scriptName('responses-api-proxy').locale('en').help(false).version(false).usage(usage);
   // yargs can say `[string]` and `[number]`. It has one note of free text for each flag, `[deprecated: why]`: there we say
@@ -128,8 +122,8 @@ export async function helpText(
     });
   }
   for (const command of examples) help.example(command, '');
-  // A terminal that does not know its size says 0.
-  return help.wrap(Math.max(minColumns, columns || defaultColumns)).getHelp();
+  // Only here: once node has looked, it holds the terminal open. One that does not know its size says 0.
+  return help.wrap(Math.max(minColumns, process.stdout.columns || defaultColumns)).getHelp();
 }
 
 /** Wrong arguments: a failure with exit code 2. */

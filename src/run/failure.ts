@@ -19,19 +19,3 @@ export function reason(error: unknown): string {
   const words = errno === undefined ? undefined : getSystemErrorMap().get(errno)?.[1];
   return words ?? code ?? message ?? 'unknown error';
 }
-
-/** What to do about a file that cannot be opened to write to it; `otherwise` where the error alone does not tell. */
-export function writeHint(error: unknown, otherwise: string): string {
-  switch ((error as NodeJS.ErrnoException).code) {
-    case 'ENOENT':
-    case 'ENOTDIR':
-      return 'create its folder first';
-    case 'EACCES':
-    case 'EPERM':
-      return 'give the user who starts the daemon the right to write there, or choose another folder';
-    case 'EROFS':
-      return 'choose a folder that is not read-only (in a systemd unit: LogsDirectory= or ReadWritePaths=)';
-    default:
-      return otherwise;
-  }
-}

@@ -54,7 +54,7 @@ export class Log {
   }
 
   /**
-   * Goes on in the file that was renamed, anew. If that fails, the log continues in the old file, and says so there.
+   * Reopens the file after it was renamed. If that fails, the log continues in the old one, and says so there.
    *
    * @param open opens it
    */

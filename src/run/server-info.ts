@@ -89,10 +89,14 @@ export class ServerInfoFile {
    */
   write(info: ServerInfo, owner: Account | undefined): void {
     this.#inWords(() => {
-      const fd = this.#openExisting(info, owner) ?? this.#create(info, owner);
+      const existing = this.#openExisting(info, owner);
+      const fd = existing ?? this.#create(info, owner);
       try {
         ftruncateSync(fd);
         writeSync(fd, `${JSON.stringify(info)}\n`);
+      } catch (error) {
+        if (existing === undefined) this.#unlink(); // a client would find it empty
+        throw error;
       } finally {
         closeSync(fd);
       }

@@ -19,7 +19,10 @@ test.for([
   ['--log-file', join(folder, 'log')],
   ['--run-as', 'nobody'],
   ['--allow-user', 'root'],
+  ['--client-token-file', join(folder, 'token')],
+  ['--server-info', join(folder, 'info.json'), '--server-info-owner', 'root'],
   ['--check'],
+  ['--check-upstream'],
   ['audit', 'verify', join(folder, 'audit.log')],
 ])('with %s it is', async (args) => {
   expect(await runToExit({ launcher, args })).toMatchObject({ code: 1, stderr: expect.stringContaining('ERR_MODULE_NOT_FOUND') });

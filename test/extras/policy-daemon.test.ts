@@ -30,6 +30,12 @@ function post(both: Proxied, body: string, headers: ReadonlyArray<readonly [stri
 
 const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
 
+test('the log names who was denied, whatever part of a request it was for', async () => {
+  const { daemon } = await startWith({ models: ['gpt-*'], tools: [] }, '--allow-user', String(process.getuid?.()));
+  await ask(daemon.port, { headers: [json], body: '{"model":"o1"}' });
+  await daemon.waitForStderr(/^responses-api-proxy: refused \(policy_denied\): ".*" from uid \d+$/m);
+});
+
 describe.for(endpoints)('a policy that reads the body, at $name:', (endpoint) => {
   const policy = { models: ['gpt-*'], max_body_bytes: 100_000 };
   const granted = `{"model":"gpt-5","user":"${'x'.repeat(99_880)}","top_p":1e2, "safety_identifier" :"\\u00e9\xc3\xa9"}`; // latin1

@@ -1,10 +1,11 @@
-import { chmodSync, closeSync, linkSync, lstatSync, mkdirSync, openSync, readFileSync, readSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, linkSync, lstatSync, mkdirSync, openSync, readFileSync, readSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import { describe, expect, test } from 'vitest';
 import { caFile, identity, otherCaFile } from '../support/certificates.ts';
 import { cleanUp } from '../support/cleanup.ts';
+import { copyBuild } from '../support/copy-build.ts';
 import { checkout } from '../support/daemon-paths.ts';
 import { nobody, randomKey, runToExit, shell, startDaemon, type DaemonOptions, type Exit } from '../support/daemon.ts';
 import { expectNoPieceOf, refusalOf } from '../support/messages.ts';
@@ -78,6 +79,20 @@ describe('says what the daemon would do', () => {
     expect(said(await check([]), 'note')).toEqual([expect.stringContaining('--run-as')]);
   });
 
+  test('what a start would warn of', async () => {
+    const folder = scratchFolder();
+    const [token, shadow] = ['token', 'shadow.json'].map((name) => join(folder, name)) as [string, string];
+    writeFileSync(token, 'abc\n');
+    writeFileSync(shadow, '{"mode":"shadow","models":["gpt-*"]}');
+    for (const args of [['--client-token-file', token], ['--policy', shadow]]) {
+      const exit = await check(args);
+      const start = await startDaemon({ args });
+      const warnings = start.stderr.split('\n').filter((line) => /token|without --audit-log/.test(line)).map((line) => line.replace('responses-api-proxy: ', ''));
+      expect(warnings).toHaveLength(1);
+      expect(said(exit, 'note')).toEqual(expect.arrayContaining(warnings));
+    }
+  });
+
   test('through which proxy of the environment', async () => {
     const exit = await check([], { env: { HTTPS_PROXY: 'http://me:hidden@proxy.example:3128' } });
     expect(said(exit, 'proxy')).toEqual(['http://proxy.example:3128']);
@@ -112,6 +127,20 @@ test('files that exist are left as they are', async () => {
 });
 
 describe('ends as the start would', () => {
+  test('where it could not forward', async () => {
+    const folder = scratchFolder();
+    const launcher = copyBuild(folder);
+    for (const parser of ['llhttp_simd-wasm.js', 'llhttp-wasm.js']) rmSync(join(folder, 'node_modules', 'undici', 'lib', 'llhttp', parser));
+    expect(refusalOf(await check([], { launcher }), 1)).toMatch(/HTTP client/);
+  });
+
+  test('where the loan is over and the policy is broken as well', async () => {
+    const policy = join(scratchFolder(), 'policy.json');
+    writeFileSync(policy, 'no JSON');
+    const args = ['--policy', policy, '--expire-at', '2001-01-01T00:00:00Z'];
+    expect(refusalOf(await check(args), 1)).toEqual(refusalOf(await runToExit({ args }), 1));
+  });
+
   /** In a folder that has: a folder, a text file, a link to nowhere, a file with two names, and one that all may write. */
   test.for<readonly string[]>([
     ['--nope'],

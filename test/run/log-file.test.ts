@@ -1,7 +1,8 @@
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, readlinkSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, readdirSync, readlinkSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { launch, listeningOn, nobody, runToExit, shell, startDaemon, type Daemon } from '../support/daemon.ts';
+import { launcher } from '../support/daemon-paths.ts';
+import { launch, listeningOn, nobody, randomKey, runToExit, shell, startDaemon, type Daemon } from '../support/daemon.ts';
 import { refusalOf } from '../support/messages.ts';
 import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
@@ -129,4 +130,16 @@ test('another user\'s file in a folder that every user can write is refused, and
   expect(readFileSync(file, 'utf8')).toBe('planted\n');
   chmodSync(folder, 0o755);
   await (await startLogged(file)).stop();
+});
+
+test('a terminal is let go of as well', async (context) => {
+  needs(context, 'root', 'command script');
+  const folder = scratchFolder();
+  const [info, file] = ['info.json', 'log'].map((name) => join(folder, name)) as [string, string];
+  launch({ launcher: 'script', args: ['-qec', `echo '${randomKey()}' | '${launcher}' --log-file '${file}' --server-info '${info}'`, '/dev/null'], stdin: () => {} });
+  await textOf(file, /listening on/);
+  const { pid } = JSON.parse(readFileSync(info, 'utf8')) as { pid: number };
+  const open = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+  process.kill(pid);
+  expect(open.filter((path) => /pts|tty/.test(path))).toEqual([]);
 });

@@ -306,3 +306,10 @@ test('a start that fails leaves no file behind', async () => {
   expect((await runToExit({ args: ['--server-info', file, '--nonsense'] })).code).toBe(2);
   expect(existsSync(file)).toBe(false);
 });
+
+test('where it cannot be written, the start ends, and leaves no empty file', async (context) => {
+  needs(context, 'command prlimit');
+  const file = join(scratchFolder(), 'info.json');
+  expect(refusalOf(await runToExit({ args: ['--server-info', file], prefix: ['prlimit', '--fsize=0'] }), 1)).toContain(file);
+  expect(existsSync(file)).toBe(false);
+});

@@ -41,7 +41,7 @@ interface AuditOptions {
 
 /** What the command needs of the program around it. */
 export interface AuditCommandContext {
-  readonly stdout: Writable & { readonly columns?: number };
+  readonly stdout: Writable;
   /** Tells the user something beside the output. */
   readonly say: (message: string) => void;
   /** A user's name; undefined where there is no such account, or nothing to ask. */
@@ -56,7 +56,7 @@ export interface AuditCommandContext {
  * @throws {Failure} with exit code 2 for wrong arguments, 1 when the file cannot be read
  */
 export async function auditCommand(argv: readonly string[], { stdout, say, nameOf = () => undefined }: AuditCommandContext): Promise<ExitCode> {
-  const parsed = await parse(argv, stdout.columns);
+  const parsed = await parse(argv);
   const output = new Output(stdout);
   if (typeof parsed === 'string') {
     await output.print(parsed);
@@ -113,7 +113,7 @@ function praise(file: string, { records, continues, lastHash, tornLines, tornEnd
 }
 
 /** @returns the options, or the text that was asked for instead */
-async function parse(argv: readonly string[], columns: number | undefined): Promise<AuditOptions | string> {
+async function parse(argv: readonly string[]): Promise<AuditOptions | string> {
   const [first, ...rest] = argv;
   const command = commands.find((name) => name === first);
   const isHelp = first !== undefined && ['--help', '-h', 'help'].includes(first);
@@ -121,7 +121,7 @@ async function parse(argv: readonly string[], columns: number | undefined): Prom
   const own = Object.fromEntries(Object.entries<Flag & { of: readonly CommandName[] }>(flags).filter(([name, { of }]) => (command === undefined ? name === 'help' : of.includes(command))));
   const { values, words } = readArguments(command === undefined ? argv : rest, own, usageHint);
   if (command === undefined || values['help'] === true) {
-    return helpText(`$0 audit ${command ?? commands.join('|')} ${command === 'summary' ? 'FILE...' : 'FILE'} [flags]`, own, [], columns);
+    return helpText(`$0 audit ${command ?? commands.join('|')} ${command === 'summary' ? 'FILE...' : 'FILE'} [flags]`, own, []);
   }
   const [file] = words;
   if (command === 'summary' && (words.length === 0 || words.includes(''))) throw misuse('audit summary takes files, or - for standard input');

@@ -3,7 +3,7 @@ import { type Stats, closeSync, constants, fstatSync, fsyncSync, readSync, statS
 import { resolve } from 'node:path';
 import type { Account } from '../../native/native.ts';
 import { openToAppend, tryToAppend } from '../append-only-file.ts';
-import { Failure, reason, writeHint } from '../../run/failure.ts';
+import { Failure, reason } from '../../run/failure.ts';
 import { isTornEnd, lineOf, maxLineBytes, noHash, seal, tornMark } from './audit-chain.ts';
 import { tokensIn } from './audit-past.ts';
 import { type AuditNote, type AuditRecord, noteText, recordText } from './audit-record.ts';
@@ -368,4 +368,20 @@ function readTail(fd: number, size: number): Buffer {
     read += count;
   }
   return tail.subarray(0, read);
+}
+
+/** What to do about a log that cannot be opened; `otherwise` where the error alone does not tell. */
+function writeHint(error: unknown, otherwise: string): string {
+  switch ((error as NodeJS.ErrnoException).code) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return 'create its folder first';
+    case 'EACCES':
+    case 'EPERM':
+      return 'give the user who starts the daemon the right to write there, or choose another folder';
+    case 'EROFS':
+      return 'choose a folder that is not read-only (in a systemd unit: LogsDirectory= or ReadWritePaths=)';
+    default:
+      return otherwise;
+  }
 }

@@ -1,6 +1,6 @@
 import { Failure } from '../../run/failure.ts';
 import { foreign } from '../../run/log.ts';
-import { readTrustedFile } from '../../run/trusted-file.ts';
+import { readTrustedFile } from '../trusted-file.ts';
 import { type EndpointKind, type FieldRules, rulesInForce } from './field-rules.ts';
 import type { LimitSettings } from './limits.ts';
 import { isModelName } from './model-names.ts';
