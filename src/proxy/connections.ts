@@ -19,7 +19,7 @@ export class Connection {
   readonly peerUid: number | undefined;
   /** The exchange that is running and those that wait for it: one at a time, answered in the order they came. */
   readonly #exchanges: Exchange[] = [];
-  readonly #sockets: KernelSockets | undefined;
+  readonly #sockets: KernelSockets;
   #isWatched = false;
   #hasStoppedParsing = false;
   /** Sent before closing, once the exchanges that came before it have ended. */
@@ -29,7 +29,7 @@ export class Connection {
   /** How many bytes had been read from the socket when the last request ended. */
   #headBegin = 0;
 
-  constructor(socket: Socket, peerUid: number | undefined, sockets: KernelSockets | undefined) {
+  constructor(socket: Socket, peerUid: number | undefined, sockets: KernelSockets) {
     this.socket = socket;
     this.peerUid = peerUid;
     this.#sockets = sockets;
@@ -147,7 +147,7 @@ export class Connection {
 
   /** With much to be answered, we and node stop reading. */
   #watchWhilePaused(): void {
-    if (this.#sockets === undefined || this.#isWatched) return;
+    if (this.#isWatched) return;
     const isOver = (): boolean => {
       this.#isWatched = this.socket.isPaused();
       return !this.#isWatched;

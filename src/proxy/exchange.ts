@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
 import { type RawHeaders, hasField } from '../gate/raw-headers.ts';
 import type { BoundedLog } from '../run/bounded-log.ts';
 import type { RefusalLog } from '../run/refusal-log.ts';
@@ -21,7 +20,7 @@ export interface ForwardContext {
   readonly failures: Pick<BoundedLog, 'say'>;
   /** Told of what is denied after the head. */
   readonly refusals: Pick<RefusalLog, 'note'>;
-  readonly sockets: KernelSockets | undefined;
+  readonly sockets: KernelSockets;
 }
 
 const nothing = Buffer.alloc(0);
@@ -101,7 +100,7 @@ export class Exchange implements Sink {
     if (this.isUnanswered) return;
     const { socket } = this.#res;
     if (socket === null) return;
-    if (this.#endsByReset) this.#reset(socket);
+    if (this.#endsByReset) this.#context.sockets.reset(socket);
     else socket.destroySoon();
   }
 
@@ -118,7 +117,7 @@ export class Exchange implements Sink {
     if (!this.hasWholeRequest || this.hasWholeAnswer) return;
     this.cancel();
     const { socket } = this.#res;
-    if (!this.isUnanswered && this.#endsByReset && socket !== null) this.#reset(socket);
+    if (!this.isUnanswered && this.#endsByReset && socket !== null) this.#context.sockets.reset(socket);
   }
 
   begin(): void {} // only observers care
@@ -172,18 +171,12 @@ export class Exchange implements Sink {
     const deadlineMs = performance.now() + maxSlowReadMs;
     const resetWhenSent = (): void => {
       if (socket.destroyed) return;
-      const isSent = socket.writableLength === 0 && (this.#context.sockets?.unacknowledgedBytes(socket) ?? 0) === 0;
-      if (isSent) setTimeout(() => this.#reset(socket), readGraceMs);
-      else if (performance.now() > deadlineMs) this.#reset(socket);
+      const isSent = socket.writableLength === 0 && this.#context.sockets.unacknowledgedBytes(socket) === 0;
+      if (isSent) setTimeout(() => this.#context.sockets.reset(socket), readGraceMs);
+      else if (performance.now() > deadlineMs) this.#context.sockets.reset(socket);
       else setTimeout(resetWhenSent, sendQueueCheckMs);
     };
     resetWhenSent();
-  }
-
-  #reset(socket: Socket): void {
-    const { sockets } = this.#context;
-    if (sockets === undefined) socket.resetAndDestroy();
-    else sockets.reset(socket);
   }
 }
 

@@ -16,9 +16,16 @@ export interface KernelSockets {
   reset(socket: Socket): void;
 }
 
-/** Undefined without the addon. */
-export function kernelSockets(native: Native | undefined): KernelSockets | undefined {
-  if (native === undefined) return undefined;
+/** Knows nothing: without the addon, and for sockets that are none of the kernel's. */
+export const noKernelSockets: KernelSockets = {
+  hasHungUp: () => false,
+  wasReset: () => false,
+  unacknowledgedBytes: () => 0,
+  reset: (socket) => void socket.resetAndDestroy(),
+};
+
+export function kernelSockets(native: Native | undefined): KernelSockets {
+  if (native === undefined) return noKernelSockets;
   return {
     hasHungUp(socket) {
       const descriptor = descriptorOf(socket);

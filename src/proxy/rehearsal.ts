@@ -5,6 +5,7 @@ import { type Duplex, duplexPair } from 'node:stream';
 import { setFlagsFromString } from 'node:v8';
 import { Failure } from '../run/failure.ts';
 import { ownFields } from './headers.ts';
+import { noKernelSockets } from './kernel-sockets.ts';
 import { createHttpServer, serve } from './listener.ts';
 import { noObserver } from './observer.ts';
 import { PooledRequest } from './upstream.ts';
@@ -91,7 +92,7 @@ function startDaemon(upstreamSide: Socket, say: (failure: string) => void) {
     connect: (_options, callback) => callback(null, upstreamSide),
     responseTimeoutMs: 0,
     idleTimeoutMs: 0,
-    sockets: undefined,
+    sockets: noKernelSockets,
   });
   const refusals = { note() {} };
   serve(server, port, {
@@ -104,7 +105,7 @@ function startDaemon(upstreamSide: Socket, say: (failure: string) => void) {
       ownFields: ownFields({ name: 'Authorization', value: 'none' }, []),
       failures: { say },
       refusals,
-      sockets: undefined,
+      sockets: noKernelSockets,
     },
     refusals,
     observer: noObserver,

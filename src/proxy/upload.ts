@@ -16,9 +16,9 @@ export interface Upload {
 /** A body that a client is sending. */
 export class ClientUpload implements Upload {
   readonly #req: IncomingMessage;
-  readonly #sockets: KernelSockets | undefined;
+  readonly #sockets: KernelSockets;
 
-  constructor(req: IncomingMessage, sockets: KernelSockets | undefined) {
+  constructor(req: IncomingMessage, sockets: KernelSockets) {
     this.#req = req;
     this.#sockets = sockets;
   }
@@ -39,7 +39,7 @@ export class ClientUpload implements Upload {
   takePieces(first: Buffer | null): AsyncIterable<Buffer> {
     const req = this.#req;
     // Back-pressure may keep us from reading what is left of it.
-    if (!req.complete && this.#sockets !== undefined) watchPresence(req.socket, this.#sockets, () => req.complete, () => req.socket.destroy());
+    if (!req.complete) watchPresence(req.socket, this.#sockets, () => req.complete, () => req.socket.destroy());
     return pieces(req, first);
   }
 }

@@ -19,7 +19,7 @@ export interface PoolOptions {
   /** 0 for none, as for the one below. */
   readonly responseTimeoutMs: number;
   readonly idleTimeoutMs: number;
-  readonly sockets: KernelSockets | undefined;
+  readonly sockets: KernelSockets;
 }
 
 /** One connection to the upstream, with the undici client that speaks HTTP on it and on no other. */
@@ -100,7 +100,7 @@ export class UpstreamPool {
 
   /** Whether a connection has ended with a reset. False where we cannot tell. */
   wasReset({ socket }: PooledConnection): boolean {
-    return this.#options.sockets?.wasReset(socket) === true;
+    return this.#options.sockets.wasReset(socket);
   }
 
   /**
@@ -190,6 +190,6 @@ export class UpstreamPool {
   }
 
   #isAlive({ socket }: PooledConnection): boolean {
-    return !socket.destroyed && this.#options.sockets?.hasHungUp(socket) !== true;
+    return !socket.destroyed && !this.#options.sockets.hasHungUp(socket);
   }
 }

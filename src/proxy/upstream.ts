@@ -85,7 +85,7 @@ export function unlessExpired(upstream: Upstream, hasKey: () => boolean): Upstre
 export function connectUpstream(
   options: UpstreamOptions,
   injection: Injection,
-  sockets: KernelSockets | undefined,
+  sockets: KernelSockets,
   report: (error: Error) => void,
 ): UpstreamConnections {
   const pool = new UpstreamPool({ ...options, connect: injection.connector(upstreamConnector(options)), sockets });
