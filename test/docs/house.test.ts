@@ -42,12 +42,12 @@ test.for(modules)('%s imports in one direction', (file) => {
   }
 });
 
-test('the optional room has one door, which one dynamic import leads to', () => {
+test('extras has one door, which one dynamic import leads to', () => {
   const entering = modules.filter((file) => roomOf(file) !== 'extras').flatMap((file) => importsOf(file).filter(({ to }) => roomOf(to) === 'extras').map((one) => ({ file, ...one })));
   expect(entering).toEqual([{ file: 'daemon.ts', to: 'extras/index.ts', isDynamic: true }]);
 });
 
-test('no two modules import each other, on whatever way round', () => {
+test('there are no import cycles', () => {
   const imports = new Map(modules.map((file) => [file, importsOf(file).map(({ to }) => to)]));
   const done = new Set<string>();
   const visit = (file: string, way: readonly string[]): void => {
