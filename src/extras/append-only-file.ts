@@ -1,61 +1,88 @@
-import { closeSync, constants, fchownSync, fstatSync, openSync } from 'node:fs';
+import { type Stats, closeSync, constants, fchownSync, fstatSync, openSync } from 'node:fs';
 import type { Account } from '../native/native.ts';
+import { isPlanted } from '../run/file-trust.ts';
+import { pathOf, walkTo } from '../run/path-walk.ts';
 import { checkCanCreate } from '../run/trial.ts';
 
 const appending = constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
+const notRegular = 'it is not a regular file';
+
+/** What these errors of open(2) mean here, where it follows no link and waits for nobody. */
+const meanings: Readonly<Record<string, string>> = { ELOOP: 'it is a symbolic link', ENXIO: notRegular };
+
 /**
- * Opens a file for appending, and creates it if it is missing: with mode 0600 under any umask. Follows no link, and does
- * not wait for the reader of a FIFO.
+ * Opens a file for appending, and creates it if it is missing: with mode 0600 under any umask. Follows no link that another
+ * user can change (see `walkTo`), and does not wait for the reader of a FIFO. Otherwise the user who may change a part of
+ * the path could have root write to a file of root's, or make one in any folder.
  *
  * @param access O_WRONLY or O_RDWR
  * @param owner of a new file; undefined for the daemon's own user
- * @returns its descriptor; undefined if it is not a regular file
- * @throws the system's error; ELOOP for a link
+ * @returns its descriptor
+ * @throws the system's error, or one in words: it is no regular file, has another name, or may have been planted
  */
-export function openToAppend(file: string, access: number, owner: Account | undefined): number | undefined {
-  return ifRegular(openExistingOrNew(file, access | appending, owner));
+export function openToAppend(file: string, access: number, owner: Account | undefined): number {
+  return inItsFolder(file, (path, folder) => checked(openExisting(path, access) ?? create(path, access, owner), folder, owner));
 }
 
 /**
  * Opens a file as `openToAppend` does, but creates none.
  *
- * @returns its descriptor; 'new' if `openToAppend` would create it; undefined if it is not a regular file
+ * @returns its descriptor; 'new' if `openToAppend` would create it
  * @throws what `openToAppend` would throw
  */
-export function tryToAppend(file: string, access: number): number | 'new' | undefined {
-  try {
-    return ifRegular(openSync(file, access | appending));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-  checkCanCreate(file);
-  return 'new';
+export function tryToAppend(file: string, access: number, owner: Account | undefined): number | 'new' {
+  return inItsFolder(file, (path, folder) => {
+    const fd = openExisting(path, access);
+    if (fd !== undefined) return checked(fd, folder, owner);
+    checkCanCreate(path);
+    return 'new';
+  });
 }
 
-function ifRegular(fd: number): number | undefined {
-  if (fstatSync(fd).isFile()) return fd;
+/** @param open gets the file's path by its open folder, and what is known of that */
+function inItsFolder<T>(file: string, open: (path: string, folder: Stats) => T): T {
+  const place = walkTo(file);
+  try {
+    return open(pathOf(place), fstatSync(place.folder));
+  } catch (error) {
+    const meaning = meanings[(error as NodeJS.ErrnoException).code ?? ''];
+    throw meaning === undefined ? error : new Error(meaning);
+  } finally {
+    closeSync(place.folder);
+  }
+}
+
+/** Without O_CREAT: in a sticky folder that refuses even root to open another user's file (fs.protected_regular). */
+function openExisting(path: string, access: number): number | undefined {
+  try {
+    return openSync(path, access | appending);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return undefined;
+  }
+}
+
+function checked(fd: number, folder: Stats, owner: Account | undefined): number {
+  const problem = problemOf(fstatSync(fd), folder, owner);
+  if (problem === undefined) return fd;
   closeSync(fd);
-  return undefined;
+  throw new Error(problem);
 }
 
-function openExistingOrNew(file: string, flags: number, owner: Account | undefined): number {
-  try {
-    // Without O_CREAT: in a sticky folder that refuses even root to open another user's file (fs.protected_regular).
-    return openSync(file, flags);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-  const fd = create(file, flags);
-  if (owner !== undefined && owner.uid !== process.geteuid?.()) fchownSync(fd, owner.uid, owner.gid);
-  return fd;
+function problemOf(file: Stats, folder: Stats, owner: Account | undefined): string | undefined {
+  if (!file.isFile()) return notRegular;
+  if (file.nlink !== 1) return 'it has more than one name';
+  return isPlanted(file, folder, owner) ? 'it belongs to another user, in a folder that every user can write' : undefined;
 }
 
 /** Gets its mode from a umask, because a serving daemon may not call fchmod (`../native/serving_filter.c`). */
-function create(file: string, flags: number): number {
+function create(path: string, access: number, owner: Account | undefined): number {
   const umask = process.umask(0o177);
   try {
-    return openSync(file, flags | constants.O_CREAT | constants.O_EXCL, 0o600);
+    const fd = openSync(path, access | appending | constants.O_CREAT | constants.O_EXCL, 0o600);
+    if (owner !== undefined && owner.uid !== process.geteuid?.()) fchownSync(fd, owner.uid, owner.gid);
+    return fd;
   } finally {
     process.umask(umask);
   }

@@ -2,7 +2,7 @@ import { type Stats, closeSync, constants, fstatSync, openSync, readFileSync } f
 import { isAbsolute } from 'node:path';
 import { Failure, reason } from '../run/failure.ts';
 import { isOurs, otherWriter } from '../run/file-trust.ts';
-import { UntrustedLink, pathOf, walkTo } from '../run/path-walk.ts';
+import { UntrustedLink, openPath, pathOf, walkTo } from '../run/path-walk.ts';
 
 /** What a shell hands over for `<(command)`: a descriptor, to which no folder leads. */
 const descriptorPath = /^\/(dev|proc\/self)\/fd\/\d+$/;
@@ -43,10 +43,15 @@ export function readTrustedFile(flag: string, file: string): string {
 function openTrusted(file: string): number {
   // From the top, also where the path is relative: someone who can rename the current folder could redirect the next start.
   const place = walkTo(isAbsolute(file) ? file : `${process.cwd()}/${file}`, { followsLast: true, onFolder: (folder, path) => check(folder, path) });
+  let found: number | undefined;
   try {
-    return openSync(pathOf(place), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NOCTTY);
+    // It is looked at before it is opened: to open another user's FIFO would wait for that user.
+    found = openSync(pathOf(place), openPath | constants.O_NOFOLLOW);
+    check(fstatSync(found), file);
+    return openSync(`/proc/self/fd/${found}`, constants.O_RDONLY | constants.O_NOCTTY);
   } finally {
     closeSync(place.folder);
+    if (found !== undefined) closeSync(found);
   }
 }
 

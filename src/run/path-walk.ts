@@ -4,7 +4,7 @@ import { isOurs, isSticky, isWritableByOthers } from './file-trust.ts';
 import { checkCanMake } from './trial.ts';
 
 /** open(2): a descriptor that names a place and grants nothing. Node has no constant for it; Linux has one number on x64 and arm64. */
-const openPath = 0x20_0000;
+export const openPath = 0x20_0000;
 
 const folderFlags = openPath | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 

@@ -161,3 +161,13 @@ describe('a program that another user can change is told of, in one line, and ru
     expect(own.lines).toEqual([]);
   });
 });
+
+test.for(Object.keys(flags))("another user's FIFO is refused by %s, without waiting for its writer", async (flag, context) => {
+  needs(context, 'root');
+  const folder = scratchFolder();
+  chmodSync(folder, 0o1777);
+  const fifo = join(folder, 'fifo');
+  await runTool('mkfifo', [fifo]);
+  chownSync(fifo, another.uid, another.gid);
+  expect(refusalOf(await runToExit({ args: [flag, fifo] }), 1)).toContain(`can be changed by another user (uid ${another.uid})`);
+});

@@ -311,14 +311,13 @@ export class AuditLog {
 
   /** @returns its descriptor; to check, -1 where the file would be made */
   #open(mode: 'write' | 'check' = 'write'): number {
-    let fd: number | 'new' | undefined;
+    const { owner } = this.#options;
+    let fd: number | 'new';
     try {
-      fd = mode === 'write' ? openToAppend(this.#file, constants.O_RDWR, this.#options.owner) : tryToAppend(this.#file, constants.O_RDWR);
+      fd = mode === 'write' ? openToAppend(this.#file, constants.O_RDWR, owner) : tryToAppend(this.#file, constants.O_RDWR, owner);
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      throw this.#failure(code === 'ELOOP' ? 'it is a symbolic link' : reason(error), writeHint(error, fileHint));
+      throw this.#failure(reason(error), writeHint(error, fileHint));
     }
-    if (fd === undefined) throw this.#failure('it is not a regular file');
     if (fd === 'new') return -1;
     const problem = this.#unfit(fd);
     if (problem === undefined) return fd;
@@ -328,7 +327,6 @@ export class AuditLog {
 
   #unfit(fd: number): string | undefined {
     const stats = fstatSync(fd);
-    if (stats.nlink !== 1) return 'it has more than one name';
     const { owner, lock } = this.#options;
     if (stats.uid !== owner?.uid && stats.uid !== process.geteuid?.()) return 'it belongs to another user';
     if ((stats.mode & 0o022) !== 0) return 'others may write to it';

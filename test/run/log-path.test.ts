@@ -1,0 +1,51 @@
+import { chmodSync, chownSync, existsSync, lchownSync, linkSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { nobody, runToExit } from '../support/daemon.ts';
+import { refusalOf } from '../support/messages.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { needs } from '../support/skip.ts';
+
+const flags = ['--log-file', '--audit-log'] as const;
+
+/** A folder of root's, and one of nobody's with a link to it. */
+function linkedFolders(): { readonly own: string; readonly home: string; readonly linked: string } {
+  const folder = scratchFolder();
+  chmodSync(folder, 0o755);
+  const [own, home] = [join(folder, 'own'), join(folder, 'home')];
+  for (const path of [own, home]) mkdirSync(path);
+  const linked = join(home, 'logs');
+  symlinkSync(own, linked);
+  chownSync(home, nobody.uid, nobody.gid);
+  lchownSync(linked, nobody.uid, nobody.gid);
+  return { own, home, linked };
+}
+
+test.for(flags)('no link of another user leads %s anywhere', async (flag, context) => {
+  needs(context, 'root');
+  const { own, linked } = linkedFolders();
+  const file = join(linked, 'file');
+  for (const more of [[], ['--run-as', 'nobody'], ['--check']]) {
+    expect(refusalOf(await runToExit({ args: [flag, file, ...more] }), 1)).toContain('symbolic link that another user can change');
+    expect(readdirSync(own)).toEqual([]);
+  }
+});
+
+test.for(flags)('%s adds nothing to a file that has another name elsewhere', async (flag, context) => {
+  needs(context, 'root');
+  const { own, home } = linkedFolders();
+  const [target, file] = [join(own, 'precious'), join(home, 'file')];
+  writeFileSync(target, '');
+  linkSync(target, file);
+  expect(refusalOf(await runToExit({ args: [flag, file] }), 1)).toContain('more than one name');
+  expect(readFileSync(target, 'utf8')).toBe('');
+});
+
+test.for(flags)('a link of one\'s own in a folder of one\'s own is followed by %s', async (flag) => {
+  const folder = scratchFolder();
+  mkdirSync(join(folder, 'own'));
+  symlinkSync('own', join(folder, 'logs'));
+  const file = join(folder, 'logs', 'file');
+  expect((await runToExit({ args: [flag, file], key: '' })).code).toBe(1); // it has no key, and ends behind the log
+  expect(existsSync(join(folder, 'own', 'file'))).toBe(true);
+});
