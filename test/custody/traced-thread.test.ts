@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
 import { cleanUp } from '../support/cleanup.ts';
@@ -6,7 +7,7 @@ import { launch, nobody, startDaemon, type Running } from '../support/daemon.ts'
 import { refusalOf } from '../support/messages.ts';
 import { nativeTool } from '../support/native-tools.ts';
 import { statusOf, statusOfThreads } from '../support/process.ts';
-import { needs } from '../support/skip.ts';
+import { needs, skipUnless } from '../support/skip.ts';
 
 // A tracer of any thread can have it write out all that the process can read, the locked memory included.
 
@@ -49,6 +50,7 @@ test('a tracer that comes to such a thread while the key is awaited ends the sta
 
 test('a tracer that was let in just before tracing was forbidden is waited for, by a filter on all threads', async (context) => {
   needs(context, 'root');
+  skipUnless(context, readFileSync('/proc/self/status', 'latin1').includes('Seccomp_filters'), 'the kernel does not tell how many filters there are (Linux 5.9)');
   const running = launch({ stdin: () => {} });
   // The starter's filter, and the one that the kernel puts in place behind such a tracer.
   await expect.poll(() => statusOf(running.pid, 'Seccomp_filters'), { timeout: 5_000, interval: 5 }).toBe('2');
