@@ -12,9 +12,9 @@ const notRegular = 'it is not a regular file';
 const meanings: Readonly<Record<string, string>> = { ELOOP: 'it is a symbolic link', ENXIO: notRegular };
 
 /**
- * Opens a file for appending, and creates it if it is missing: with mode 0600 under any umask. Follows no link that another
- * user can change (see `walkTo`), and does not wait for the reader of a FIFO. Otherwise the user who may change a part of
- * the path could have root write to a file of root's, or make one in any folder.
+ * Opens a file for appending, and creates it if it is missing: with mode 0600 under any umask. Does not wait for the
+ * reader of a FIFO. As root, follows no link that another user can change (see `walkTo`): that user could have it write to
+ * a file of root's, or make one in any folder.
  *
  * @param access O_WRONLY or O_RDWR
  * @param owner of a new file; undefined for the daemon's own user
@@ -42,7 +42,7 @@ export function tryToAppend(file: string, access: number, owner: Account | undef
 
 /** @param open gets the file's path by its open folder, and what is known of that */
 function inItsFolder<T>(file: string, open: (path: string, folder: Stats) => T): T {
-  const place = walkTo(file);
+  const place = walkTo(file, { followsAnyLink: process.geteuid?.() !== 0 });
   try {
     return open(pathOf(place), fstatSync(place.folder));
   } catch (error) {

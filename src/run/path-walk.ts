@@ -30,6 +30,8 @@ export interface WalkOptions {
   readonly makesFolders?: boolean | 'trial';
   /** The file itself may be a link too. */
   readonly followsLast?: boolean;
+  /** Links of other users are followed too. Not for root: they could lead it anywhere. */
+  readonly followsAnyLink?: boolean;
   /** Called for each folder, also those that hold a link, before anything is looked up in it. */
   readonly onFolder?: (folder: Stats, path: string) => void;
 }
@@ -69,8 +71,8 @@ export function walkTo(file: string, options: WalkOptions = {}): Place {
         if (isLast) return place;
         throw new Error(`${place.path} is not a folder`);
       }
-      if (!isTrusted(link, fstatSync(place.folder))) throw new UntrustedLink(place.path);
-      walk.follow(readlinkSync(pathOf(place))); // no other user can have changed it since: that was checked
+      if (options.followsAnyLink !== true && !isTrusted(link, fstatSync(place.folder))) throw new UntrustedLink(place.path);
+      walk.follow(readlinkSync(pathOf(place))); // where it counts, no other user can have changed it since
     }
   } catch (error) {
     walk.close();

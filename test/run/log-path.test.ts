@@ -6,6 +6,7 @@ import { refusalOf } from '../support/messages.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 
+const another = { uid: 12_345, gid: 12_345 } as const;
 const flags = ['--log-file', '--audit-log'] as const;
 
 /** A folder of root's, and one of nobody's with a link to it. */
@@ -48,4 +49,15 @@ test.for(flags)('a link of one\'s own in a folder of one\'s own is followed by %
   const file = join(folder, 'logs', 'file');
   expect((await runToExit({ args: [flag, file], key: '' })).code).toBe(1); // it has no key, and ends behind the log
   expect(existsSync(join(folder, 'own', 'file'))).toBe(true);
+});
+
+test.for(flags)('%s of a plain user follows the links of others, who gain nothing by it', async (flag, context) => {
+  needs(context, 'root and a build that other users can run');
+  const { own, home } = linkedFolders();
+  const link = join(own, 'logs');
+  chmodSync(own, 0o775); // as /var/log is on Ubuntu
+  symlinkSync(home, link);
+  lchownSync(link, another.uid, another.gid);
+  expect((await runToExit({ user: nobody, args: [flag, join(link, 'file')], key: '' })).code).toBe(1); // it has no key
+  expect(existsSync(join(home, 'file'))).toBe(true);
 });
