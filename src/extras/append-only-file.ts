@@ -1,4 +1,4 @@
-import { type Stats, closeSync, constants, fchownSync, fstatSync, openSync } from 'node:fs';
+import { type Stats, closeSync, constants, fchownSync, fstatSync, openSync, unlinkSync } from 'node:fs';
 import type { Account } from '../native/native.ts';
 import { isPlanted } from '../run/file-trust.ts';
 import { pathOf, walkTo } from '../run/path-walk.ts';
@@ -12,9 +12,9 @@ const notRegular = 'it is not a regular file';
 const meanings: Readonly<Record<string, string>> = { ELOOP: 'it is a symbolic link', ENXIO: notRegular };
 
 /**
- * Opens a file for appending, and creates it if it is missing: with mode 0600 under any umask. Does not wait for the
- * reader of a FIFO. As root, follows no link that another user can change (see `walkTo`): that user could have it write to
- * a file of root's, or make one in any folder.
+ * Opens a file for appending, and creates it if it is missing: with mode 0600 under any umask. The file itself
+ * is never a link; as root, no folder on the way is one that another user can change (see `walkTo`): that user could have
+ * root write to a file of root's, or make one in any folder. Does not wait for the reader of a FIFO.
  *
  * @param access O_WRONLY or O_RDWR
  * @param owner of a new file; undefined for the daemon's own user
@@ -29,7 +29,7 @@ export function openToAppend(file: string, access: number, owner: Account | unde
  * Opens a file as `openToAppend` does, but creates none.
  *
  * @returns its descriptor; 'new' if `openToAppend` would create it
- * @throws what `openToAppend` would throw
+ * @throws what `openToAppend` would throw, unless it is that a new file cannot be given to its owner
  */
 export function tryToAppend(file: string, access: number, owner: Account | undefined): number | 'new' {
   return inItsFolder(file, (path, folder) => {
@@ -42,7 +42,7 @@ export function tryToAppend(file: string, access: number, owner: Account | undef
 
 /** @param open gets the file's path by its open folder, and what is known of that */
 function inItsFolder<T>(file: string, open: (path: string, folder: Stats) => T): T {
-  const place = walkTo(file, { followsAnyLink: process.geteuid?.() !== 0 });
+  const place = walkTo(file, { followsAsKernel: process.geteuid?.() !== 0 });
   try {
     return open(pathOf(place), fstatSync(place.folder));
   } catch (error) {
@@ -79,11 +79,18 @@ function problemOf(file: Stats, folder: Stats, owner: Account | undefined): stri
 /** Gets its mode from a umask, because a serving daemon may not call fchmod (`../native/serving_filter.c`). */
 function create(path: string, access: number, owner: Account | undefined): number {
   const umask = process.umask(0o177);
+  let fd: number;
   try {
-    const fd = openSync(path, access | appending | constants.O_CREAT | constants.O_EXCL, 0o600);
-    if (owner !== undefined && owner.uid !== process.geteuid?.()) fchownSync(fd, owner.uid, owner.gid);
-    return fd;
+    fd = openSync(path, access | appending | constants.O_CREAT | constants.O_EXCL, 0o600);
   } finally {
     process.umask(umask);
+  }
+  try {
+    if (owner !== undefined && owner.uid !== process.geteuid?.()) fchownSync(fd, owner.uid, owner.gid);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    unlinkSync(path);
+    throw error;
   }
 }

@@ -1,6 +1,7 @@
 import { closeSync, constants } from 'node:fs';
 import type { Account } from '../native/native.ts';
 import { Failure, reason } from '../run/failure.ts';
+import { UntrustedLink } from '../run/path-walk.ts';
 import { openToAppend, tryToAppend } from './append-only-file.ts';
 
 /**
@@ -27,6 +28,7 @@ function inWords<T>(file: string, open: () => T): T {
   try {
     return open();
   } catch (error) {
-    throw new Failure(`cannot open --log-file ${file}: ${reason(error)}`, { hint: 'name a file in a folder that exists; a link that another user can change is not followed' });
+    const hint = error instanceof UntrustedLink ? 'name the folder that it leads to' : 'name a regular file, not a link, in a folder that exists';
+    throw new Failure(`cannot open --log-file ${file}: ${reason(error)}`, { hint });
   }
 }

@@ -30,8 +30,8 @@ export interface WalkOptions {
   readonly makesFolders?: boolean | 'trial';
   /** The file itself may be a link too. */
   readonly followsLast?: boolean;
-  /** Links of other users are followed too. Not for root: they could lead it anywhere. */
-  readonly followsAnyLink?: boolean;
+  /** Links are followed by the kernel's rule for links in folders such as /tmp, see `isFollowedByKernel`: enough for a process that is not root. */
+  readonly followsAsKernel?: boolean;
   /** Called for each folder, also those that hold a link, before anything is looked up in it. */
   readonly onFolder?: (folder: Stats, path: string) => void;
 }
@@ -49,7 +49,7 @@ export class UntrustedLink extends Error {
 /**
  * Walks to a file's folder, one name at a time, with each folder held open: no other user can redirect the walk by
  * replacing a part of the path. A link is followed only if it and the folder that it is in belong to root or to the
- * daemon's user, and no other user can replace it there.
+ * daemon's user, and no other user can replace it there; with `followsAsKernel` others' links are, too.
  *
  * @throws {UntrustedLink} or, on trial, {WouldMake}, or another Error, of the system's or in words
  */
@@ -71,7 +71,8 @@ export function walkTo(file: string, options: WalkOptions = {}): Place {
         if (isLast) return place;
         throw new Error(`${place.path} is not a folder`);
       }
-      if (options.followsAnyLink !== true && !isTrusted(link, fstatSync(place.folder))) throw new UntrustedLink(place.path);
+      const mayFollow = options.followsAsKernel === true ? isFollowedByKernel : isTrusted;
+      if (!mayFollow(link, fstatSync(place.folder))) throw new UntrustedLink(place.path);
       walk.follow(readlinkSync(pathOf(place))); // where it counts, no other user can have changed it since
     }
   } catch (error) {
@@ -154,4 +155,9 @@ function openFolder(place: Place, makesFolders: boolean | 'trial'): number | und
 function isTrusted(link: Stats, folder: Stats): boolean {
   if (!isOurs(link) || !isOurs(folder)) return false;
   return !isWritableByOthers(folder) || (isSticky(folder) && link.nlink === 1);
+}
+
+/** As with fs.protected_symlinks (proc_sys_fs(5)), which readlink(2) bypasses: in a sticky folder that all may write, only one's own links and its owner's. */
+function isFollowedByKernel(link: Stats, folder: Stats): boolean {
+  return !isSticky(folder) || (folder.mode & constants.S_IWOTH) === 0 || link.uid === process.geteuid?.() || link.uid === folder.uid;
 }

@@ -10,8 +10,6 @@ const procFileSystem = 0x9fa0;
  * @throws the system's error that making it would bring
  */
 export function checkCanCreate(file: string): void {
-  // open(2) takes a name that ends in a slash for a folder's, and fails with EISDIR, as it does here.
-  if (file.endsWith('/')) openSync(dirname(file), constants.O_WRONLY);
   checkCanMake(dirname(file), () => closeSync(openSync(file, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL)));
 }
 

@@ -51,13 +51,36 @@ test.for(flags)('a link of one\'s own in a folder of one\'s own is followed by %
   expect(existsSync(join(folder, 'own', 'file'))).toBe(true);
 });
 
-test.for(flags)('%s of a plain user follows the links of others, who gain nothing by it', async (flag, context) => {
-  needs(context, 'root and a build that other users can run');
+/** A link of another user's to a folder of nobody's, in a folder of root's with this mode. */
+function linkIn(mode: number): { readonly home: string; readonly link: string } {
   const { own, home } = linkedFolders();
   const link = join(own, 'logs');
-  chmodSync(own, 0o775); // as /var/log is on Ubuntu
+  chmodSync(own, mode);
   symlinkSync(home, link);
   lchownSync(link, another.uid, another.gid);
+  return { home, link };
+}
+
+test.for(flags)("%s of a plain user follows another's link where the kernel would, as in Ubuntu's /var/log", async (flag, context) => {
+  needs(context, 'root and a build that other users can run');
+  const { home, link } = linkIn(0o775);
   expect((await runToExit({ user: nobody, args: [flag, join(link, 'file')], key: '' })).code).toBe(1); // it has no key
   expect(existsSync(join(home, 'file'))).toBe(true);
+});
+
+test.for(flags)("%s of a plain user follows no other's link in a folder such as /tmp", async (flag, context) => {
+  needs(context, 'root and a build that other users can run');
+  const { home, link } = linkIn(0o1777);
+  const exit = await runToExit({ user: nobody, args: [flag, join(link, 'file')], key: '' });
+  expect(refusalOf(exit, 1)).toContain('symbolic link that another user can change');
+  expect(exit.stderr).toContain('hint: name the folder that it leads to');
+  expect(readdirSync(home)).toEqual(['logs']);
+});
+
+test.for(flags)('a file of %s that cannot be given to the user of --run-as does not stay', async (flag, context) => {
+  needs(context, 'root', 'command setpriv');
+  const file = join(scratchFolder(), 'file');
+  const exit = await runToExit({ args: [flag, file, '--run-as', 'nobody'], prefix: ['setpriv', '--bounding-set', '-chown', '--inh-caps', '-chown'] });
+  expect(refusalOf(exit, 1)).toContain('operation not permitted');
+  expect(existsSync(file)).toBe(false);
 });

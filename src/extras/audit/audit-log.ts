@@ -2,8 +2,9 @@ import { hash as digest } from 'node:crypto';
 import { type Stats, closeSync, constants, fstatSync, fsyncSync, readSync, statSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Account } from '../../native/native.ts';
-import { openToAppend, tryToAppend } from '../append-only-file.ts';
 import { Failure, reason } from '../../run/failure.ts';
+import { UntrustedLink } from '../../run/path-walk.ts';
+import { openToAppend, tryToAppend } from '../append-only-file.ts';
 import { isTornEnd, lineOf, maxLineBytes, noHash, seal, tornMark } from './audit-chain.ts';
 import { tokensIn } from './audit-past.ts';
 import { type AuditNote, type AuditRecord, noteText, recordText } from './audit-record.ts';
@@ -370,9 +371,9 @@ function readTail(fd: number, size: number): Buffer {
 
 /** What to do about a log that cannot be opened; `otherwise` where the error alone does not tell. */
 function writeHint(error: unknown, otherwise: string): string {
+  if (error instanceof UntrustedLink) return 'name the folder that it leads to';
   switch ((error as NodeJS.ErrnoException).code) {
     case 'ENOENT':
-    case 'ENOTDIR':
       return 'create its folder first';
     case 'EACCES':
     case 'EPERM':
