@@ -77,8 +77,9 @@ async function main(): Promise<void> {
 
   if (logFile !== undefined) {
     const { openLogFile } = await extras();
-    log.moveTo(openLogFile(logFile, runAs));
-    process.on('SIGUSR2', () => log.reopen(() => openLogFile(logFile, undefined)));
+    const open = (): number => openLogFile(logFile, runAs);
+    log.moveTo(open());
+    process.on('SIGUSR2', () => log.reopen(open));
   }
   const exposure = installationExposure();
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);

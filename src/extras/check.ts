@@ -8,10 +8,10 @@ import { type ListenOn, bind, createHttpServer } from '../proxy/listener.ts';
 import { rehearse } from '../proxy/rehearsal.ts';
 import type { UpstreamOptions } from '../proxy/upstream.ts';
 import { checkUntraced } from '../run/hardening.ts';
+import { installationExposure } from '../run/installation.ts';
 import { fitConnections } from '../run/open-files.ts';
 import { checkSandbox } from '../run/sandbox.ts';
 import { ServerInfoFile } from '../run/server-info.ts';
-import { installationExposure } from '../run/installation.ts';
 import { checkLogFile } from './log-file.ts';
 import { type OversightOptions, checkOversight } from './oversight.ts';
 import { peerLookup } from './peer.ts';
@@ -62,13 +62,14 @@ export async function check(
   const warnings: string[] = [];
   const watched = checkOversight(options, { owner: runAs, native, report: (message) => warnings.push(message) });
   if (allowedUids.length > 0) peerLookup(native, true);
-  await rehearse(true);
+  if (runAs !== undefined) await rehearse(true);
   const { custody, waived } = lock();
   const unsandboxed = checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK']);
   checkUntraced();
   const { maxConnections, lowered } = fitConnections(options.maxConnections);
   if (listenOn.kind === 'port') await checkPort(listenOn.port);
   const other = serverInfo === undefined ? undefined : ServerInfoFile.check(serverInfo, native, options.token.kind === 'issued', serverInfoOwner);
+  if (runAs === undefined) await rehearse(true);
   users.giveUpRoot?.();
   const verified = options.check === 'upstream' ? await tryUpstream(upstream) : undefined;
 

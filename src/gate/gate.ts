@@ -66,7 +66,7 @@ export type Verdict = { action: Action } | { action: 'refuse'; refusal: Refusal 
 
 /**
  * Judges a request before a byte of it goes upstream. The order is part of the contract: framing, then Host, Origin and
- * user, then method and target, then token.
+ * user, then method and target, then token. Of each field all values are looked at: parsers disagree over which of two counts.
  */
 export function judge(facts: RequestFacts, rules: Rules): Verdict {
   const verdict = decide(facts, rules);

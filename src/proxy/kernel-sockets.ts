@@ -24,6 +24,7 @@ export const noKernelSockets: KernelSockets = {
   reset: (socket) => void socket.resetAndDestroy(),
 };
 
+/** @param native undefined where the addon is missing */
 export function kernelSockets(native: Native | undefined): KernelSockets {
   if (native === undefined) return noKernelSockets;
   return {
