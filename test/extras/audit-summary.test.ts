@@ -110,7 +110,7 @@ describe('it reads', () => {
 
 describe('it tells', () => {
   test('of a file that is missing in between', async () => {
-    const { code, stderr } = await summary([files[2] ?? '', files[0] ?? '']);
+    const { code, stderr } = await summary([files[0] ?? '', files[2] ?? '']);
     expect(code).toBe(0);
     expect(stderr).toMatch(/audit\.log does not go on where another of the files ends/);
   });

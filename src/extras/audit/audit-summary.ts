@@ -119,7 +119,7 @@ function inChainOrder(parts: readonly Part[], notes: string[]): Part[] {
   }
   const next = new Map(parts.flatMap((part) => (part.prev === undefined || part.prev === noHash ? [] : [[part.prev, part] as const])));
   const lasts = new Set(parts.map(({ last }) => last));
-  const heads = parts.filter(({ prev }) => prev === undefined || !lasts.has(prev)).sort((a, b) => ((a.beganAt ?? '') < (b.beganAt ?? '') ? -1 : 1));
+  const heads = parts.filter(({ prev }) => prev === undefined || !lasts.has(prev)).sort((a, b) => inOrder(a.beganAt ?? '', b.beganAt ?? ''));
   const ordered: Part[] = [];
   for (const head of heads) {
     if (ordered.length > 0 && head.first !== undefined) notes.push(`${nameOf(head)} does not go on where another of the files ends: one between them is missing, or it is of another log`);
@@ -127,6 +127,11 @@ function inChainOrder(parts: readonly Part[], notes: string[]): Part[] {
   }
   // Only forged hashes make a ring. Its files count all the same.
   return [...ordered, ...parts.filter((part) => !ordered.includes(part))];
+}
+
+/** For sort(), which must hear of equals: files that began in one millisecond stay in the order that they were given in. */
+function inOrder(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
 }
 
 /** Those that refused a request, or would have. Records of earlier versions have the first alone. */
@@ -142,7 +147,7 @@ export function summaryTables({ model, day, user, decision, rule, all }: Summary
   const mostFirst = (groups: ReadonlyMap<string, Totals>): Array<[string, Totals]> => [...groups].sort(([, a], [, b]) => b.requests - a.requests);
   const tables = [
     table('MODEL', largestFirst(model)),
-    table('DAY', [...day].sort(([a], [b]) => (a < b ? 1 : -1))),
+    table('DAY', [...day].sort(([a], [b]) => inOrder(b, a))),
     table('USER', largestFirst(user)),
     table('DECISION', mostFirst(decision)),
     ...(rule.size === 0 ? [] : [table('RULE', mostFirst(rule))]),
