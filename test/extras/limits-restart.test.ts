@@ -24,8 +24,19 @@ async function startAfter(records: ReadonlyArray<Partial<AuditRecord>>, limits: 
   return both;
 }
 
-test('the tokens of this UTC day count, of what went up', async () => {
-  const now = Date.now();
+/** Begins again where a UTC day began meanwhile. */
+async function withinOneDay(act: (now: number) => Promise<void>): Promise<void> {
+  for (;;) {
+    const now = Date.now();
+    try {
+      return await act(now);
+    } catch (error) {
+      if (Math.floor(now / dayMs) === Math.floor(Date.now() / dayMs)) throw error;
+    }
+  }
+}
+
+test('the tokens of this UTC day count, of what went up', () => withinOneDay(async (now) => {
   const both = await startAfter([
     { time: now - (now % dayMs) - 1, usage: usage(1_000_000) }, // yesterday's last
     { time: now, usage: usage(1_000_000), decision: 'refused', ended: 'refused', rule: 'models', status: 403 },
@@ -39,20 +50,19 @@ test('the tokens of this UTC day count, of what went up', async () => {
   expect((await ask(both.daemon.port)).status).toBe(200); // 800 of 850, and 100 more
   const refused = await ask(both.daemon.port);
   expect(envelopeOf(refused)).toMatchObject({ code: 'limit_reached', message: expect.stringContaining('(tokens_per_day)') });
-});
+}));
 
 test('the requests of the last minute count, from when they began', async () => {
   const now = Date.now();
   const both = await startAfter([
     { time: now - 30_000, totalMs: 31_000 }, // began 61 s ago
-    { time: now - 1_000, totalMs: 39_000 }, // began 40 s ago
+    { time: now, totalMs: 1_000 },
     { time: now - 1_000, decision: 'refused', ended: 'refused', rule: 'models', status: 403 },
   ], { requests_per_minute: 2 });
   expect((await ask(both.daemon.port)).status).toBe(200);
   const refused = await ask(both.daemon.port);
   expect(refused.status).toBe(429);
-  expect(Number(refused.values('retry-after')[0])).toBeGreaterThan(10);
-  expect(Number(refused.values('retry-after')[0])).toBeLessThanOrEqual(20);
+  expect(Number(refused.values('retry-after')[0])).toBeLessThan(60); // the earlier one's place, which is free first
 });
 
 test('what ran when the daemon was stopped is charged an estimate', async () => {

@@ -18,7 +18,7 @@ let both: Proxied;
 beforeEach(async () => {
   log = join(scratchFolder(), 'audit.log');
   const rules = { models: ['gpt-*'], tools: ['function'], remote_urls: false, stored_state: false, background: false, stream_only: true, max_output_tokens: 100, max_body_bytes: 500 };
-  both = await startBoth({ args: [...policyArgs({ mode: 'shadow', ...rules, limits: { tokens_total: 1, tokens_per_day: 1 } }), '--audit-log', log] });
+  both = await startBoth({ args: [...policyArgs({ mode: 'shadow', ...rules, limits: { tokens_total: 1 } }), '--audit-log', log] });
   both.upstream.answerWith(answer(200, '{"usage":{"total_tokens":1}}'));
 });
 
@@ -37,26 +37,26 @@ const good = { model: 'gpt-5', stream: true, store: false, max_output_tokens: 1,
 
 test('a record has every rule that would have refused the request, and the body goes up as it came', async () => {
   expect(await rulesAgainst(good)).toBeUndefined();
-  const budgets = ['tokens_total', 'tokens_per_day'];
+  const budgets = ['tokens_total'];
   expect(await rulesAgainst(good)).toEqual(budgets);
   const worst = {
     model: 'o1', background: true, unheard_of: 1, previous_response_id: 'resp_1',
     input: [{ role: 'user', content: [{ type: 'input_image', image_url: 'https://evil.example' }] }], tools: [{ type: 'code_interpreter' }],
   };
   const all = await rulesAgainst(worst) as string[];
-  expect(all.slice(0, 2)).toEqual(budgets);
-  expect(all.slice(2).sort()).toEqual(['background', 'fields', 'max_output_tokens', 'models', 'remote_urls', 'stored_state', 'stream_only', 'tools']);
+  expect(all.slice(0, 1)).toEqual(budgets);
+  expect(all.slice(1).sort()).toEqual(['background', 'fields', 'max_output_tokens', 'models', 'remote_urls', 'stored_state', 'stream_only', 'tools']);
   expect(both.upstream.requests.at(-1)?.body.toString()).toBe(JSON.stringify(worst));
   expect(await rulesAgainst('{"model":')).toEqual([...budgets, 'body']);
 });
 
 test('what the head gives away is all that is said of a body that cannot be judged', async () => {
   expect(await rulesAgainst('x'.repeat(501), [json, ['Content-Encoding', 'gzip']])).toEqual(['encoding', 'max_body_bytes']);
-  expect(await rulesAgainst('not JSON', [['Content-Type', 'text/plain']])).toEqual(['encoding', 'tokens_total', 'tokens_per_day']);
+  expect(await rulesAgainst('not JSON', [['Content-Type', 'text/plain']])).toEqual(['encoding', 'tokens_total']);
   const client = await connect(both.daemon.port);
   await client.send(Buffer.concat([Buffer.from(both.uploadHead('Content-Type: application/json\r\nTransfer-Encoding: chunked')), chunked('{"model":"o1"', ' '.repeat(600), '}')]));
   expect((await client.response()).status).toBe(200);
-  expect(lastRules()).toEqual(['tokens_total', 'tokens_per_day', 'max_body_bytes']);
+  expect(lastRules()).toEqual(['tokens_total', 'max_body_bytes']);
   expect(linesOf(log).at(-1)).toMatchObject({ model: 'o1' });
 });
 
