@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { startDaemon, type Daemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
+import { duringLoan } from '../support/loan.ts';
 import { scanMemory } from '../support/memory.ts';
 import { uploadHead } from '../support/proxied.ts';
 import { ask, connect, rawRequest } from '../support/raw-client.ts';
@@ -10,9 +11,6 @@ import { needs } from '../support/skip.ts';
 // Between the records of a split ticket, OpenSSL takes no data to send, and node keeps what is written in ordinary memory.
 const ticket = newSessionTicket(1000);
 const [firstHalf, secondHalf] = [ticket.subarray(0, 512), ticket.subarray(512)];
-
-/** Long enough for a daemon to start on a busy machine. */
-const loanMs = 8_000;
 
 /** The beginning of an upload in pieces. */
 const uploadBegins = (port: number): string => `${uploadHead(port, 'Transfer-Encoding: chunked')}1\r\na\r\n`;
@@ -108,14 +106,17 @@ test('clients that leave while their requests wait leave no copy of the key, and
 
 test('a request that waits is not sent once the key is wiped, and leaves no copy', async (context) => {
   needs(context, 'root', 'command cc');
-  const upstream = await startRecordUpstream();
-  const daemon = await startDaemon({ args: [...upstream.args, '--expire-at', new Date(Date.now() + loanMs).toISOString()] });
-  const connection = await warm(upstream);
-  connection.send(contentType.handshake, firstHalf);
-  await catchUp(daemon);
-  const client = await connect(daemon.port);
-  await client.send(rawRequest(daemon.port, { body: '{}' }));
-  await daemon.waitForStderr(/^responses-api-proxy: the loan is over/m, loanMs + 10_000);
+  const { upstream, daemon, connection, client } = await duringLoan(async (args) => {
+    const upstream = await startRecordUpstream();
+    const daemon = await startDaemon({ args: [...upstream.args, ...args] });
+    const connection = await warm(upstream);
+    connection.send(contentType.handshake, firstHalf);
+    await catchUp(daemon);
+    const client = await connect(daemon.port);
+    await client.send(rawRequest(daemon.port, { body: '{}' }));
+    return { upstream, daemon, connection, client };
+  });
+  await daemon.waitForStderr(/^responses-api-proxy: the loan is over/m);
   await expectNoCopy(daemon);
   connection.send(contentType.handshake, secondHalf);
   const response = await client.response();

@@ -1,28 +1,26 @@
 import net from 'node:net';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { linesOf } from '../support/audit.ts';
-import { type Daemon, type DaemonOptions, randomKey, runToExit, startDaemon } from '../support/daemon.ts';
+import { type Daemon, type DaemonOptions, launch, randomKey, runToExit, startDaemon } from '../support/daemon.ts';
 import { denying, noMemfdSecret } from '../support/deny.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { chunk } from '../support/http-bytes.ts';
+import { duringLoan } from '../support/loan.ts';
 import { scanMemory } from '../support/memory.ts';
 import { refusalOf } from '../support/messages.ts';
 import { policyArgs } from '../support/policy.ts';
+import { isAwaitingKey } from '../support/process.ts';
 import { asking, startBoth, uploadHead } from '../support/proxied.ts';
 import { type RawResponse, ask, connect, rawRequest } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer, streamHead } from '../support/upstream.ts';
 
-/** Long enough for a daemon to start on a busy machine. */
-const loanMs = 8_000;
-const testMs = 60_000;
-
 const at = (ms: number): string => new Date(ms).toISOString();
-const soon = (): readonly string[] => ['--expire-at', at(Date.now() + loanMs)];
-const isOver = (daemon: Daemon): Promise<unknown> => daemon.waitForStderr(/^responses-api-proxy: the loan is over/m, loanMs + 10_000);
+const isOver = (daemon: Daemon): Promise<unknown> => daemon.waitForStderr(/^responses-api-proxy: the loan is over/m);
 
 function expectExpired(refused: RawResponse): void {
   expect(refused.status).toBe(400);
@@ -31,15 +29,17 @@ function expectExpired(refused: RawResponse): void {
 }
 
 test('at that time new requests are told so, and running answers go on', async () => {
-  const log = join(scratchFolder(), 'audit.log');
-  const both = await startBoth({ args: [...soon(), '--audit-log', log, '--http-health'] });
-  const { port } = both.daemon;
-  const running = await asking(both);
-  await running.request.reply(streamHead());
-  const slow = await connect(port);
-  await slow.send(`${uploadHead(port, 'Content-Length: 10')}`);
+  const { log, both, running, slow } = await duringLoan(async (args) => {
+    const log = join(scratchFolder(), 'audit.log');
+    const both = await startBoth({ args: [...args, '--audit-log', log, '--http-health'] });
+    const running = await asking(both);
+    await running.request.reply(streamHead());
+    const slow = await connect(both.daemon.port);
+    await slow.send(`${uploadHead(both.daemon.port, 'Content-Length: 10')}`);
+    return { log, both, running, slow };
+  });
   await isOver(both.daemon);
-  expectExpired(await ask(port));
+  expectExpired(await ask(both.daemon.port));
   await slow.send('0123456789');
   expectExpired(await slow.response());
   await running.request.reply(`${chunk('data: late\n\n').toString('latin1')}0\r\n\r\n`);
@@ -48,23 +48,27 @@ test('at that time new requests are told so, and running answers go on', async (
   expect(both.upstream.requests).toHaveLength(1);
   expect(linesOf(log).filter(({ rule }) => rule === 'expire_at')).toMatchObject([{ decision: 'refused', status: 400 }, { decision: 'refused', status: 400 }]);
   expect((await both.daemon.stop()).code).toBe(0);
-}, testMs);
+});
 
 test('in shadow mode, too', async () => {
-  const both = await startBoth({ args: [...soon(), ...policyArgs({ mode: 'shadow', models: ['gpt-*'] })] });
+  const both = await duringLoan((args) => startBoth({ args: [...args, ...policyArgs({ mode: 'shadow', models: ['gpt-*'] })] }));
   await isOver(both.daemon);
   expectExpired(await ask(both.daemon.port));
   expect(both.upstream.requests).toHaveLength(0);
-}, testMs);
+});
 
 test('a request that waits for its connection is not sent', async () => {
   const [silent, open] = [net.createServer(), [] as net.Socket[]];
   silent.on('connection', (socket) => open.push(socket.on('error', () => {})));
   const port = await new Promise<number>((resolve) => silent.listen(0, '127.0.0.1', () => resolve((silent.address() as net.AddressInfo).port)));
   const both = await startBoth({ args: [] }); // its upstream is where the connection leads in the end
-  const daemon = await startDaemon({ args: [...both.upstream.args.map((arg) => arg.replace(`:${both.upstream.port}`, `:${port}`)), '--connect-timeout', '0', ...soon()] });
-  const client = await connect(daemon.port);
-  await client.send(rawRequest(daemon.port));
+  const upstreamArgs = both.upstream.args.map((arg) => arg.replace(`:${both.upstream.port}`, `:${port}`));
+  const { daemon, client } = await duringLoan(async (args) => {
+    const daemon = await startDaemon({ args: [...upstreamArgs, '--connect-timeout', '0', ...args] });
+    const client = await connect(daemon.port);
+    await client.send(rawRequest(daemon.port));
+    return { daemon, client };
+  });
   await isOver(daemon);
   silent.on('connection', (socket) => lead(socket, both.upstream.port));
   for (const socket of open) lead(socket, both.upstream.port);
@@ -72,7 +76,7 @@ test('a request that waits for its connection is not sent', async () => {
   expect(both.upstream.requests).toHaveLength(0);
   for (const socket of open) socket.destroy();
   silent.close();
-}, testMs);
+});
 
 function lead(socket: net.Socket, port: number): void {
   const onward = net.connect(port, '127.0.0.1').on('error', () => {});
@@ -81,30 +85,33 @@ function lead(socket: net.Socket, port: number): void {
 
 test('the key is gone from memory', async (context) => {
   needs(context, 'root', 'command cc');
-  const both = await startBoth({ args: soon(), daemon: { prefix: await denying(noMemfdSecret) } });
-  both.upstream.answerWith(answer(200, '{}'));
-  const { daemon } = both;
-  expect((await ask(daemon.port)).status).toBe(200);
-  expect((await scanMemory(daemon.pid, daemon.key)).found.some(({ whole }) => whole)).toBe(true);
+  const prefix = await denying(noMemfdSecret);
+  const { daemon } = await duringLoan(async (args) => {
+    const both = await startBoth({ args, daemon: { prefix }, upstream: { answer: answer(200, '{}') } });
+    expect((await both.ask()).status).toBe(200);
+    expect((await scanMemory(both.daemon.pid, both.daemon.key)).found.some(({ whole }) => whole)).toBe(true);
+    return both;
+  });
   await isOver(daemon);
   const look = await scanMemory(daemon.pid, daemon.key);
   expect(look.bytesRead).toBeGreaterThan(20_000_000);
   expect(look.found).toEqual([]);
-}, testMs);
+});
 
 test('a key that renews it afterwards is not kept', async (context) => {
   needs(context, 'root', 'command cc');
   const keys = [randomKey(), randomKey()];
   let pipe: Writable | undefined;
   const stdin: DaemonOptions['stdin'] = (writable) => (pipe = writable).write(`${keys[0]}\n`);
-  const both = await startBoth({ args: [...soon(), '--renewable-key'], daemon: { stdin, prefix: await denying(noMemfdSecret) } });
+  const prefix = await denying(noMemfdSecret);
+  const both = await duringLoan((args) => startBoth({ args: [...args, '--renewable-key'], daemon: { stdin, prefix } }));
   await isOver(both.daemon);
   pipe?.write(`${keys[1]}\n`);
   await both.daemon.waitForStderr(/not taken/);
   expect(both.daemon.stderr).not.toContain('renewed');
   for (const key of keys) expect((await scanMemory(both.daemon.pid, key)).found).toEqual([]);
   expectExpired(await ask(both.daemon.port));
-}, testMs);
+});
 
 test('--check says until when, and that it is over', async () => {
   const args = (time: number): readonly string[] => ['--check', '--expire-at', at(time)];
@@ -121,10 +128,15 @@ test('a start after that time is refused, however it is written', async () => {
 });
 
 test('a key that comes after that time is refused', async () => {
-  const args = ['--expire-at', at(Date.now() + 4_000)];
-  const stdin: DaemonOptions['stdin'] = (pipe) => setTimeout(() => pipe.end('sk-late\n'), 4_500);
-  expect(refusalOf(await runToExit({ args, stdin }), 1)).toMatch(/^--expire-at .* has passed$/);
-}, testMs);
+  const { running, until } = await duringLoan(async (args, until) => {
+    const running = launch({ args, stdin: () => {} });
+    await expect.poll(() => isAwaitingKey(running), { interval: 20 }).toBe(true);
+    return { running, until };
+  });
+  await sleep(until.getTime() - Date.now() + 1);
+  running.child.stdin?.end('sk-late\n');
+  expect(refusalOf(await running.waitForExit(), 1)).toMatch(/^--expire-at .* has passed$/);
+});
 
 test.each(['9999-12-31T23:59:59Z', at(Date.now() + 2 ** 31 + 5_000), '2999-01-01 00:00:00.123456789-11:30'])('%s is far enough away', async (time) => {
   const both = await startBoth({ args: ['--expire-at', time] });

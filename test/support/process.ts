@@ -42,6 +42,11 @@ function fieldOf(file: string, field: string): string {
   return value.trim();
 }
 
+/** Whether a started daemon is hardened and asleep: it waits for its key. */
+export function isAwaitingKey({ pid }: { readonly pid: number }): boolean {
+  return !statusOf(pid, 'VmLck').startsWith('0 ') && statusOf(pid, 'State').startsWith('S');
+}
+
 /** The environment that a process was started with; as root. */
 export function environmentOf(pid: number): string[] {
   return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').filter((entry) => entry !== '');
