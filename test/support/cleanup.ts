@@ -19,3 +19,10 @@ export function beginScope(): void {
 export async function endScope(): Promise<void> {
   for (const undo of scopes.pop()?.reverse() ?? []) await undo();
 }
+
+/** For cleanup-hooks.ts: undoes all, and ends this process. */
+export function endAllScopes(): void {
+  void (async () => {
+    while (scopes.length > 0) await endScope();
+  })().finally(() => process.exit(1));
+}

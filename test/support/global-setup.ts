@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
+import { chmod, mkdtemp } from 'node:fs/promises';
+import { existsSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
@@ -18,7 +18,7 @@ declare module 'vitest' {
 }
 
 /** Once per run: a temporary folder with fresh certificates in it, and a build that other users can run. */
-export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+export default async function setup(project: TestProject): Promise<() => void> {
   if (!existsSync(builtMain)) throw new Error(`${builtMain} is missing: run \`npm run prepare\` first, the tests run the built daemon`);
   const folder = await mkdtemp(join(tmpdir(), 'responses-api-proxy-test-'));
   // Some tests start programs as another user, who has to read the CA and run what is compiled here. Tests inherit both of these.
@@ -28,7 +28,13 @@ export default async function setup(project: TestProject): Promise<() => Promise
   makeTestCertificates(folder);
   project.provide('runFolder', folder);
   project.provide('launcher', launcherForAll(folder));
-  return () => rm(folder, { recursive: true, force: true });
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  // Vitest does not tear down when it is ended by a signal.
+  process.once('exit', remove);
+  return () => {
+    remove();
+    process.off('exit', remove);
+  };
 }
 
 /** A proxy in the environment is for npm, which may need it. curl and others would ask it for what is on this machine, too. */
