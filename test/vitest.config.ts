@@ -14,8 +14,8 @@ export default defineConfig({
     // Tests mostly wait for sockets and child processes, so a few more workers than cores keep both cores busy.
     maxWorkers: 4,
     // Generous: they only delay failures, and the machine may be busy. Time is measured in test/long.
-    testTimeout: 90_000,
-    hookTimeout: 90_000,
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
     expect: { poll: { timeout: defaultWaitMs } },
     // The list of tests reads as the list of promises, and shows why a test was skipped.
     reporters: ['verbose'],

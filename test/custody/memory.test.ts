@@ -19,7 +19,7 @@ const sieges: Record<string, Siege> = {
 };
 
 describe('root finds no copy of the key, nor of any 16 bytes of it, during and after load', () => {
-  test.for(Object.entries(sieges))('%s', { timeout: 240_000 }, async ([, siege], context) => {
+  test.for(Object.entries(sieges))('%s', async ([, siege], context) => {
     needs(context, 'root', 'command cc');
     const { scans } = await besiege(siege);
     expect(scans.length).toBeGreaterThan(1);
@@ -30,7 +30,7 @@ describe('root finds no copy of the key, nor of any 16 bytes of it, during and a
   });
 });
 
-test('the same look finds it in a proxy that sends the key as a header string', { timeout: 240_000 }, async (context) => {
+test('the same look finds it in a proxy that sends the key as a header string', async (context) => {
   needs(context, 'root', 'command cc');
   const upstream = await startLoadUpstream();
   const key = randomKey();

@@ -21,7 +21,7 @@ async function traceThread(program: string, { pid }: Running, user?: typeof nobo
   return value === 'tracing';
 }
 
-test('the same user, tracing a thread of node\'s from early on, does not get to see the key', { timeout: 60_000 }, async (context) => {
+test('the same user, tracing a thread of node\'s from early on, does not get to see the key', async (context) => {
   needs(context, 'root and a build that other users can run', 'command cc');
   const program = await tracerProgram(); // now: compiling takes as long as a start
   const maxAttempts = 10;
@@ -38,7 +38,7 @@ test('the same user, tracing a thread of node\'s from early on, does not get to 
 test('a tracer that comes to such a thread while the key is awaited ends the start', async (context) => {
   needs(context, 'root', 'command cc');
   const running = launch({ stdin: () => {} });
-  await expect.poll(() => statusOf(running.pid, 'Seccomp'), { timeout: 5_000, interval: 5 }).toBe('2'); // its last step of hardening
+  await expect.poll(() => statusOf(running.pid, 'Seccomp'), { interval: 5 }).toBe('2'); // its last step of hardening
   expect(await traceThread(await tracerProgram(), running)).toBe(true);
   expect(statusOf(running.pid, 'TracerPid')).toBe('0');
   expect(statusOfThreads(running.pid, 'TracerPid').filter((tracer) => tracer !== '0')).toHaveLength(1);
@@ -53,7 +53,7 @@ test('a tracer that was let in just before tracing was forbidden is waited for, 
   skipUnless(context, readFileSync('/proc/self/status', 'latin1').includes('Seccomp_filters'), 'the kernel does not tell how many filters there are (Linux 5.9)');
   const running = launch({ stdin: () => {} });
   // The starter's filter, and the one that the kernel puts in place behind such a tracer.
-  await expect.poll(() => statusOf(running.pid, 'Seccomp_filters'), { timeout: 5_000, interval: 5 }).toBe('2');
+  await expect.poll(() => statusOf(running.pid, 'Seccomp_filters'), { interval: 5 }).toBe('2');
   expect(new Set(statusOfThreads(running.pid, 'Seccomp_filters'))).toEqual(new Set(['2']));
 });
 

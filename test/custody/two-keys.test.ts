@@ -111,7 +111,7 @@ async function renewals(daemon: Daemon, upstream: Upstream, next: readonly strin
     seen.push(await answered(daemon, upstream, { pieces: ['HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}'], ending: 'keep' }));
   }
   daemon.child.stdin?.end(next[0]?.slice(0, 20));
-  await daemon.waitForStderr(/--key-max-age and was wiped/, 15_000);
+  await daemon.waitForStderr(/--key-max-age and was wiped/);
   seen.push(await refused(daemon, { body: '{}', ...authorized }));
   return seen;
 }

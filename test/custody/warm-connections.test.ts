@@ -12,7 +12,7 @@ test.for([
   ['TLS 1.3', {}, false],
   ['TLS 1.2', { maxVersion: 'TLSv1.2' }, false],
   ['through a corporate proxy', {}, true],
-] as const)('root finds no copy of the key while connections are made warm, lie idle, are closed and made again: %s', { timeout: 60_000 }, async ([, secureContext, throughProxy], context) => {
+] as const)('root finds no copy of the key while connections are made warm, lie idle, are closed and made again: %s', async ([, secureContext, throughProxy], context) => {
   needs(context, 'root', 'command cc');
   const upstream = await startUpstream({ secureContext, answer: answer(200, '{}') });
   const proxy = throughProxy ? ['--upstream-proxy', (await startCorporateProxy()).url] : [];

@@ -21,13 +21,13 @@ const quoted = (words: readonly string[]): string => words.map((word) => `'${wor
 const agent = `
 const url = process.env.OPENAI_BASE_URL + '/responses';
 const request = { method: 'POST', headers: { 'content-type': 'application/json', authorization: 'Bearer ' + process.env.OPENAI_API_KEY }, body: '{"model":"gpt-5","input":"Say hello"}' };
-for (const deadline = Date.now() + 15_000; ; await new Promise((resolve) => setTimeout(resolve, 20))) {
+for (;; await new Promise((resolve) => setTimeout(resolve, 20))) {
   try {
     const answer = await fetch(url, request);
     console.log(answer.status, await answer.text());
     break;
   } catch (error) {
-    if (error.cause?.code !== 'ECONNREFUSED' || Date.now() > deadline) throw error;
+    if (error.cause?.code !== 'ECONNREFUSED') throw error;
   }
 }
 `;
@@ -35,7 +35,7 @@ for (const deadline = Date.now() + 15_000; ; await new Promise((resolve) => setT
 /** Resolves with what the agent was told. */
 async function told(running: Running): Promise<{ status: number; text: string }> {
   const look = (): RegExpExecArray | null => /^(\d{3}) ([^]*\n)$/m.exec(running.stdout);
-  await expect.poll(look, { timeout: 18_000, message: `${running.stderr}` }).not.toBe(null);
+  await expect.poll(look, { message: `${running.stderr}` }).not.toBe(null);
   const [, status = '', text = ''] = look() ?? [];
   return { status: Number(status), text };
 }
@@ -93,7 +93,7 @@ esac
 `);
 }
 
-test('a container that shares the network namespace of the daemon\'s is served, and nobody else', { timeout: 40_000 }, async (context) => {
+test('a container that shares the network namespace of the daemon\'s is served, and nobody else', async (context) => {
   needsNetworkNamespaces(context);
   needs(context, 'root and a build that other users can run', 'command setpriv', 'command mount');
   const machine = await newMachine();
@@ -131,7 +131,7 @@ exec unshare --net sh -c '
   return ['10', ssh ?? '', '-F', file('ssh_config')];
 }
 
-test('a VM is served through ssh -L by an account that can do nothing else', { timeout: 60_000 }, async (context) => {
+test('a VM is served through ssh -L by an account that can do nothing else', async (context) => {
   needsNetworkNamespaces(context);
   needs(context, 'command ssh', 'command sshd', 'command ssh-keygen', 'command timeout');
   const machine = await newMachine();
@@ -142,7 +142,7 @@ test('a VM is served through ssh -L by an account that can do nothing else', { t
   const ssh = (...args: readonly string[]): ReturnType<typeof runTool> => runTool('timeout', [...client, ...args]);
   const instead = { 8787: String(port), tunnel: account };
   const daemon = machine.start(allowUser, { instead });
-  await daemon.waitForStderr(/^responses-api-proxy listening on /m, 15_000);
+  await daemon.waitForStderr(/^responses-api-proxy listening on /m);
 
   const tunnel = machine.start(sshForward, { instead });
   await expect.poll(() => existsSync(join(machine.folder, 'vm.pid')) || tunnel.exit).toBe(true);

@@ -50,7 +50,7 @@ async function servedBy([line = '', ...more]: readonly string[], env: Readonly<R
   const machine = await newMachine();
   writeFileSync(join(machine.folder, 'policy.json'), policy.code, { mode: 0o600 });
   const daemon = machine.start({ code: piped + line }, { env, instead: { 8787: String(await freePort()) } });
-  const port = Number((await daemon.waitForStderr(listening, 15_000))[1]);
+  const port = Number((await daemon.waitForStderr(listening))[1]);
   const endpoint = /--endpoint (\S+)/.exec(line)?.[1] ?? '/v1/responses';
   const ask = (request = {}, headers = {}): Promise<Answer> => post(`http://127.0.0.1:${port}${endpoint}`, request, headers);
   return { machine, daemon, port, more, ask };
@@ -150,7 +150,7 @@ test('two endpoints are two daemons, in two lines', async () => {
   const machine = await newMachine();
   const ports = [await freePort(), await freePort()];
   const daemons = machine.start(two, { instead: { 8787: String(ports[0]), 8788: String(ports[1]) } });
-  await Promise.all(ports.map((port) => daemons.waitForStderr(new RegExp(`^responses-api-proxy listening on 127\\.0\\.0\\.1:${port}\n`, 'm'), 15_000)));
+  await Promise.all(ports.map((port) => daemons.waitForStderr(new RegExp(`^responses-api-proxy listening on 127\\.0\\.0\\.1:${port}\n`, 'm'))));
   const asked = [['/v1/responses', response], ['/v1/chat/completions', chat]] as const;
   for (const [index, port] of ports.entries()) {
     for (const [which, [path, request]] of asked.entries()) {

@@ -17,7 +17,7 @@ test('the agent is granted what the example policy grants, and the audit log tel
   const machine = await newMachine();
   const file = join(machine.folder, 'server-info.json');
   const daemon = machine.start(start, { env: { AGENT: agent.name, FILE: file } });
-  await daemon.waitForStderr(/^responses-api-proxy listening on /m, 15_000);
+  await daemon.waitForStderr(/^responses-api-proxy listening on /m);
 
   const post = async (body: object): Promise<unknown> => {
     const { port, token } = JSON.parse(readFileSync(file, 'utf8')) as { port: number; token: string };

@@ -20,7 +20,7 @@ describe('the quick start, from top to bottom', () => {
   beforeAll(async () => {
     machine = await newMachine();
     daemon = machine.start(start);
-    await daemon.waitForStderr(listening, 15_000);
+    await daemon.waitForStderr(listening);
   });
 
   test('once the shell has its prompt back, it knows the port', async () => {
@@ -65,12 +65,12 @@ describe('the quick start, from top to bottom', () => {
 test('it starts again over the file of a daemon that was killed', async () => {
   const machine = await newMachine();
   const first = machine.start(start);
-  await first.waitForStderr(listening, 15_000);
+  await first.waitForStderr(listening);
   const { pid } = JSON.parse(readFileSync(await machine.variable('INFO'), 'utf8')) as { pid: number };
   process.kill(pid, 'SIGKILL');
   await first.waitForExit();
   const second = machine.start(start);
-  const [, port] = await second.waitForStderr(listening, 15_000);
+  const [, port] = await second.waitForStderr(listening);
   await expect.poll(() => machine.variable('PORT')).toBe(port);
 });
 

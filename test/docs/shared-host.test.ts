@@ -13,7 +13,7 @@ test('on a shared host the agent is served with its token, and no other user', a
   const machine = await newMachine();
   const env = { AGENT: agent.name, FILE: join(machine.folder, 'server-info.json') };
   const daemon = machine.start(start, { env });
-  await daemon.waitForStderr(/^responses-api-proxy listening on /m, 15_000);
+  await daemon.waitForStderr(/^responses-api-proxy listening on /m);
 
   const served = await machine.run(curl, { env, user: agent });
   expect(served.code).toBe(0);

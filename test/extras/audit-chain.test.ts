@@ -35,7 +35,7 @@ test('a log as it was written is whole', async () => {
   expect(await audit('verify', file)).toEqual({ code: 0, stdout: `${file}: 6 records, each as it was written\nthe last has hash ${lastHash}\n`, said: [] });
 });
 
-test('any change of any byte is found, in its line', { timeout: 60_000 }, async () => {
+test('any change of any byte is found, in its line', async () => {
   const log = Buffer.from(lines.slice(0, 3).join(''), 'latin1');
   let line = 1;
   for (let at = 0; at < log.length; at++) {

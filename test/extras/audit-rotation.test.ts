@@ -27,7 +27,7 @@ test('a folder that --run-as closes to the daemon is told: nobody could notice t
   expect(linesOf(file)).toHaveLength(4);
 });
 
-test('renamed under load, again and again, with a log file and another user: each request is recorded once, in one chain over all files', { timeout: 60_000 }, async (context) => {
+test('renamed under load, again and again, with a log file and another user: each request is recorded once, in one chain over all files', async (context) => {
   needs(context, 'root');
   const folder = scratchFolder();
   chownSync(folder, nobody.uid, nobody.gid);

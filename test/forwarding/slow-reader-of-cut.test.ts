@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { asking, startBoth } from '../support/proxied.ts';
 
-test('a client that reads slowly gets all that came of a cut answer, and then the reset', { timeout: 60_000 }, async () => {
+test('a client that reads slowly gets all that came of a cut answer, and then the reset', async () => {
   const both = await startBoth();
   const { client, request } = await asking(both);
   // More than the kernel's buffers on the way take, so that most of it waits in the daemon when the upstream ends.
@@ -19,7 +19,7 @@ test('a client that reads slowly gets all that came of a cut answer, and then th
   client.resume();
   await sent;
   request.connection.halfClose();
-  expect(await client.wasReset(30_000)).toBe(true);
+  expect(await client.wasReset()).toBe(true);
   const response = await client.response();
   expect(response.complete).toBe(false);
   expect(response.body.length).toBe(body.length);

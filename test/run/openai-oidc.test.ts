@@ -24,7 +24,7 @@ describe('the subject token', () => {
     const endpoint = await startTokenEndpoint(3_600);
     const feeder = feed(endpoint, github);
     await endpoint.until(() => endpoint.issued.length === 1, 'a token');
-    await expect.poll(() => feeder.stdout, { timeout: 10_000 }).toBe(`${endpoint.issued[0]}\n`);
+    await expect.poll(() => feeder.stdout).toBe(`${endpoint.issued[0]}\n`);
     expect(endpoint.exchanges).toEqual([{
       grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
       subject_token_type: 'urn:ietf:params:oauth:token-type:jwt',
@@ -43,7 +43,7 @@ describe('the subject token', () => {
     feed(endpoint, [...ids, '--subject-token-file', file]);
     await endpoint.until(() => endpoint.issued.length === 1, 'a token');
     writeFileSync(file, 'four.five.six');
-    await endpoint.until(() => endpoint.issued.length === 2, 'the next', 15_000);
+    await endpoint.until(() => endpoint.issued.length === 2, 'the next');
     expect(endpoint.exchanges.map((body) => body['subject_token'])).toEqual(['one.two.three', 'four.five.six']);
   });
 });
@@ -54,7 +54,7 @@ describe('failures', () => {
     const file = join(scratchFolder(), 'token');
     const subject = 'unknown.subject.token-0123456789';
     writeFileSync(file, subject);
-    const exit = await feed(endpoint, [...ids, '--subject-token-file', file]).waitForExit(20_000);
+    const exit = await feed(endpoint, [...ids, '--subject-token-file', file]).waitForExit();
     expect(exit).toMatchObject({ code: 1, stdout: '' });
     expect(exit.stderr).toContain('OpenAI answered 401: invalid_subject_token');
     expectNoPieceOf(subject, exit.stderr, 12);
@@ -63,16 +63,16 @@ describe('failures', () => {
   test('an error code that is none is not repeated', async () => {
     const endpoint = await startTokenEndpoint(3_600);
     endpoint.plan({ status: 400, body: `{"error":"${'Secret.Token-1'.repeat(3)}"}` });
-    const exit = await feed(endpoint, github).waitForExit(20_000);
+    const exit = await feed(endpoint, github).waitForExit();
     expect(exit.stderr).toContain('OpenAI answered 400: no error code');
     expect(exit.stderr).not.toContain('Secret');
   });
 
-  test('at first it tries again after what may pass', { timeout: 30_000 }, async () => {
+  test('at first it tries again after what may pass', async () => {
     const endpoint = await startTokenEndpoint(3_600);
     endpoint.plan({ status: 503, body: '' }, 'hang up');
     const feeder = feed(endpoint, github);
-    await expect.poll(() => feeder.stdout, { timeout: 20_000 }).toMatch(/^\S+\n$/);
+    await expect.poll(() => feeder.stdout).toMatch(/^\S+\n$/);
     expect(feeder.stderr).toMatch(/answered 503: no error code\n.*no answer \(curl: exit code \d+\)\n/);
   });
 
@@ -101,7 +101,7 @@ test('no secret is in the arguments or the environment of a program that it runs
     chmodSync(file, 0o755);
   }
   const feeder = feed(endpoint, github, { env: { PATH: `${folder}:${process.env['PATH'] ?? ''}` } });
-  await expect.poll(() => feeder.stdout, { timeout: 20_000 }).toMatch(/^\S+\n$/);
+  await expect.poll(() => feeder.stdout).toMatch(/^\S+\n$/);
   await feeder.stop();
   const files = readdirSync(log);
   expect(files.filter((name) => name.startsWith('curl'))).toHaveLength(2);

@@ -44,7 +44,7 @@ describe('what it holds', () => {
     const running = launch({ args: ['--server-info', file] });
     await new Promise((resolve) => running.child.stdin?.once('finish', resolve));
     // Reads without a pause, so that a line written in two pieces would be noticed. Tracing the daemon is not allowed.
-    const deadline = performance.now() + 8_000;
+    const deadline = performance.now() + defaultWaitMs;
     let seen = '';
     while (seen === '' && performance.now() < deadline) seen = readFileSync(file, 'utf8');
     const [, port] = await running.waitForStderr(/listening on 127\.0\.0\.1:(\d+)/);

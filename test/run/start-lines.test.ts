@@ -6,6 +6,7 @@ import { denying, noMemfdSecret } from '../support/deny.ts';
 import { policyArgs } from '../support/policy.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
+import { defaultWaitMs } from '../support/wait.ts';
 
 // What a start says of itself stands before the line that clients wait for: who has read that has read all of it.
 // What becomes of the custody where nothing can be locked is in custody/missing-protection.test.ts.
@@ -40,5 +41,5 @@ test('without a policy it says nothing of one', async () => {
 test('in --log-file it says the same, behind the time', async () => {
   const file = join(scratchFolder(), 'log');
   launch({ args: ['--log-file', file] });
-  await vi.waitFor(() => expect(readFileSync(file, 'utf8').replaceAll(/^\S+Z /gm, '')).toMatch(new RegExp(`^${custody}responses-api-proxy listening on`, 'm')), { timeout: 8_000, interval: 5 });
+  await vi.waitFor(() => expect(readFileSync(file, 'utf8').replaceAll(/^\S+Z /gm, '')).toMatch(new RegExp(`^${custody}responses-api-proxy listening on`, 'm')), { timeout: defaultWaitMs, interval: 5 });
 });

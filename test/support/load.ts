@@ -4,6 +4,7 @@ import type tls from 'node:tls';
 import { credentialHeaders } from './credentials.ts';
 import { chunk, chunked, type HeaderLines } from './http-bytes.ts';
 import { answer, startUpstream, streamHead, type UpstreamRequest } from './upstream.ts';
+import { defaultWaitMs } from './wait.ts';
 
 /**
  * What happens in one exchange:
@@ -23,8 +24,6 @@ const credentialNames = Object.values(credentialHeaders).map(({ name }) => name.
 const smallestBodyBytes = 10;
 const largestBodyBytes = 300_000;
 const pipelinedRequests = 4;
-/** Generous: a machine that is busy with other tests is no failure. */
-const exchangeTimeoutMs = 60_000;
 
 export interface LoadUpstreamOptions {
   /** Default: TLS. */
@@ -165,9 +164,9 @@ function exchange(port: number, play: Play, agent: http.Agent, headBytes: number
       },
     });
     const timer = setTimeout(() => {
-      resolve(`no end after ${exchangeTimeoutMs} ms`);
+      resolve(`no end after ${defaultWaitMs} ms`);
       req.destroy();
-    }, exchangeTimeoutMs);
+    }, defaultWaitMs);
     const done = (failure?: string): void => {
       clearTimeout(timer);
       resolve(failure);
@@ -197,7 +196,7 @@ function pipelinedExchange(port: number): Promise<string | undefined> {
     const socket = net.connect(port, '127.0.0.1');
     const request = `POST /v1/responses HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${playHeader}: json\r\nContent-Length: 2\r\n\r\n{}`;
     let text = '';
-    const timer = setTimeout(() => socket.destroy(), exchangeTimeoutMs);
+    const timer = setTimeout(() => socket.destroy(), defaultWaitMs);
     const answered = (): number => text.split('HTTP/1.1 200').length - 1;
     socket.setEncoding('latin1').on('data', (piece: string) => {
       text += piece;

@@ -33,9 +33,9 @@ export interface ToolResult {
 }
 
 /** Runs a program to its end; any exit code will do. `input` goes to its stdin. */
-export function runTool(program: string, args: readonly string[] = [], options: { input?: string | Uint8Array; user?: { uid: number; gid: number }; timeoutMs?: number } = {}): Promise<ToolResult> {
+export function runTool(program: string, args: readonly string[] = [], options: { input?: string | Uint8Array; user?: { uid: number; gid: number } } = {}): Promise<ToolResult> {
   return new Promise((resolve, reject) => {
-    const child = execFile(program, [...args], { timeout: options.timeoutMs ?? 60_000, maxBuffer: 64 * 1024 * 1024, ...options.user }, (error, stdout, stderr) => {
+    const child = execFile(program, [...args], { maxBuffer: 64 * 1024 * 1024, ...options.user }, (error, stdout, stderr) => {
       if (error !== null && typeof error.code !== 'number') reject(error);
       else resolve({ code: typeof error?.code === 'number' ? error.code : 0, stdout, stderr });
     });

@@ -32,6 +32,6 @@ export async function pipeline(endpoint: TokenEndpoint, args: readonly string[],
     stdin: 'ignore',
     env: { CURL_CA_BUNDLE: caFile(), DAEMON: launcher, UPSTREAM: upstream.args.join(' '), ...endpoint.githubEnv, ...env },
   });
-  const [, port] = await running.waitForStderr(/listening on 127\.0\.0\.1:(\d+)\n/, 30_000);
+  const [, port] = await running.waitForStderr(/listening on 127\.0\.0\.1:(\d+)\n/);
   return { running, port: Number(port), keys: () => [...new Set(upstream.requests.map((request) => request.values('authorization')[0] ?? ''))] };
 }

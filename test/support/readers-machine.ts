@@ -52,7 +52,7 @@ export class Machine {
   /** Resolves with a variable's value once a snippet that sets it has ended, also if it leaves a daemon behind. */
   async variable(name: string): Promise<string> {
     const look = (): string | undefined => new RegExp(`^export ${name}='(.*)'$|^declare -x ${name}="(.*)"$`, 'm').exec(readFileSync(this.#variables, 'utf8'))?.slice(1).find((value) => value !== undefined);
-    await expect.poll(look, { timeout: 15_000, message: name }).not.toBe(undefined);
+    await expect.poll(look, { message: name }).not.toBe(undefined);
     return look() ?? '';
   }
 

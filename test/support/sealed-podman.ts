@@ -7,7 +7,6 @@ import { scratchFolder } from './scratch.ts';
 import { hasCommand } from './skip.ts';
 
 const script = fileURLToPath(new URL('sealed-podman.sh', import.meta.url));
-const buildTimeoutMs = 600_000;
 
 /** What an image of the stand-in has from this machine: its programs and libraries, and whom they trust. */
 const machine = ['/usr', '/etc/ssl', '/etc/alternatives'].map((folder) => `--volume=${folder}:${folder}:ro`);
@@ -77,6 +76,6 @@ export class SealedPodman {
   }
 
   #podman(args: readonly string[]): Promise<ToolResult> {
-    return runTool('sh', [script, this.#folder, ...args], { timeoutMs: buildTimeoutMs });
+    return runTool('sh', [script, this.#folder, ...args]);
   }
 }

@@ -9,7 +9,6 @@ import { Changing, Once, within } from './wait.ts';
 
 const script = fileURLToPath(new URL('sealed-systemd.sh', import.meta.url));
 const units = '/usr/lib/systemd/system';
-const bootTimeoutMs = 20_000;
 
 /** Why systemd cannot be booted here; undefined where it can. */
 export function sealedSystemdProblem(): string | undefined {
@@ -74,7 +73,7 @@ export class SealedSystemd {
       if (ended.done) throw new Error(`it did not boot:\n${said}`);
       return /^sealed$/m.test(said) || undefined;
     };
-    await output.when(look, () => `systemd to boot, which said:\n${said}`, bootTimeoutMs);
+    await output.when(look, () => `systemd to boot, which said:\n${said}`);
     const system = new SealedSystemd(shared, processOneBelow(child.pid ?? 0));
     await system.#whenReady();
     const { code, stderr } = await system.run('sh', '-euc', setUp);

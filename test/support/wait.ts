@@ -1,5 +1,5 @@
 /** How long a test waits for one event before it fails, in milliseconds. Generous: it only delays failures, and the machine may be busy. */
-export const defaultWaitMs = 30_000;
+export const defaultWaitMs = 120_000;
 
 /**
  * State that tests can wait on. Its owner calls `changed()` after each change, and only then do the waiters look again:
