@@ -126,7 +126,7 @@ export class LockedKey {
         end += piece.length;
       }
     }
-    this.#scratchUsed = Math.max(this.#scratchUsed, end); // of an earlier head, more may still be there
+    this.#scratchUsed = end;
     return { first: scratch.subarray(0, end), rest };
   }
 

@@ -1,5 +1,11 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
+import type { Piece } from './locked-key.ts';
+
+export type WriteCallback = (error?: Error | null) => void;
+
+/** A socket's own `_write`, see `stream.Writable`. The encoding of bytes is `buffer`: with any other, node aborts. */
+export type SocketWrite = (piece: Piece, encoding: BufferEncoding, done: WriteCallback) => void;
 
 /** How often a request may be probed for, each time with another byte of its first line: `POST / HTTP/1.1` has enough. */
 const maxProbes = 8;
@@ -13,7 +19,7 @@ interface TlsHandle {
 }
 
 /**
- * Tells whether SSL_write would encrypt at once what is written to a socket.
+ * Tells whether SSL_write would encrypt at once what is written to a socket. Always true without TLS.
  *
  * With TLS 1.3 it does not while only a part of a session ticket or another handshake message has arrived, and node keeps
  * what was written in ordinary memory until the rest comes. Nothing but SSL_write shows this state, so it gets a byte without
@@ -25,7 +31,8 @@ interface TlsHandle {
  * make two such errors cancel out; the write is then found not to be encrypted, and the socket is destroyed.
  */
 export class TlsReadiness {
-  readonly #socket: Socket;
+  readonly #socket: TLSSocket | undefined;
+  readonly #recordOverheadBytes: number;
   /** Bytes that had arrived when the last probe was encrypted. */
   #arrivedAtProbe: number | undefined;
   /** Bytes of those that arrived since which were records with content. */
@@ -33,20 +40,17 @@ export class TlsReadiness {
 
   /** @param socket its handshake is done */
   constructor(socket: Socket) {
-    this.#socket = socket;
-    if (!(socket instanceof TLSSocket)) return;
-    const recordOverheadBytes = recordOverheadOf(socket);
-    const push = socket.push.bind(socket);
-    // Node pushes the content of each record by itself.
-    socket.push = (content: Uint8Array | null, encoding?: BufferEncoding): boolean => {
-      if (content !== null) this.#accountedFor += content.length + recordOverheadBytes;
-      return push(content, encoding);
-    };
+    this.#socket = socket instanceof TLSSocket ? socket : undefined;
+    this.#recordOverheadBytes = this.#socket === undefined ? 0 : recordOverheadOf(this.#socket);
   }
 
-  /** Whether a write is sure to be encrypted at once. Always true without TLS. */
+  /** To be told the size of each piece that the socket pushes: node pushes the content of each record by itself. */
+  delivered(bytes: number): void {
+    this.#accountedFor += bytes + this.#recordOverheadBytes;
+  }
+
   isSure(): boolean {
-    if (!(this.#socket instanceof TLSSocket)) return true;
+    if (this.#socket === undefined) return true;
     const handle = handleOf(this.#socket);
     return handle !== null && this.#arrivedAtProbe !== undefined && handle._parent.bytesRead - this.#arrivedAtProbe === this.#accountedFor;
   }
@@ -55,33 +59,38 @@ export class TlsReadiness {
    * Writes bytes of `head` until it is sure; waits for the rest of a split message, however long that takes.
    *
    * @param write the socket's own
-   * @param head what it begins with is no secret; not to be called while node reads records, for it may have more of them
-   * @param done gets what is left of the head, once `isSure` or after so many tries; or undefined when the socket has ended
+   * @param head what it begins with is no secret
+   * @param done gets what is left of the head, once `isSure` or after so many tries; or why it cannot be written
    */
-  probe(write: (text: string, done: (error?: Error | null) => void) => void, head: string, done: (rest: string | undefined) => void, probes = 0): void {
-    if (this.isSure() || probes === maxProbes) return done(head);
-    const handle = handleOf(this.#socket);
-    if (handle === null) return done(undefined);
+  probe(write: SocketWrite, head: string, done: (error: Error | null, rest: string) => void, probes = 0): void {
+    const handle = this.#socket === undefined ? null : handleOf(this.#socket);
+    if (handle === null || probes === maxProbes || this.isSure()) return done(null, head);
     const arrived = handle._parent.bytesRead;
-    const queued = handle.writeQueueSize;
-    write(head.slice(0, 1), (error) => {
-      if (this.#socket.destroyed || (error !== undefined && error !== null)) return done(undefined);
-      if (wasEncrypted && handle._parent.bytesRead === arrived) {
-        this.#arrivedAtProbe = arrived;
-        this.#accountedFor = 0;
-      }
-      this.probe(write, head.slice(1), done, probes + 1);
-    });
-    const wasEncrypted = handle.writeQueueSize > queued;
+    let isEncrypted = false;
+    isEncrypted = isTakenAtOnce(this.#socket as TLSSocket, () =>
+      write(head.slice(0, 1), 'latin1', (error) => {
+        if (error !== undefined && error !== null) return done(error, head);
+        if (isEncrypted && handle._parent.bytesRead === arrived) {
+          this.#arrivedAtProbe = arrived;
+          this.#accountedFor = 0;
+        }
+        this.probe(write, head.slice(1), done, probes + 1);
+      }),
+    );
   }
 }
 
-/** Whether `write` encrypts at once what it writes to an idle socket. Always true without TLS. */
-export function isEncryptedBy(socket: Socket, write: () => void): boolean {
+/**
+ * Whether an idle socket took at once what `write` writes to it: TLS has encrypted it, or the kernel has it.
+ *
+ * @param write gets a function to call as soon as node says that the write is done
+ */
+export function isTakenAtOnce(socket: Socket, write: (taken: () => void) => void): boolean {
   const handle = socket instanceof TLSSocket ? handleOf(socket) : null;
   const queued = handle?.writeQueueSize ?? 0;
-  write();
-  return handle === null || handle.writeQueueSize > queued;
+  let isTaken = false;
+  write(() => (isTaken = true));
+  return handle === null ? isTaken : handle.writeQueueSize > queued;
 }
 
 /**
@@ -94,6 +103,6 @@ function recordOverheadOf(socket: TLSSocket): number {
   return socket.getCipher().name.includes('CHACHA20') ? header + tag : header + explicitNonce + tag;
 }
 
-function handleOf(socket: Socket): TlsHandle | null {
+function handleOf(socket: TLSSocket): TlsHandle | null {
   return (socket as unknown as { _handle: TlsHandle | null })._handle;
 }

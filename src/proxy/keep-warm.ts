@@ -23,7 +23,7 @@ const systemClocks: Clocks = { bootMs: () => uptime() * 1000, steadyMs: () => pe
 
 /**
  * Keeps one connection to the upstream ready, so that a request need not wait for DNS, TCP and TLS. One is made at start;
- * when no idle one is left and there was a request not long ago, another. Nothing is sent on it.
+ * when one has closed, no other is idle, and there was a request not long ago, another. Nothing is sent on it.
  */
 export class KeepWarm {
   readonly #pool: UpstreamPool;
@@ -42,10 +42,10 @@ export class KeepWarm {
     this.#pool = pool;
     this.#keepWarmMs = keepWarmMs;
     this.#report = report;
-    pool.onNoneIdle = (wasUsed) => {
+    pool.whenNoneIsLeft((wasUsed) => {
       if (wasUsed || performance.now() - this.#connectedAtMs > shortestLifeMs) this.#retryMs = 0;
       this.#schedule();
-    };
+    });
   }
 
   /** To be called once the daemon listens. */

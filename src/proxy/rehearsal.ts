@@ -2,7 +2,9 @@ import { lookup } from 'node:dns';
 import { createServer } from 'node:http';
 import type { Socket } from 'node:net';
 import { type Duplex, duplexPair } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
+import type { buildConnector } from 'undici';
 import { Failure } from '../run/failure.ts';
 import { ownFields } from './headers.ts';
 import { noKernelSockets } from './kernel-sockets.ts';
@@ -43,10 +45,12 @@ export async function rehearse(awaitsLookup: boolean): Promise<void> {
   try {
     for (const request of requests) {
       client.write(`POST / HTTP/1.1\r\nHost: localhost:${port}\r\nContent-Type: application/json\r\n${request}`);
-      if (await isAnswered(client)) continue;
-      throw new Failure(`its HTTP client does not work: ${failure}`, {
-        hint: 'it needs WebAssembly: lift the limit on virtual memory (ulimit -v unlimited), and check that the installation is complete',
-      });
+      if (!(await isAnswered(client))) {
+        throw new Failure(`its HTTP client does not work: ${failure}`, {
+          hint: 'it needs WebAssembly: lift the limit on virtual memory (ulimit -v unlimited), and check that the installation is complete',
+        });
+      }
+      await setImmediate(); // then the connection is free again
     }
   } finally {
     for (const side of [client, daemonSide, upstreamSide, answeringSide]) side.destroy();
@@ -86,12 +90,17 @@ function startUpstream() {
 
 function startDaemon(upstreamSide: Socket, say: (failure: string) => void) {
   const server = createHttpServer();
-  const pool = new UpstreamPool({
+  const made = [upstreamSide];
+  const connect: buildConnector.connector = (_options, callback) => {
+    const socket = made.pop();
+    if (socket === undefined) callback(new Error('the connection was not kept'), null);
+    else callback(null, socket); // at once: a daemon whose parser is missing must end before it has answered anyone
+  };
+  const pool = new UpstreamPool(connect, {
     origin: new URL('http://localhost'),
-    // At once: a daemon whose parser is missing must end before it has answered anyone, so before the next turn of the event loop.
-    connect: (_options, callback) => callback(null, upstreamSide),
     responseTimeoutMs: 0,
     idleTimeoutMs: 0,
+    injection: { write: (_socket, write, head, _pieces, done) => write(Buffer.from(head), 'utf8', (error) => done(error, [])) },
     sockets: noKernelSockets,
   });
   const refusals = { note() {} };

@@ -5,7 +5,6 @@ import type { Dispatcher, buildConnector as connectors } from 'undici';
 import { isLoopback } from './environment-proxy.ts';
 import { Client, buildConnector } from './undici.ts';
 import { TlsError, isNetworkError } from './upstream-error.ts';
-import { applySocketWorkarounds } from './upstream-socket.ts';
 
 /** TCP keep-alive starts after this long, so that a dead peer is found without a timeout on silence. */
 const tcpKeepAliveMs = 30_000;
@@ -38,7 +37,6 @@ function connector({ origin, connectTimeoutMs }: ConnectionOptions, tls: TlsOpti
     connect(target, (error, socket) => {
       if (error !== null) return callback(error, null);
       if (socket instanceof TLSSocket) socket.on('session', (session) => (newest.session = session));
-      applySocketWorkarounds(socket as Socket);
       return callback(null, socket as Socket);
     });
 }

@@ -21,6 +21,7 @@ const unreachable = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
   'UPSTREAM_BUSY',
+  'UPSTREAM_ENDED',
   'ECONNABORTED',
   'EPIPE',
   'EHOSTUNREACH',
@@ -47,7 +48,12 @@ const timeouts = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADE
 /** Whether an error of a connection being made lies below TLS. Anything else is a TLS error. */
 export function isNetworkError(error: Error): boolean {
   const code = codeOf(error);
-  return unreachable.has(code) || timeouts.has(code);
+  return unreachable.has(code) || isTimeout(error);
+}
+
+/** Whether a limit of time has passed. */
+export function isTimeout(error: Error): boolean {
+  return timeouts.has(codeOf(error));
 }
 
 /**
