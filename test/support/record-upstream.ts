@@ -89,8 +89,14 @@ export class RecordConnection {
 
   /** Sends a record of any content, whole or not. */
   send(type: number, content: Uint8Array): void {
-    if (this.#seal === undefined) throw new Error('the handshake is not done');
-    this.#tcp.write(this.#seal.seal(type, content));
+    this.sendTogether([[type, content]]);
+  }
+
+  /** Sends records in one piece. */
+  sendTogether(records: ReadonlyArray<readonly [type: number, content: Uint8Array]>): void {
+    const seal = this.#seal;
+    if (seal === undefined) throw new Error('the handshake is not done');
+    this.#tcp.write(Buffer.concat(records.map(([type, content]) => seal.seal(type, content))));
   }
 
   /** Used by the upstream: all records that node's TLS sends to the daemon from now on are sealed with this. */
@@ -111,7 +117,7 @@ export class RecordConnection {
 }
 
 /**
- * An upstream over TLS 1.3 that answers every request with 200 and `{}`, and can put any record between those of node's TLS,
+ * An upstream over TLS 1.3 that answers every request with 200, and can put any record between those of node's TLS,
  * such as a part of a session ticket. It knows the session's keys, opens node's records and seals them anew. It sends no tickets
  * by itself.
  */
@@ -121,6 +127,8 @@ export class RecordUpstream {
   readonly requests: Array<{ readonly authorization: string | undefined; readonly body: string }> = [];
   /** Called with each connection when its handshake is done. */
   onReady: (connection: RecordConnection) => void = () => {};
+  /** The body of the answer to a request's body. */
+  answerTo: (body: string) => string = () => '{}';
   readonly args: readonly string[];
   readonly #changing = new Changing();
   readonly #http: http.Server;
@@ -136,7 +144,8 @@ export class RecordUpstream {
       req.setEncoding('latin1').on('data', (text: string) => (body += text));
       req.once('end', () => {
         this.requests.push({ authorization: req.headers.authorization, body });
-        res.writeHead(200, { 'content-type': 'application/json', 'content-length': 2 }).end('{}');
+        const answer = this.answerTo(body);
+        res.writeHead(200, { 'content-type': 'application/json', 'content-length': answer.length }).end(answer);
         this.#changing.changed();
       });
     });
