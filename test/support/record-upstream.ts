@@ -23,12 +23,14 @@ export function newSessionTicket(length: number): Buffer {
 }
 
 /** Encrypts or decrypts the records of one direction with TLS_AES_128_GCM_SHA256 (RFC 8446 section 5.2). */
-class RecordCipher {
+export class RecordCipher {
+  readonly #secret: Buffer;
   readonly #key: Buffer;
   readonly #iv: Buffer;
   #sequence = 0n;
 
   constructor(trafficSecret: Buffer) {
+    this.#secret = trafficSecret;
     this.#key = expandLabel(trafficSecret, 'key', 16);
     this.#iv = expandLabel(trafficSecret, 'iv', 12);
   }
@@ -55,6 +57,11 @@ class RecordCipher {
     }
     this.#sequence++;
     return { type: inner.at(-1) ?? 0, content: inner.subarray(0, -1) };
+  }
+
+  /** The one that follows a KeyUpdate (RFC 8446 section 7.2). */
+  next(): RecordCipher {
+    return new RecordCipher(expandLabel(this.#secret, 'traffic upd', 32));
   }
 
   #nonce(): Buffer {
@@ -197,7 +204,8 @@ export async function startRecordUpstream(): Promise<RecordUpstream> {
   return new RecordUpstream(server);
 }
 
-function onRecords(stream: Duplex, take: (record: Buffer) => void): void {
+/** Calls back with each record of a stream of them, whole. */
+export function onRecords(stream: Duplex, take: (record: Buffer) => void): void {
   let bytes: Buffer = Buffer.alloc(0);
   stream.on('data', (data: Buffer) => {
     bytes = Buffer.concat([bytes, data]);
