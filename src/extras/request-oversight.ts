@@ -84,7 +84,7 @@ export class RequestOversight implements RequestObserver, Overseer {
     return expiry?.hasExpired() === true ? expiry.denial : undefined;
   }
 
-  judgeHead(rawHeaders: RawHeaders, isQueued: boolean): Denial | undefined {
+  judgeHead(rawHeaders: RawHeaders): Denial | undefined {
     const { policy, limits, isRecorded, canRecord } = this.#rules;
     if (this.expired !== undefined) return this.expired;
     if (!canRecord()) return unrecorded;
@@ -95,7 +95,7 @@ export class RequestOversight implements RequestObserver, Overseer {
     // Where only its length counts, a body that declares it is judged now.
     if (policy?.fields === undefined && contentLength(rawHeaders) !== undefined) this.#needsBody = false;
     const refusals = policy === undefined ? [] : judgeHeaders(policy, rawHeaders);
-    const denial = this.#enforce(refusals) ?? (isQueued ? undefined : this.#enforce(limits?.refusals() ?? []));
+    const denial = this.#enforce(refusals) ?? this.#enforce(limits?.refusals() ?? []);
     if (refusals.length > 0) this.#judgeNoBody();
     return denial;
   }

@@ -1,31 +1,40 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Exchange } from './exchange.ts';
 import { type KernelSockets, watchPresence } from './kernel-sockets.ts';
 
-/** With this many requests waiting on one connection, nothing more is read from it. */
-const maxPipelinedRequests = 16;
-
-/** How long we keep reading from a connection that was told to end: closing with unread input would reset it and lose our last answer. */
-export const lingerMs = 2_000;
+/**
+ * How long we read on after the last byte we send, in ms. A close with unread input resets the connection, which can
+ * destroy the end of an answer before its client has read it (RFC 9112 section 9.6).
+ */
+const lingerMs = 2_000;
 
 /** How long a client that has not been told of the end may take to send its last request. */
 const lastRequestMs = 1_000;
 
-/** A client's connection and its exchanges. */
+/**
+ * Requests that may come in one read behind a running one, to be ignored politely. Node makes objects of each, 1.5 KB that
+ * stay until the connection ends. A client that sends more than this is cut off.
+ */
+const maxIgnoredRequests = 100;
+
+/** A client's connection. It serves one request at a time, and none that begins before the answer to the one before is whole. */
 export class Connection {
   readonly socket: Socket;
   /** The user at the other end; undefined where nothing asked for it, or the kernel does not know. */
   readonly peerUid: number | undefined;
-  /** The exchange that is running and those that wait for it: one at a time, answered in the order they came. */
-  readonly #exchanges: Exchange[] = [];
   readonly #sockets: KernelSockets;
+  /** The last request that was accepted. */
+  #request: IncomingMessage | undefined;
+  /** Its answer, until the kernel has all of it. */
+  #response: ServerResponse | undefined;
+  /** Answers the request; undefined where the daemon does so by itself. */
+  #exchange: Exchange | undefined;
+  /** A request waits until it is certain that the answer before it is out. */
+  #hasWaiting = false;
+  #ignoredRequests = 0;
+  #isEnding = false;
   #isWatched = false;
-  #hasStoppedParsing = false;
-  /** Sent before closing, once the exchanges that came before it have ended. */
-  #finalResponse = '';
-  #openRequests = 0;
-  #lastRequest: IncomingMessage | undefined;
   /** How many bytes had been read from the socket when the last request ended. */
   #headBegin = 0;
 
@@ -35,117 +44,150 @@ export class Connection {
     this.#sockets = sockets;
     socket.on('pause', () => this.#watchWhilePaused());
     // Before node, which then ends its own side.
-    socket.prependListener('end', () => this.#exchanges[0]?.clientEnded());
-    // Exchanges that wait have no answer yet whose 'close' would tell them.
-    socket.once('close', () => this.#exchanges.splice(0).forEach((exchange) => exchange.cancel()));
+    socket.prependListener('end', () => this.#exchange?.clientEnded());
+    // What node does behind an answer with `Connection: close`.
+    socket.destroySoon = () => this.end();
   }
 
+  /** A request was accepted, and its answer is not out yet. */
   get isBusy(): boolean {
-    return this.#exchanges.length > 0;
+    return this.#response !== undefined;
   }
 
-  /** A request is still coming, be it of an exchange or one that was refused. */
-  get isMidRequest(): boolean {
-    return this.#lastRequest?.complete === false;
-  }
-
-  /** An exchange is running that has had its whole request. */
+  /** A request was accepted, and its answer has not been written to its end. */
   get isAnswering(): boolean {
-    return this.#exchanges[0]?.hasWholeRequest === true;
+    return this.#response?.writableEnded === false;
   }
 
-  /** The exchange, running or waiting, whose request is still coming: what breaks now is that request. */
-  get receiving(): Exchange | undefined {
-    const last = this.#exchanges.at(-1);
-    return last?.hasWholeRequest === false ? last : undefined;
+  /** A request that was accepted is still coming; its answer may be out. */
+  get isMidRequest(): boolean {
+    return this.#request?.complete === false;
   }
 
-  /** Further input must not be parsed as a request. */
-  get hasStoppedParsing(): boolean {
-    return this.#hasStoppedParsing;
+  /** Nothing more is served. */
+  get isEnding(): boolean {
+    return this.#isEnding;
+  }
+
+  /** The exchange that is running. */
+  get exchange(): Exchange | undefined {
+    return this.#exchange;
+  }
+
+  /** Bytes read since the last request ended: the head of the next, and what came with it. This counts the white space that node's own limit on a head leaves out. */
+  get bytesOfHead(): number {
+    return this.socket.bytesRead - this.#headBegin;
   }
 
   /**
-   * Bytes read since the last request ended: the head of the next, and what came with it. This counts the white space
-   * that node's own limit on a head leaves out. Undefined while requests overlap.
+   * A request has come.
+   *
+   * @param serve called if it is accepted, and when. A client may have read the last byte of an answer before node says
+   * that it is out: a request behind an answer that has been written waits for that.
    */
-  get bytesOfHead(): number | undefined {
-    return this.#openRequests === 0 ? this.socket.bytesRead - this.#headBegin : undefined;
-  }
-
-  /** Follows a request until it has been read to its end. */
-  follow(req: IncomingMessage): void {
-    this.#openRequests++;
-    this.#lastRequest = req;
-    req.once('close', () => {
-      this.#openRequests--;
-      if (this.#lastRequest === req) this.#lastRequest = undefined;
-      this.#headBegin = this.socket.bytesRead;
+  accept(req: IncomingMessage, res: ServerResponse, serve: () => void): void {
+    const before = this.#response;
+    if (this.#isEnding || this.#hasWaiting || this.isAnswering) return this.#ignore(req);
+    if (before === undefined) {
+      this.#begin(req, res);
+      return serve();
+    }
+    this.#hasWaiting = true;
+    before.once('close', () => {
+      this.#hasWaiting = false;
+      if (this.#isEnding || this.socket.destroyed) return;
+      this.#begin(req, res);
+      serve();
     });
   }
 
-  /** Starts an exchange once those before it have ended. With many waiting, no more is read. */
-  enqueue(exchange: Exchange): void {
-    this.#exchanges.push(exchange);
-    if (this.#exchanges.length === 1) exchange.start();
-    if (this.#exchanges.length > maxPipelinedRequests) this.socket.pause();
+  #begin(req: IncomingMessage, res: ServerResponse): void {
+    this.#request = req;
+    this.#response = res;
+    req.once('close', () => (this.#headBegin = this.socket.bytesRead));
+    res.once('close', () => {
+      this.#response = this.#exchange = undefined;
+      if (this.#isEnding) return this.end();
+      // Of an answer that ended before its request: what is left of that is of no use.
+      req.resume();
+      if (!req.complete) this.#destroyUnlessClosed(req);
+    });
   }
 
-  /** To be called when the running exchange's answer is out, or its client is gone. */
-  exchangeEnded(exchange: Exchange): void {
-    const position = this.#exchanges.indexOf(exchange);
-    if (position === -1) return;
-    this.#exchanges.splice(position, 1);
-    if (this.#exchanges.length === maxPipelinedRequests) this.socket.resume();
-    if (position === 0) this.#exchanges[0]?.start();
-    if (this.#hasStoppedParsing && !this.isBusy) this.#end(this.#finalResponse);
+  /** Starts an exchange for the request that was accepted. */
+  forward(exchange: Exchange): void {
+    this.#exchange = exchange;
+    exchange.start();
   }
 
-  /** Tells the client, in the last answer that is due if its head is not out yet, that the connection ends with it. */
-  announceClose(): void {
-    this.#exchanges.at(-1)?.announceClose();
+  /** Nothing of a request is acted on: the connection ends behind the answer that is running, or has ended. */
+  #ignore(req: IncomingMessage): void {
+    if (this.socket.destroyed) return;
+    if (this.#ignoredRequests++ === 0) this.#discardInput();
+    if (this.#ignoredRequests > maxIgnoredRequests) return void this.socket.destroy();
+    req.resume();
+    this.endBehindAnswer();
   }
 
-  /** Further input is not a request. Closes after what is running. */
-  stopParsing(): void {
-    this.#hasStoppedParsing = true;
+  /** The running answer is the last, and says so if its head is not out yet. */
+  endBehindAnswer(): void {
+    this.#isEnding = true;
+    const response = this.#response;
+    if (response === undefined) this.end();
+    else if (!response.headersSent) response.shouldKeepAlive = false;
   }
 
   /**
-   * Closes with an answer to the last request, which may have come in part only. Exchanges before it may end first.
+   * Ends the connection behind what has been written.
    *
-   * @param finalResponse raw bytes; '' where the last request has an answer already
+   * @param lastWords raw bytes
    */
-  closeWith(finalResponse: string): void {
-    this.#hasStoppedParsing = true;
-    const { receiving } = this;
-    if (receiving !== undefined) {
-      this.#exchanges.pop();
-      receiving.cancel();
-    }
-    if (this.isBusy) this.#finalResponse = finalResponse;
-    else if (receiving?.isUnanswered !== false) this.#end(finalResponse);
-    else this.socket.destroy();
+  end(lastWords = ''): void {
+    const { socket } = this;
+    this.#isEnding = true;
+    if (socket.destroyed) return;
+    this.#discardInput();
+    if (socket.writableEnded) return;
+    if (lastWords !== '') socket.write(lastWords, 'latin1');
+    socket.end();
+    this.#destroyUnlessClosed(socket);
   }
 
-  /** Closes at once, with nothing to say. */
+  /** Closes an idle connection. */
   close(): void {
-    this.#hasStoppedParsing = true;
-    this.socket.destroySoon();
+    if (!this.#isEnding) this.socket.destroy();
   }
 
-  /** Closes soon, unless another request comes: its client may have sent one before it could know of the end. */
-  closeUnlessUsed(): void {
-    setTimeout(() => this.isBusy || this.close(), lastRequestMs);
+  /**
+   * Ends with the running answer, if that can still say so. Else it closes soon, unless another request comes: its client
+   * may have sent one before it could know of the end.
+   */
+  endUnlessUsed(): void {
+    const response = this.#response;
+    if (response?.headersSent === false) this.endBehindAnswer();
+    else if (response !== undefined) response.once('close', () => this.endUnlessUsed());
+    else setTimeout(() => this.isBusy || this.close(), lastRequestMs);
   }
 
   /** Breaks off what is running so that it cannot look complete. */
   cut(): void {
-    this.#exchanges[0]?.cut();
+    this.#exchange?.cut();
     this.socket.destroy();
   }
 
-  /** With much to be answered, we and node stop reading. */
+  /** Takes node's parser off. What still comes is read and dropped. */
+  #discardInput(): void {
+    const { socket } = this;
+    socket.removeAllListeners('data');
+    socket.on('data', () => {}).resume();
+  }
+
+  #destroyUnlessClosed(stream: Socket | IncomingMessage): void {
+    const timer = setTimeout(() => this.socket.destroy(), lingerMs);
+    stream.once('close', () => clearTimeout(timer));
+  }
+
+  /** While node does not read, because an upload is slower than its client, only the kernel knows of a client that leaves. */
   #watchWhilePaused(): void {
     if (this.#isWatched) return;
     const isOver = (): boolean => {
@@ -154,17 +196,8 @@ export class Connection {
     };
     this.#isWatched = true;
     watchPresence(this.socket, this.#sockets, isOver, () => {
-      if (this.#exchanges[0]?.hasWholeAnswer === false) this.socket.destroy(); // a whole one is on its way
+      if (this.isAnswering) this.socket.destroy(); // a whole one is on its way
     });
-  }
-
-  /** Reads on for a while after the final response: a reset could discard it before the client has read it. */
-  #end(finalResponse: string): void {
-    const { socket } = this;
-    if (socket.destroyed) return;
-    socket.end(finalResponse, 'latin1');
-    const timer = setTimeout(() => socket.destroy(), lingerMs);
-    socket.once('close', () => clearTimeout(timer));
   }
 }
 
@@ -177,7 +210,7 @@ export class Connections {
     this.#limit = limit;
   }
 
-  /** Takes a connection in. At the limit the oldest one without an exchange makes room; if there is none, the new one goes. */
+  /** Takes a connection in. At the limit the oldest one without a running request makes room; if there is none, the new one goes. */
   add(connection: Connection): void {
     const { socket } = connection;
     this.#all.set(socket, connection);

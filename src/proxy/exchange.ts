@@ -75,34 +75,17 @@ export class Exchange implements Sink {
     return !this.#res.headersSent;
   }
 
-  /** The client's request has come to its end. */
-  get hasWholeRequest(): boolean {
-    return this.#req.complete;
-  }
-
-  /** The answer has come to its end, though it may still be on its way to the client. */
-  get hasWholeAnswer(): boolean {
-    return this.#res.writableEnded;
-  }
-
-  /** The connection will end with this answer; says so, if its head is not out yet. */
-  announceClose(): void {
-    if (this.isUnanswered) this.#res.shouldKeepAlive = false;
-  }
-
   start(): void {
-    if (this.#isCancelled || this.#req.destroyed) return;
     const { ownFields, sockets } = this.#context;
     this.#request.send(toUpstream(this.#req.rawHeaders, ownFields), new ClientUpload(this.#req, sockets));
   }
 
-  /** The daemon ends in the middle of the answer: there is no time to wait for the client. */
+  /** Breaks off an answer that has begun, with no time to wait for the client. */
   cut(): void {
-    if (this.isUnanswered) return;
     const { socket } = this.#res;
     if (socket === null) return;
-    if (this.#endsByReset) this.#context.sockets.reset(socket);
-    else socket.destroySoon();
+    if (this.#endsByReset && !this.isUnanswered) this.#context.sockets.reset(socket);
+    else socket.destroy();
   }
 
   /** The client left, or must leave: the upstream's work is of no use any more. */
@@ -112,10 +95,10 @@ export class Exchange implements Sink {
     this.#request.cancel();
   }
 
-  /** The client has closed its sending side, which is to leave, though it may still read. */
+  /** The client has closed its sending side. It counts as gone, though it may still read. */
   clientEnded(): void {
-    // What broke off in the middle is answered 400; and a whole answer is on its way.
-    if (!this.hasWholeRequest || this.hasWholeAnswer) return;
+    // A request that broke off in the middle is answered 400, and a whole answer is on its way.
+    if (!this.#req.complete || this.#res.writableEnded) return;
     this.cancel();
     const { socket } = this.#res;
     if (!this.isUnanswered && this.#endsByReset && socket !== null) this.#context.sockets.reset(socket);

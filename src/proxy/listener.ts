@@ -111,7 +111,7 @@ export function bind(server: Server, listenOn: ListenOn): Promise<void> {
 function passRequests(server: Server, connections: Connections, handler: RequestHandler): void {
   const pass = (expectsContinue: boolean): RequestListener => (req, res) => {
     const connection = connections.of(req.socket);
-    if (connection?.hasStoppedParsing === false) handler.handle(req, res, connection, expectsContinue);
+    connection?.accept(req, res, () => handler.handle(req, res, connection, expectsContinue));
   };
   server.on('request', pass(false));
   server.on('checkContinue', pass(true)); // without a listener, node would send the 100 itself
@@ -120,17 +120,16 @@ function passRequests(server: Server, connections: Connections, handler: Request
     // Node has removed its own listeners: without this one a reset would end the daemon.
     socket.on('error', () => {});
     const connection = connections.of(socket as Socket);
-    if (connection?.hasStoppedParsing === false) handler.handleConnect(req, connection);
-    // Nor would it notice any more that the client reads or leaves.
-    else if (connection?.isBusy === true) socket.destroy();
-    else socket.resume(); // it is ending, with its last answer on the way
+    // Nor would it notice that the client reads or leaves: an answer that is running would stall.
+    if (connection === undefined || connection.isAnswering) socket.destroy();
+    else if (connection.isEnding) connection.end();
+    else handler.handleConnect(req, connection);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     const connection = connections.of(socket as Socket);
-    const isCut = error.code === 'HPE_INVALID_EOF_STATE';
-    if (connection === undefined || !socket.writable || error.code === 'ECONNRESET') socket.destroy();
-    else if (!connection.hasStoppedParsing) handler.handleUnparsable(connection, problemOf(error), isCut, error.code ?? '');
-    else if (isCut && connection.isBusy) socket.destroy(); // it left in the middle of what was refused already
+    if (connection === undefined || socket.destroyed || error.code === 'ECONNRESET') return void socket.destroy();
+    if (socket.writableEnded) return; // it closes once the client has, too
+    handler.handleUnparsable(connection, problemOf(error), error.code === 'HPE_INVALID_EOF_STATE', error.code ?? '');
   });
 }
 
@@ -158,14 +157,14 @@ function stop(server: Server, connections: Connections, handler: RequestHandler,
   // Not http's own `close`, which also closes idle connections.
   const stopped = new Promise<void>((resolve) => NetServer.prototype.close.call(server, () => resolve()));
   for (const connection of connections) {
-    connection.announceClose();
     connection.socket.once('close', closeWhenDone);
-    if (isHandingOver) connection.closeUnlessUsed();
+    if (isHandingOver) connection.endUnlessUsed();
+    else if (connection.isBusy) connection.endBehindAnswer();
   }
   // Those that the kernel had accepted.
   server.on('connection', (socket) => {
     socket.once('close', closeWhenDone);
-    if (isHandingOver) connections.of(socket)?.closeUnlessUsed();
+    if (isHandingOver) connections.of(socket)?.endUnlessUsed();
   });
   closeWhenDone();
   const deadline = setTimeout(() => {

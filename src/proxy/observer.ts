@@ -49,12 +49,8 @@ export interface Observer {
 export interface RequestObserver {
   /** A field that every answer to this request carries; empty for none. */
   readonly answerFields: RawHeaders;
-  /**
-   * Judges what the head tells, before the client is told to go on.
-   *
-   * @param isQueued other requests on its connection come first: limits that may have room by then are not judged yet
-   */
-  judgeHead(rawHeaders: RawHeaders, isQueued: boolean): Denial | undefined;
+  /** Judges what the head tells, before the client is told to go on. */
+  judgeHead(rawHeaders: RawHeaders): Denial | undefined;
   /**
    * The request is refused. To be called before the answer is sent.
    *

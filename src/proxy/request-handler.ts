@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type RequestFacts, type Rules, headTooLarge, judge, maxHeadBytes } from '../gate/gate.ts';
 import { contentLength, hasField } from '../gate/raw-headers.ts';
 import type { RefusalLog } from '../run/refusal-log.ts';
-import { type Connection, lingerMs } from './connections.ts';
+import type { Connection } from './connections.ts';
 import { Exchange, type ForwardContext } from './exchange.ts';
 import type { Observer, RequestObserver } from './observer.ts';
 import { type Problem, answerProblem, rawProblem } from './problem.ts';
@@ -54,15 +54,11 @@ export class RequestHandler {
   handle(req: IncomingMessage, res: ServerResponse, connection: Connection, expectsContinue: boolean): void {
     const context: RequestContext = { connection, req, res, observer: this.#observe(connection, req) };
     if (isHeadTooLarge(req, connection)) return this.#refuse(context, headTooLarge);
-    connection.follow(req);
-    if (hasField(req.rawHeaders, 'upgrade')) {
-      // Node drops what followed such a request in the same packet, and would parse what comes next as a request.
-      connection.stopParsing();
-      res.shouldKeepAlive = false;
-    }
+    // Node drops what followed an Upgrade in the same packet, and would parse what comes next as a request.
+    if (hasField(req.rawHeaders, 'upgrade')) connection.endBehindAnswer();
     const verdict = judge(factsOf(req, connection), this.#options.rules);
     if (verdict.action === 'refuse') return this.#refuse(context, verdict.refusal);
-    const isLast = this.#state === 'handing over' && verdict.action === 'forward' && !connection.isBusy;
+    const isLast = this.#state === 'handing over' && verdict.action === 'forward';
     if (this.#state !== 'serving' && !isLast) return this.#refuseWhileStopping(context);
     switch (verdict.action) {
       case 'forward':
@@ -84,9 +80,7 @@ export class RequestHandler {
     const observer = this.#observe(connection, req);
     observer.refuse(refusal.status, refusal.code);
     this.#options.refusals.note(refusal.code, `CONNECT ${pathOf(req)}`, connection.peerUid);
-    // Node also removed its 'drain' listener; a running response would stall.
-    if (connection.isBusy) connection.socket.destroy();
-    else closeWith(connection, refusal, observer);
+    closeWith(connection, refusal, observer);
   }
 
   /**
@@ -96,14 +90,19 @@ export class RequestHandler {
    * @param detail node's code for the log
    */
   handleUnparsable(connection: Connection, problem: Problem, isCut: boolean, detail: string): void {
-    // In the middle of its next request. Those before it are cancelled, as if it had left between two.
-    if (isCut && connection.isAnswering) return void connection.socket.destroy();
-    const { receiving } = connection;
-    if (receiving === undefined && connection.isMidRequest) return connection.closeWith(''); // it was refused before it broke
-    const observer = receiving?.observer ?? this.#observe(connection);
-    if (receiving === undefined || (!isCut && receiving.isUnanswered)) observer.refuse(problem.status, problem.code);
+    const { exchange, isMidRequest } = connection;
+    // What broke has its answer already, or is not to be served: it began before the answer was whole.
+    if (isMidRequest ? exchange === undefined : connection.isBusy || connection.isEnding) {
+      // A client that closes its sending side while an answer runs counts as gone: there may be no answer to end behind.
+      return isCut ? void connection.socket.end() : connection.endBehindAnswer();
+    }
+    const observer = exchange?.observer ?? this.#observe(connection);
+    const isUnanswered = exchange?.isUnanswered !== false;
+    if (isUnanswered && !(isCut && exchange !== undefined)) observer.refuse(problem.status, problem.code);
     this.#options.refusals.note(problem.code, detail, connection.peerUid);
-    closeWith(connection, problem, observer);
+    exchange?.cancel();
+    if (isUnanswered) closeWith(connection, problem, observer);
+    else connection.cut();
   }
 
   #observe({ peerUid }: Connection, req?: IncomingMessage): RequestObserver {
@@ -117,7 +116,6 @@ export class RequestHandler {
     // After `Expect`, a client may skip the body; body and next request would be indistinguishable.
     if (closes === true || hasField(req.rawHeaders, 'expect')) return closeWith(connection, refusal, observer);
     answerProblem(res, refusal, observer.answerFields);
-    discardRest(req, res);
   }
 
   #refuseWhileStopping({ connection, observer }: RequestContext): void {
@@ -127,34 +125,25 @@ export class RequestHandler {
 
   #forward(context: RequestContext, expectsContinue: boolean): void {
     const { connection, req, res, observer } = context;
-    const denial = observer.judgeHead(req.rawHeaders, connection.isBusy);
+    const denial = observer.judgeHead(req.rawHeaders);
     if (denial !== undefined) return this.#refuse(context, denial);
     if (expectsContinue) res.writeContinue();
-    const exchange = new Exchange(req, res, this.#options.forwarding, observer, connection.peerUid);
-    res.once('close', () => {
-      connection.exchangeEnded(exchange);
-      if (this.#state === 'serving' || connection.isBusy) return;
-      if (this.#state === 'handing over') connection.closeUnlessUsed();
-      else connection.close();
-    });
-    discardRest(req, res);
-    if (this.#state === 'handing over') exchange.announceClose();
-    connection.enqueue(exchange);
+    if (this.#state === 'handing over') connection.endBehindAnswer();
+    connection.forward(new Exchange(req, res, this.#options.forwarding, observer, connection.peerUid));
   }
 
   #shutdown(context: RequestContext): void {
     const { onShutdownRequest } = this.#options;
-    const { req, res } = context;
-    res.shouldKeepAlive = false;
+    const { connection, res } = context;
+    connection.endBehindAnswer();
     res.once('close', onShutdownRequest);
-    req.socket.once('close', onShutdownRequest); // behind an exchange whose client left, the answer's turn never comes
     answerStatus(context, 200, 'shutting_down');
   }
 }
 
 /** Whether more was read for a head than it may have. Most heads are far too small for the second look. */
 function isHeadTooLarge(req: IncomingMessage, connection: Connection): boolean {
-  const bytesRead = connection.bytesOfHead ?? 0;
+  const bytesRead = connection.bytesOfHead;
   return bytesRead > maxHeadBytes && bytesRead > maxHeadBytes + maxBodyReadWithHead(req);
 }
 
@@ -169,7 +158,7 @@ function factsOf(req: IncomingMessage, { peerUid }: Connection): RequestFacts {
 
 /** Ends a connection with an answer. */
 function closeWith(connection: Connection, problem: Problem, { answerFields }: RequestObserver): void {
-  connection.closeWith(rawProblem(problem, answerFields));
+  connection.end(rawProblem(problem, answerFields));
 }
 
 /** The target without what may hold a secret: its query, its fragment, and the user in a URL. */
@@ -182,18 +171,4 @@ function answerStatus({ res, observer }: RequestContext, statusCode: number, sta
   const body = `${JSON.stringify({ status })}\n`;
   res.writeHead(statusCode, ['Content-Type', 'application/json', 'Content-Length', String(body.length), ...observer.answerFields]);
   res.end(body);
-}
-
-/**
- * For an answer that ends before its request: reads on for a while so that the client can take the answer, then closes
- * the connection rather than read a body that is of no use.
- */
-function discardRest(req: IncomingMessage, res: ServerResponse): void {
-  res.once('finish', () => {
-    req.resume();
-    if (req.complete) return;
-    const { socket } = req;
-    const timer = setTimeout(() => socket.destroy(), lingerMs).unref();
-    req.once('close', () => clearTimeout(timer));
-  });
 }

@@ -158,23 +158,25 @@ describe('an answer carries the id of its record', () => {
     expectRecorded([tooLarge, bad]);
   });
 
-  test('pipelined answers, some of them refusals, the last one to a request that breaks while it waits', async () => {
+  test('answers on one connection, some of them refusals, the last one to a request that breaks', async () => {
     const both = await start('--http-health', ...policyArgs({ models: ['gpt-*'] }));
     const { port } = both.daemon;
+    both.startOver(answer(200, 'served'));
     const json = ['Content-Type', 'application/json'] as const;
     const client = await connect(port);
-    await client.send(Buffer.concat([
+    const responses: RawResponse[] = [];
+    for (const request of [
       rawRequest(port, { headers: [json], body: '{"model":"gpt-5"}' }),
       rawRequest(port, { method: 'GET', target: '/v1/models' }),
       rawRequest(port, { headers: [json], body: '{"model":"o1"}' }),
       rawRequest(port, { headers: [['Content-Encoding', 'gzip']], body: 'not JSON' }),
       rawRequest(port, { method: 'GET', target: '/health' }),
       rawRequest(port, { headers: [json], body: '{"model":"gpt-5"}' }),
-      Buffer.from(`${uploadHead(port, 'Transfer-Encoding: chunked')}5\r\nhello\r\nnonsense\r\n`),
-    ]));
-    await (await both.nextRequest()).reply(answer(200, 'one'));
-    await (await both.nextRequest()).reply(answer(200, 'two'));
-    const responses = await client.responses(7);
+      `${uploadHead(port, 'Transfer-Encoding: chunked')}5\r\nhello\r\nnonsense\r\n`,
+    ]) {
+      await client.send(request);
+      responses.push(await client.response());
+    }
     expect(responses.map(({ status }) => status)).toEqual([200, 403, 400, 400, 200, 200, 400]);
     expectRecorded(responses);
     expect(both.upstream.requests).toHaveLength(2);

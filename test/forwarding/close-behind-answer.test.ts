@@ -1,6 +1,6 @@
 import { getDefaultHighWaterMark } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { eventually, mebibyte } from '../support/process-facts.ts';
+import { mebibyte } from '../support/process-facts.ts';
 import { startBoth } from '../support/proxied.ts';
 import { ask, connect, parseResponses } from '../support/raw-client.ts';
 import { answer } from '../support/upstream.ts';
@@ -28,28 +28,32 @@ describe('a client that does not read, and an upstream that closes behind its an
     const { requests } = both.upstream;
     const client = await connect(both.daemon.port);
     client.pause();
-    for (let index = 1; index < count; index++) void client.send(both.rawRequest());
-    void client.send(both.rawRequest({ headers: [['Connection', 'close']] }));
+    const others = async (): Promise<void> => {
+      // Once two others have been answered, the daemon has seen what came before.
+      for (let index = 0; index < 2; index++) await ask(both.daemon.port, { method: 'GET', target: '/elsewhere' });
+    };
 
-    // The next request goes up when the kernel has taken the answer before it: where none goes any more, an answer is stuck.
-    let [seen, rounds] = [0, 0];
-    await eventually(() => {
-      rounds = requests.length === seen ? rounds + 1 : 0;
-      seen = requests.length;
-      return seen > 0 && rounds === 50;
-    }, () => `the answers to be stuck, after ${seen} of ${count}`);
-    expect(seen).toBeLessThan(count);
+    // A request is served when the answer before it is out: where none goes up any more, an answer is stuck.
+    let sent = 0;
+    do {
+      expect(sent).toBeLessThan(count);
+      await client.send(both.rawRequest());
+      sent++;
+      await others();
+    } while (requests.length === sent);
     if (!isAnnounced) {
       // Not behind each answer: a request that is sent into a close which nobody announced may well fail.
       requests.at(-1)?.connection.halfClose();
-      // Once two others have been answered, the daemon has seen that too.
-      for (let others = 0; others < 2; others++) await ask(both.daemon.port, { method: 'GET', target: '/elsewhere' });
+      await others();
     }
 
     client.resume();
+    // The last request waits for the answer before it, or came too early; then the connection ends.
+    await client.until(() => client.ending !== undefined || client.received.length > sent * body.length, 'the last answer');
+    await client.send(both.rawRequest({ headers: [['Connection', 'close']] }));
     expect(await client.waitForClose()).toBe('end');
     const responses = parseResponses(client.received, true);
-    expect(responses).toHaveLength(count);
+    expect(responses.length).toBeGreaterThanOrEqual(sent - 1);
     expect(responses.every(({ status, complete, body: received }) => status === 200 && complete && received.equals(body))).toBe(true);
     expect((await both.daemon.stop()).code).toBe(0);
   });

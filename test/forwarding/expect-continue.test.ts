@@ -81,23 +81,6 @@ test('without the daemon\'s token there is no 100 either', async () => {
   expect(response.interim).toEqual([]);
 });
 
-test('behind a running response, the 100 waits its turn', async () => {
-  const client = await connect(both.daemon.port);
-  await client.send(rawRequest(both.daemon.port, { body: 'first' }));
-  const first = await (await both.nextRequest()).complete();
-  await client.send(expecting(both.daemon.port, 'Content-Length: 6'));
-  await first.reply('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345');
-  await client.waitFor(/\r\n\r\n12345$/);
-  await first.reply('67890');
-  expect((await client.response()).text()).toBe('1234567890');
-  await client.waitFor(/1234567890HTTP\/1\.1 100 Continue\r\n\r\n$/);
-  await client.send('second');
-  const second = await (await both.nextRequest()).complete();
-  expect(second.body.toString()).toBe('second');
-  await second.reply(answer(200, 'done'));
-  expect((await client.response()).text()).toBe('done');
-});
-
 test('a client that leaves instead of sending its body causes no request', async () => {
   const before = both.upstream.requests.length;
   const client = await connect(both.daemon.port);

@@ -135,21 +135,6 @@ test('a running upload is finished, and answered', async () => {
   expect((await both.daemon.waitForExit()).code).toBe(0);
 });
 
-test('requests pipelined behind a running one are answered too, or the connection is announced to close', async () => {
-  const both = await startBoth();
-  const client = await connect(both.daemon.port);
-  await client.send(Buffer.concat([rawRequest(both.daemon.port, { body: 'one' }), rawRequest(both.daemon.port, { body: 'two' })]));
-  const first = await (await both.nextRequest()).complete();
-  await stopped(both);
-  await first.reply(answer(200, 're: one'));
-  both.upstream.answerWith(answer(200, 're: two'));
-  const response = await client.response();
-  expect(response.text()).toBe('re: one');
-  if (response.values('connection').includes('close')) expect(both.upstream.requests).toHaveLength(1);
-  else expect((await client.response()).text()).toBe('re: two');
-  expect((await both.daemon.waitForExit()).code).toBe(0);
-});
-
 test('a client that does not read its response delays the exit no longer than --shutdown-timeout', async () => {
   const both = await startBoth({ args: ['--shutdown-timeout', '1'] });
   const { client, request } = await asking(both);
