@@ -110,6 +110,7 @@ async function main(): Promise<void> {
   if (lowered !== undefined) log.advise(lowered);
   const server = await listen({
     listenOn,
+    native,
     maxConnections,
     rules: {
       endpoint: options.endpoint,

@@ -67,7 +67,7 @@ export async function check(
   const unsandboxed = checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK']);
   checkUntraced();
   const { maxConnections, lowered } = fitConnections(options.maxConnections);
-  if (listenOn.kind === 'port') await checkPort(listenOn.port);
+  if (listenOn.kind === 'port') await checkPort(listenOn.port, native);
   const other = serverInfo === undefined ? undefined : ServerInfoFile.check(serverInfo, native, options.token.kind === 'issued', serverInfoOwner);
   if (runAs === undefined) await rehearse(true);
   users.giveUpRoot?.();
@@ -105,9 +105,9 @@ export async function check(
 }
 
 /** @throws {Failure} when the port cannot be bound, as a start does */
-async function checkPort(port: number): Promise<void> {
+async function checkPort(port: number, native: Native | undefined): Promise<void> {
   const server = createHttpServer();
-  await bind(server, { kind: 'port', port });
+  await bind(server, { kind: 'port', port }, native);
   server.close();
 }
 

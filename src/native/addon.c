@@ -275,6 +275,20 @@ static napi_value inspectSocket(napi_env env, napi_callback_info info) {
   return set_string(env, result, "address", facts.address);
 }
 
+/* holdPort(port: number): number */
+static napi_value holdPort(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  uint32_t port;
+  int descriptor;
+  napi_value argument, result;
+  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
+  TRY(napi_get_value_uint32(env, argument, &port));
+  struct failure failure = hold_port((uint16_t)port, &descriptor);
+  if (failure.error != 0) return throw_failure(env, failure);
+  TRY(napi_create_int32(env, descriptor, &result));
+  return result;
+}
+
 NAPI_MODULE_INIT() {
 #define METHOD(name) {#name, NULL, name, NULL, NULL, NULL, napi_enumerable, NULL}
   const napi_property_descriptor exported[] = {
@@ -294,6 +308,7 @@ NAPI_MODULE_INIT() {
     METHOD(unlinkAt),
     METHOD(account),
     METHOD(inspectSocket),
+    METHOD(holdPort),
   };
 #undef METHOD
   TRY(napi_define_properties(env, exports, sizeof exported / sizeof *exported, exported));

@@ -90,6 +90,9 @@ struct socket_facts {
 
 struct failure inspect_socket(int fd, struct socket_facts *facts);
 
+/* held_port.c: binds a socket to [::1]:port, without listening. It is the caller's to close. */
+struct failure hold_port(uint16_t port, int *descriptor);
+
 /* account.c: false if there is no such account. */
 struct account {
   char name[256];

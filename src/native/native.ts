@@ -33,6 +33,8 @@ export interface Native {
   unlinkAt(folder: number, name: string): void;
   /** What kind of socket a descriptor is; fails with ENOTSOCK or EBADF if it is not one. */
   inspectSocket(descriptor: number): SocketFacts;
+  /** Binds a socket to a port of [::1], without listening (`held_port.c`). The descriptor is the caller's to close. */
+  holdPort(port: number): number;
   /** Finds an account by name or uid (getpwnam(3), getpwuid(3)); undefined if there is none. */
   account(nameOrUid: string): Account | undefined;
 }

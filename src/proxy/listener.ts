@@ -1,6 +1,9 @@
+import { closeSync } from 'node:fs';
 import { type RequestListener, type Server, createServer } from 'node:http';
 import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
+import { constants } from 'node:os';
 import { type Rules, headTooLarge, maxHeadBytes } from '../gate/gate.ts';
+import type { Native } from '../native/native.ts';
 import { Failure, reason } from '../run/failure.ts';
 import { inheritedDescriptor } from '../run/inherited-socket.ts';
 import { Connection, Connections } from './connections.ts';
@@ -9,6 +12,11 @@ import { type HandlerOptions, RequestHandler } from './request-handler.ts';
 
 /** The only address there is: nothing beyond this machine can reach us. */
 const address = '127.0.0.1';
+
+/** How many free ports are tried, where each is taken on ::1. */
+const maxPortsTried = 100;
+
+const { EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT } = constants.errno;
 
 /** Connections that may wait to be accepted, as far as the system allows. */
 const backlog = 4096;
@@ -37,6 +45,8 @@ export interface ServingOptions extends Omit<HandlerOptions, 'rules'> {
 
 export interface ListenerOptions extends ServingOptions {
   readonly listenOn: ListenOn;
+  /** Undefined where the addon is missing: then others can have the port on ::1. */
+  readonly native: Native | undefined;
 }
 
 /** A server that is listening. */
@@ -55,10 +65,17 @@ export interface Listener {
  */
 export async function listen(options: ListenerOptions): Promise<Listener> {
   const server = createHttpServer();
-  await bind(server, options.listenOn);
-  const { port } = server.address() as AddressInfo;
+  const { port, held } = await bind(server, options.listenOn, options.native);
   const { connections, handler } = serve(server, port, options);
-  return { port, cut: () => cutAll(connections), stop: (graceMs) => stop(server, connections, handler, options, graceMs) };
+  return {
+    port,
+    cut: () => cutAll(connections),
+    stop: (graceMs) => {
+      // The next daemon may have the port. Not with an inherited one: that one starts after our end.
+      if (held !== undefined && options.listenOn.kind === 'port') closeSync(held);
+      return stop(server, connections, handler, options, graceMs);
+    },
+  };
 }
 
 /** node:http, set as strict and as patient as the daemon is. */
@@ -90,8 +107,31 @@ export function serve(server: Server, port: number, options: ServingOptions): { 
   return { connections, handler };
 }
 
-/** @throws {Failure} when the port cannot be bound */
-export function bind(server: Server, listenOn: ListenOn): Promise<void> {
+/**
+ * Listens, and holds the same port of ::1, see `../native/held_port.c`.
+ *
+ * @returns the port, and the descriptor that holds it on ::1; undefined where there is nothing to hold
+ * @throws {Failure} when the port cannot be bound
+ */
+export async function bind(server: Server, listenOn: ListenOn, native: Native | undefined): Promise<{ port: number; held: number | undefined }> {
+  const isFree = listenOn.kind === 'port' && listenOn.port === 0;
+  for (let tried = 1; ; tried++) {
+    await startListening(server, listenOn);
+    const { port } = server.address() as AddressInfo;
+    try {
+      return { port, held: hold(port, native) };
+    } catch (error) {
+      if (!isFree || tried === maxPortsTried || (error as NodeJS.ErrnoException).errno !== -EADDRINUSE) {
+        throw new Failure(`cannot hold [::1]:${port}: ${reason(error)}`, {
+          hint: 'another program there would get what clients send to localhost; end it, or choose another port',
+        });
+      }
+    }
+    await new Promise((resolve) => server.close(resolve));
+  }
+}
+
+function startListening(server: Server, listenOn: ListenOn): Promise<void> {
   const port = listenOn.kind === 'port' ? listenOn.port : 0;
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
@@ -105,6 +145,17 @@ export function bind(server: Server, listenOn: ListenOn): Promise<void> {
       resolve();
     });
   });
+}
+
+function hold(port: number, native: Native | undefined): number | undefined {
+  try {
+    return native?.holdPort(port);
+  } catch (error) {
+    const { errno } = error as NodeJS.ErrnoException;
+    if (errno === -EAFNOSUPPORT || errno === -EADDRNOTAVAIL) return undefined; // no IPv6
+    if (errno === -EACCES) return undefined; // a port below 1024 that a service manager gave to a plain user
+    throw error;
+  }
 }
 
 /** Node's events about requests, of which some leave the connection to us. */
