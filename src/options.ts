@@ -208,7 +208,7 @@ function checkFiles(values: Values<typeof flags>): void {
     const file = values[flag];
     if (typeof file !== 'string') continue;
     if (isStdin(file)) throw misuse(`--${flag} cannot be stdin, which is for the key`);
-    const location = locationOf(file);
+    const location = locationOf(flag, file);
     if (written.includes(flag) && locations.has(location)) throw misuse(`--${locations.get(location)} and --${flag} name the same file`, 'each needs a file of its own');
     locations.set(location, flag);
   }
@@ -225,8 +225,13 @@ function isStdin(file: string): boolean {
 }
 
 /** Where a file is or will be, with the links to its folder resolved. */
-function locationOf(file: string): string {
-  const folder = dirname(resolve(file));
+function locationOf(flag: FlagName, file: string): string {
+  let folder: string;
+  try {
+    folder = dirname(resolve(file));
+  } catch {
+    throw new Failure(`--${flag} ${file} is relative to the current folder, which is gone`, { hint: 'start it in another folder, or give the whole path' });
+  }
   try {
     return join(realpathSync(folder), basename(file));
   } catch {
