@@ -261,8 +261,8 @@ function fail(error: unknown): never {
     log.failure(error);
     process.exit(error.exitCode);
   }
-  // A defect. Its message and stack could hold anything; the name and code help in a report.
+  // Its message and stack could hold anything; the name and code help in a report.
   const { name, errno, code = errno } = (error instanceof Error ? error : { name: 'unknown' }) as Omit<NodeJS.ErrnoException, 'message'>;
-  log.say(`internal error: ${name}${code === undefined ? '' : ` (${code})`}`);
+  log.advise({ message: `internal error: ${name}${code === undefined ? '' : ` (${code})`}`, hint: 'this is a defect; please report it, with the line above, where you got responses-api-proxy' });
   process.exit(exitCodes.failed);
 }

@@ -7,12 +7,13 @@
  *
  * Stderr: write(2) to a pipe that is full and never read would block forever, so a pipe or a terminal is opened anew
  * through /proc with O_NONBLOCK. The open file that is shared with other processes stays as it is. A regular file never
- * blocks, and its offset is shared with other writers, so that one is used as it is. `process.stderr` is replaced because
- * it would make the shared one non-blocking as soon as it is touched: node:assert, and in newer versions node:util and
- * node:http, do so when they are loaded. A socket (journald's) and another user's terminal cannot be opened anew. There
- * `process.stderr` makes the shared one non-blocking, which is what we need.
+ * blocks, and its offset is shared with other writers, so that one is used as it is. A socket (journald's) and another
+ * user's terminal cannot be opened anew. There a touch of `process.stderr` makes the shared one non-blocking. Elsewhere
+ * that would be wrong, and node:assert, and in newer versions node:util and node:http, touch it when they are loaded. So it
+ * is replaced by one that drops what is written: a console.error could say anything.
  */
 import { constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { Writable } from 'node:stream';
 import { exitCodes } from './exit-codes.ts';
 
 const oldestNode = [20, 19] as const;
@@ -26,11 +27,11 @@ export const stderrDescriptor = nonBlockingStderr();
 function nonBlockingStderr(): number {
   try {
     const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_NONBLOCK | constants.O_NOCTTY;
-    const descriptor = fstatSync(2).isFile() ? 2 : openSync('/proc/self/fd/2', flags);
-    Object.defineProperty(process, 'stderr', { value: { isTTY: false, write: () => true } });
-    return descriptor;
+    return fstatSync(2).isFile() ? 2 : openSync('/proc/self/fd/2', flags);
   } catch {
     return process.stderr.fd;
+  } finally {
+    Object.defineProperty(process, 'stderr', { value: new Writable({ write: (_text, _encoding, done) => done() }) });
   }
 }
 
