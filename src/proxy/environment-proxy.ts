@@ -13,14 +13,14 @@ export function isLoopback(hostname: string): boolean {
 
 /**
  * The proxy that the environment names for an upstream: HTTPS_PROXY, unless NO_PROXY lists the host, and never for
- * loopback. The lower-case names come first, as in curl.
+ * loopback. As in curl, the lower-case names come first, and an empty variable counts as unset.
  *
  * @returns the proxy's URL as text, or undefined for none
  */
 export function environmentProxy(upstream: URL, environment: NodeJS.ProcessEnv): string | undefined {
   if (upstream.protocol !== 'https:' || isLoopback(upstream.hostname)) return undefined;
-  const proxy = environment['https_proxy'] ?? environment['HTTPS_PROXY'] ?? '';
-  if (proxy === '' || isExempt(upstream, environment['no_proxy'] ?? environment['NO_PROXY'] ?? '')) return undefined;
+  const proxy = environment['https_proxy'] || environment['HTTPS_PROXY'] || '';
+  if (proxy === '' || isExempt(upstream, environment['no_proxy'] || environment['NO_PROXY'] || '')) return undefined;
   return proxy.includes('://') ? proxy : `http://${proxy}`;
 }
 

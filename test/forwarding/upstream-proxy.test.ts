@@ -179,6 +179,15 @@ describe('the environment', () => {
     expect(proxy.requests).toHaveLength(0);
   });
 
+  test('an empty variable counts as unset', () => {
+    const upstream = new URL(`https://${name}/v1/responses`);
+    const [https_proxy, HTTPS_PROXY] = ['http://lower.corp:3128', 'http://upper.corp:3128'];
+    expect(environmentProxy(upstream, { https_proxy: '', HTTPS_PROXY })).toBe(HTTPS_PROXY);
+    expect(environmentProxy(upstream, { https_proxy, HTTPS_PROXY })).toBe(https_proxy);
+    expect(environmentProxy(upstream, { https_proxy: '', HTTPS_PROXY: '' })).toBe(undefined);
+    expect(environmentProxy(upstream, { HTTPS_PROXY, no_proxy: '', NO_PROXY: '*' })).toBe(undefined);
+  });
+
   test('the flag goes before it, and none means none', async () => {
     const { proxy, args } = await beyond();
     const other = await startCorporateProxy({ mode: 'cut' });
