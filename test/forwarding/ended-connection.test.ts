@@ -1,8 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { connectionsClosedByPeer, eventually } from '../support/process-facts.ts';
+import { statusOf } from '../support/process.ts';
 import { asking, startBoth, type Proxied } from '../support/proxied.ts';
-import { connect } from '../support/raw-client.ts';
+import { type RawClient, connect, rawRequest } from '../support/raw-client.ts';
 import { answer, type UpstreamConnection } from '../support/upstream.ts';
 
 const idleConnections = 8;
@@ -13,17 +13,25 @@ const ways: ReadonlyArray<readonly [string, (connection: UpstreamConnection) => 
   ['RST', (connection) => connection.reset()],
 ];
 
-// The daemon is stopped meanwhile, so that it finds the ends and the requests at once, in an order of the kernel's.
-describe.for(ways)('connections whose %s is in the kernel a millisecond before the requests', ([way, end]) => {
+// The daemon is stopped meanwhile, so that it finds the ends and the requests in one turn, in the order in which they came.
+describe.for(ways.flatMap(([way, end]) => (['before', 'behind'] as const).map((order) => [way, order, end] as const)))('connections whose %s is in the kernel %s the requests', ([way, order, end]) => {
+  const inOrder = async (both: Proxied, old: readonly UpstreamConnection[], clients: readonly RawClient[]): Promise<void> => {
+    const steps = [
+      async () => {
+        old.forEach(end);
+        await arrived(both, way, old.length);
+      },
+      async () => {
+        for (const client of clients) await client.send(both.rawRequest());
+      },
+    ];
+    for (const step of order === 'before' ? steps : steps.reverse()) await step();
+  };
+
   test('no request is written to one of them, none is lost and none is sent twice', async () => {
     const both = await withIdleConnections();
     const old = both.upstream.openConnections.filter(({ requests }) => requests.length > 0);
-    await whileStopped(both, async (clients) => {
-      old.forEach(end);
-      await arrived(both, way, old.length);
-      await sleep(1);
-      for (const client of clients) await client.send(both.rawRequest());
-    });
+    await whileStopped(both, (clients) => inOrder(both, old, clients));
     expect(old.map(({ requests }) => requests.length)).toEqual(old.map(() => 1));
     expect(both.upstream.requests).toHaveLength(2 * idleConnections);
   });
@@ -31,11 +39,7 @@ describe.for(ways)('connections whose %s is in the kernel a millisecond before t
   test('the one that is left is used', async () => {
     const both = await withIdleConnections();
     const [left, ...old] = both.upstream.openConnections.filter(({ requests }) => requests.length > 0);
-    await whileStopped(both, async ([client]) => {
-      old.forEach(end);
-      await arrived(both, way, old.length);
-      await client?.send(both.rawRequest());
-    }, 1);
+    await whileStopped(both, (clients) => inOrder(both, old, clients), 1);
     expect(left?.requests).toHaveLength(2);
   });
 });
@@ -54,12 +58,21 @@ async function withIdleConnections(): Promise<Proxied> {
 }
 
 /** Stops the daemon, lets clients ask, and expects that all of them are served once it goes on. */
-async function whileStopped(both: Proxied, ask: (clients: readonly Awaited<ReturnType<typeof connect>>[]) => Promise<void>, count = idleConnections): Promise<void> {
-  const clients = await Promise.all(Array.from({ length: count }, () => connect(both.daemon.port)));
+async function whileStopped(both: Proxied, ask: (clients: readonly RawClient[]) => Promise<void>, count = idleConnections): Promise<void> {
+  const clients = await Promise.all(Array.from({ length: count }, () => accepted(both.daemon.port)));
   both.daemon.signal('SIGSTOP');
+  await eventually(() => statusOf(both.daemon.pid, 'State').startsWith('T'), () => 'the daemon to be stopped');
   await ask(clients);
   both.daemon.signal('SIGCONT');
   for (const client of clients) expect((await client.response()).status).toBe(200);
+}
+
+/** A connection that the daemon has accepted. It would find a request on another one only after the ends. */
+async function accepted(port: number): Promise<RawClient> {
+  const client = await connect(port);
+  await client.send(rawRequest(port, { method: 'GET' }));
+  expect((await client.response()).status).toBe(403);
+  return client;
 }
 
 /** A FIN leaves a mark in the kernel's table; a reset takes the connection out of it. */
