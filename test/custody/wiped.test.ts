@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test, type TestContext } from 'vitest';
+import { buildCopy } from '../support/build-copy.ts';
 import { launch, randomKey, startDaemon, type DaemonOptions, type Running } from '../support/daemon.ts';
 import { denying, noLocking, noMemfdSecret } from '../support/deny.ts';
 import { chunk } from '../support/http-bytes.ts';
@@ -140,6 +141,40 @@ describe('nothing of the key is left when the start fails after it was read', ()
     const { options, lastLook } = await watched(context);
     const running = launch({ ...options, stdin: make(options.key) });
     refusalOf(await running.waitForExit(), 1);
+    expectGone(lastLook());
+  });
+});
+
+describe('the wipe comes first', () => {
+  /** A build whose other clean-up does this, once it has said `cleaning up` on stdout. */
+  function buildWhoseCleanUp(does: string): string {
+    const folder = buildCopy();
+    const file = join(folder, 'dist', 'extras', 'oversight.js');
+    const program = readFileSync(file, 'utf8');
+    const place = /^ {4}stop\(\) \{$/m;
+    expect(program).toMatch(place);
+    writeFileSync(file, `import { writeSync } from 'node:fs';\n${program.replace(place, `stop() { writeSync(1, 'cleaning up'); ${does}`)}`);
+    return join(folder, 'src', 'launcher.sh');
+  }
+
+  test('where another clean-up never ends', async (context) => {
+    needs(context, 'root', 'command cc');
+    const launcher = buildWhoseCleanUp('Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);');
+    const daemon = await startDaemon({ launcher, args: ['--audit-log', join(scratchFolder(), 'log')], prefix: await denying(noMemfdSecret) });
+    await expectThere(daemon);
+    daemon.signal('SIGTERM');
+    await expect.poll(() => daemon.stdout).toBe('cleaning up');
+    expectGone(await scanMemory(daemon.pid, daemon.key));
+  });
+
+  test('where another one fails', async (context) => {
+    const { options, lastLook } = await watched(context);
+    const launcher = buildWhoseCleanUp("throw Object.assign(new Error('x'), { code: 'EIO' });");
+    const daemon = await startDaemon({ ...options, launcher, args: ['--audit-log', join(scratchFolder(), 'log')] });
+    daemon.signal('SIGTERM');
+    const exit = await daemon.waitForExit();
+    expect(exit).toMatchObject({ code: 0, stdout: 'cleaning up' });
+    expect(exit.stderr).toContain('cleaning up failed: EIO');
     expectGone(lastLook());
   });
 });

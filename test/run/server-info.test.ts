@@ -2,6 +2,7 @@ import { chmodSync, chownSync, existsSync, linkSync, lstatSync, mkdirSync, readF
 import net from 'node:net';
 import { dirname, join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
+import { ServerInfoFile } from '../../src/run/server-info.ts';
 import { cleanUp } from '../support/cleanup.ts';
 import { launch, nobody, runToExit, shell, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
 import { refusalOf } from '../support/messages.ts';
@@ -9,6 +10,7 @@ import { runTool } from '../support/native-tools.ts';
 import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
+import { freePort } from '../support/upstream.ts';
 import { defaultWaitMs } from '../support/wait.ts';
 
 /** Starts a daemon with --server-info FILE and waits until FILE is written. */
@@ -220,6 +222,30 @@ describe('what is refused', () => {
     const exit = await runToExit({ args: ['--server-info', file], user: nobody });
     expect(refusalOf(exit, 1)).toContain(file);
     expect(existsSync(file)).toBe(false);
+  });
+});
+
+describe('a file that names a daemon which is running', () => {
+  test('is overwritten, and that is said', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    const { pid, port } = await startWith(file);
+    const next = await startWith(file);
+    expect(next.stderr).toContain(`--server-info ${file} names a daemon that is running (pid ${pid}, port ${port}); overwriting it\n`);
+    expect(readFileSync(file, 'utf8')).toBe(lineOf(next));
+  });
+
+  test('is one whose process is a daemon, and whose port is listened on', async () => {
+    const file = join(scratchFolder(), 'server-info.json');
+    const { pid, port } = await startDaemon();
+    const free = await freePort();
+    const named = (info: unknown): unknown => {
+      writeFileSync(file, JSON.stringify(info));
+      return new ServerInfoFile(file, undefined).liveDaemon();
+    };
+    expect(named({ pid, port })).toEqual({ pid, port });
+    for (const other of [{ pid, port: free }, { pid: process.pid, port }, { pid: 2 ** 22 + 1, port }, { pid: String(pid), port }, { pid, port: `${port}` }, { pid: -1, port }, {}, [], null, 'x']) {
+      expect(named(other), JSON.stringify(other)).toBe(undefined);
+    }
   });
 });
 
