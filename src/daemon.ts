@@ -106,7 +106,7 @@ async function main(): Promise<void> {
     const { problem, detail } = explain(error, upstreamHost);
     failures.say(`no connection to the upstream yet: ${problem.code}: ${detail}`);
   });
-  const { maxConnections, lowered } = fitConnections(options.maxConnections);
+  const { maxConnections, lowered } = fitConnections();
   if (lowered !== undefined) log.advise(lowered);
   const server = await listen({
     listenOn,

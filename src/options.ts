@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { fstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Field, canonicalName, isReserved } from './proxy/headers.ts';
+import { keepWarmMs } from './proxy/keep-warm.ts';
 import type { ListenOn } from './proxy/listener.ts';
 import type { UpstreamOptions } from './proxy/upstream.ts';
 import { parseProxy, parseUpstreamUrl } from './proxy/upstream-url.ts';
@@ -17,7 +18,6 @@ import { parseTimestamp } from './run/timestamp.ts';
  */
 export interface Options {
   readonly listenOn: ListenOn;
-  readonly maxConnections: number;
   readonly endpoint: string;
   readonly httpShutdown: boolean;
   readonly httpHealth: boolean;
@@ -71,7 +71,6 @@ const ownRoutes: ReadonlySet<string> = new Set(['/shutdown', '/health']);
 /** Every flag. Help and man page are drawn from it. */
 export const flags = {
   port: { takes: 'port', group: 'Listening:', describe: 'port on 127.0.0.1 (default: one that is free)' },
-  'max-connections': { takes: 'number', default: '512', group: 'Listening:', describe: 'connections at once' },
   'server-info': { takes: 'file', group: 'Listening:', describe: 'write {"port":N,"pid":N} to this file once listening' },
   'server-info-owner': { takes: 'user', group: 'Listening:', describe: 'give that file to this user' },
   'http-health': { group: 'Listening:', describe: 'GET /health tells whether the daemon serves' },
@@ -88,7 +87,6 @@ export const flags = {
   'connect-timeout': { takes: 'seconds', default: '10', group: 'Upstream:', describe: 'time to connect; 0 for no limit' },
   'response-timeout': { takes: 'seconds', default: '0', group: 'Upstream:', describe: 'time until the answer begins; 0 for no limit' },
   'idle-timeout': { takes: 'seconds', default: '0', group: 'Upstream:', describe: 'time between bytes of the answer; 0 for no limit' },
-  'keep-warm': { takes: 'seconds', default: '900', group: 'Upstream:', describe: 'time after a request for which a connection is kept ready; 0 for never' },
 
   'allow-user': { takes: 'user', repeats: true, group: 'Who may ask:', describe: 'serve only this user; can be repeated' },
   'issue-token': { group: 'Who may ask:', describe: 'make a token that requests must carry, and put it into --server-info' },
@@ -164,7 +162,6 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
   }
   return {
     listenOn: isActivated ? { kind: 'inherited' } : { kind: 'port', port: port === undefined ? 0 : parseNumber('port', port, 1, 65_535) },
-    maxConnections: parseNumber('max-connections', values['max-connections'], 1, 100_000),
     endpoint,
     httpShutdown: values['http-shutdown'],
     httpHealth: values['http-health'],
@@ -177,7 +174,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
       connectTimeoutMs: parseSeconds('connect-timeout', values['connect-timeout']),
       responseTimeoutMs: parseSeconds('response-timeout', values['response-timeout']),
       idleTimeoutMs: parseSeconds('idle-timeout', values['idle-timeout']),
-      keepWarmMs: parseSeconds('keep-warm', values['keep-warm']),
+      keepWarmMs,
     },
     upstreamHeaders,
     authHeader,

@@ -70,7 +70,7 @@ export function daemon(flags: readonly string[]): Peer {
     start: (upstream, folder) => startService({
       name: 'the daemon', file: launcher, env: { PATH: path }, input: `${upstream.token}\n`,
       args: [
-        '--server-info', join(folder, 'info.json'), '--max-connections', '4096',
+        '--server-info', join(folder, 'info.json'),
         '--upstream-url', `https://localhost:${upstream.port}/v1/responses`, '--upstream-ca', upstream.caFile, ...flags,
       ],
       ready: whenInfoIsThere(join(folder, 'info.json')),

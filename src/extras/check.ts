@@ -22,7 +22,6 @@ import type { Users } from './users.ts';
 export interface CheckOptions extends OversightOptions {
   readonly check: 'start' | 'upstream' | 'nothing';
   readonly listenOn: ListenOn;
-  readonly maxConnections: number;
   readonly httpHealth: boolean;
   readonly httpShutdown: boolean;
   readonly shutdownTimeoutMs: number;
@@ -66,7 +65,7 @@ export async function check(
   const { custody, waived } = lock();
   const unsandboxed = checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK']);
   checkUntraced();
-  const { maxConnections, lowered } = fitConnections(options.maxConnections);
+  const { maxConnections, lowered } = fitConnections();
   if (listenOn.kind === 'port') await checkPort(listenOn.port, native);
   const other = serverInfo === undefined ? undefined : ServerInfoFile.check(serverInfo, native, options.token.kind === 'issued', serverInfoOwner);
   if (runAs === undefined) await rehearse(true);

@@ -1,6 +1,9 @@
 import { uptime } from 'node:os';
 import type { UpstreamPool } from './upstream-pool.ts';
 
+/** How long after a request a connection is kept ready for the next. */
+export const keepWarmMs = 900_000;
+
 /** An unused connection that ends sooner than this counts as a failure: the upstream does not want it. */
 const shortestLifeMs = 5_000;
 

@@ -1,6 +1,9 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { Failure } from './failure.ts';
 
+/** Connections at once, where so many fit. */
+const mostConnections = 1024;
+
 /** An exchange holds its client's socket and the upstream's. */
 const filesPerConnection = 2;
 
@@ -10,7 +13,7 @@ const reservedFiles = 16;
 /** How many connections there is room for. */
 export interface ConnectionLimit {
   readonly maxConnections: number;
-  /** Why there are fewer than asked for, and what to do about it; undefined where there are not. */
+  /** Why there are fewer than usual, and what to do about it; undefined where there are not. */
   readonly lowered: { readonly message: string; readonly hint: string } | undefined;
 }
 
@@ -20,15 +23,14 @@ export interface ConnectionLimit {
  *
  * To be called once everything is open that stays open.
  *
- * @param wanted connections at once
  * @throws {Failure} when there is not even room for one
  */
-export function fitConnections(wanted: number): ConnectionLimit {
+export function fitConnections(): ConnectionLimit {
   const limit = Number(/^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1] ?? Infinity);
   const open = readdirSync('/proc/self/fd').length;
   const fitting = Math.floor((limit - open - reservedFiles) / filesPerConnection);
-  if (fitting >= wanted) return { maxConnections: wanted, lowered: undefined };
-  const hint = `raise the limit to ${open + reservedFiles + wanted * filesPerConnection} (ulimit -n; in a systemd unit LimitNOFILE=), or lower --max-connections`;
+  if (fitting >= mostConnections) return { maxConnections: mostConnections, lowered: undefined };
+  const hint = `raise the limit to ${open + reservedFiles + mostConnections * filesPerConnection} (ulimit -n; in a systemd unit LimitNOFILE=)`;
   if (fitting < 1) throw new Failure(`no room for a connection: at most ${limit} files can be open (RLIMIT_NOFILE)`, { hint });
-  return { maxConnections: fitting, lowered: { message: `--max-connections is lowered from ${wanted} to ${fitting}: only ${limit} files can be open (RLIMIT_NOFILE)`, hint } };
+  return { maxConnections: fitting, lowered: { message: `at most ${fitting} connections at once: only ${limit} files can be open (RLIMIT_NOFILE)`, hint } };
 }

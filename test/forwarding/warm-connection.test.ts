@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { runToExit, startDaemon } from '../support/daemon.ts';
-import { refusalOf } from '../support/messages.ts';
+import { startDaemon } from '../support/daemon.ts';
 import { startCorporateProxy } from '../support/corporate-proxy.ts';
 import { asking, startBoth } from '../support/proxied.ts';
 import { ask } from '../support/raw-client.ts';
@@ -25,15 +24,6 @@ describe('one connection is made at start', () => {
     expect((await ask(daemon.port)).status).toBe(200);
     expect(proxy.requests).toHaveLength(1);
     expect(upstream.connections).toHaveLength(1);
-  });
-
-  test('but not with --keep-warm 0', async () => {
-    const both = await startBoth({ args: ['--keep-warm', '0'], upstream: { answer: answer(200, '{}') } });
-    expect((await both.ask()).status).toBe(200);
-    const { connection } = await both.nextRequest();
-    connection.close();
-    expect((await both.ask()).status).toBe(200);
-    expect(both.upstream.connections.map(({ requests }) => requests.length)).toEqual([1, 1]);
   });
 
   test('a failure is one line, and the daemon serves', async () => {
@@ -96,8 +86,4 @@ test('a second request at once has a connection of its own', async () => {
   const one = await asking(both);
   const two = await asking(both);
   expect(one.request.connection).not.toBe(two.request.connection);
-});
-
-test.for(['-1', 'x', '1e3', '2147484'])('--keep-warm %s is refused', async (seconds) => {
-  expect(refusalOf(await runToExit({ args: [`--keep-warm=${seconds}`] }), 2)).toContain('--keep-warm');
 });

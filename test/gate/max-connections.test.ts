@@ -1,14 +1,17 @@
 import { expect, test } from 'vitest';
-import { startDaemon, type Daemon } from '../support/daemon.ts';
+import { shell, startDaemon, type Daemon } from '../support/daemon.ts';
 import { ask, connect, rawRequest, type RawClient } from '../support/raw-client.ts';
-import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
+import { answer, startUpstream, type Upstream, type UpstreamRequest } from '../support/upstream.ts';
 
 const body = answer(200, '{}');
 
-async function start(limit: number): Promise<{ daemon: Daemon; upstream: Upstream }> {
+/** A daemon that may open so few files that only a dozen connections or so fit. */
+async function start(): Promise<{ daemon: Daemon; upstream: Upstream; limit: number }> {
   const upstream = await startUpstream();
-  const daemon = await startDaemon({ args: [...upstream.args, '--max-connections', String(limit)] });
-  return { daemon, upstream };
+  const daemon = await startDaemon({ args: upstream.args, prefix: shell('ulimit -n 64') });
+  const limit = Number(/^responses-api-proxy: at most (\d+) connections at once/m.exec(daemon.stderr)?.[1]);
+  expect(limit).toBeGreaterThan(3);
+  return { daemon, upstream, limit };
 }
 
 /** Opens `count` connections, in order. Each has had one response. */
@@ -32,36 +35,36 @@ async function alive(daemon: Daemon, clients: readonly RawClient[]): Promise<boo
 }
 
 test('the oldest idle connection makes room', async () => {
-  const { daemon } = await start(3);
-  const old = await accepted(daemon, 3);
+  const { daemon, limit } = await start();
+  const old = await accepted(daemon, limit);
   await accepted(daemon, 1);
-  expect(await alive(daemon, old)).toEqual([false, true, true]);
+  expect(await alive(daemon, old)).toEqual(old.map((_, index) => index > 0));
   await accepted(daemon, 1);
-  expect(await alive(daemon, old)).toEqual([false, false, true]);
+  expect(await alive(daemon, old)).toEqual(old.map((_, index) => index > 1));
 });
 
 test('half a head does not hold a place', async () => {
-  const { daemon } = await start(2);
+  const { daemon, limit } = await start();
   const slow = await connect(daemon.port);
   await slow.send('POST /v1/responses HTTP/1.1\r\nX: ');
-  const [other] = await accepted(daemon, 2);
+  const [other] = await accepted(daemon, limit);
   await slow.waitForClose();
   expect(other?.ending).toBe(undefined);
 });
 
 test('a refused upload that goes on does not hold a place', async () => {
-  const { daemon } = await start(2);
+  const { daemon, limit } = await start();
   const uploader = await connect(daemon.port);
   await uploader.send(`POST /v1/models HTTP/1.1\r\nHost: 127.0.0.1:${daemon.port}\r\nContent-Length: 1000000\r\n\r\nx`);
   expect((await uploader.response()).status).toBe(403);
-  const others = await accepted(daemon, 2);
+  const others = await accepted(daemon, limit);
   await uploader.waitForClose();
-  expect(await alive(daemon, others)).toEqual([true, true]);
+  expect(await alive(daemon, others)).toEqual(others.map(() => true));
 });
 
 test('a connection with an admitted request is kept', async () => {
-  const { daemon, upstream } = await start(3);
-  const [waiting, uploading, idle] = await accepted(daemon, 3);
+  const { daemon, upstream, limit } = await start();
+  const [waiting, uploading, idle] = await accepted(daemon, limit);
   if (waiting === undefined || uploading === undefined || idle === undefined) expect.fail('three were opened');
   await waiting.send(rawRequest(daemon.port));
   const request = await upstream.nextRequest();
@@ -79,16 +82,17 @@ test('a connection with an admitted request is kept', async () => {
 });
 
 test('if all are busy the newest is closed, and there is room again when one is done', async () => {
-  const { daemon, upstream } = await start(2);
-  const busy = await accepted(daemon, 2);
+  const { daemon, upstream, limit } = await start();
+  const busy = await accepted(daemon, limit);
   for (const client of busy) await client.send(rawRequest(daemon.port));
-  const requests = [await upstream.nextRequest(), await upstream.nextRequest()];
+  const requests: UpstreamRequest[] = [];
+  while (requests.length < limit) requests.push(await upstream.nextRequest());
   for (let count = 0; count < 5; count++) {
     const late = await connect(daemon.port);
     await late.send(rawRequest(daemon.port));
     await late.waitForClose();
   }
-  expect(upstream.requests).toHaveLength(2);
+  expect(upstream.requests).toHaveLength(limit);
   for (const request of requests) await request.reply(body);
   for (const client of busy) expect((await client.response()).status).toBe(200);
   upstream.answerWith(body);
@@ -96,7 +100,7 @@ test('if all are busy the newest is closed, and there is room again when one is 
 });
 
 test('the limit counts open connections, not past ones', async () => {
-  const { daemon, upstream } = await start(1);
+  const { daemon, upstream, limit } = await start();
   upstream.answerWith(body);
-  for (let count = 0; count < 20; count++) expect((await ask(daemon.port)).status).toBe(200);
+  for (let count = 0; count < 2 * limit; count++) expect((await ask(daemon.port)).status).toBe(200);
 });

@@ -37,7 +37,7 @@ function said(exit: Exit, label: string): string[] {
 describe('says what the daemon would do', () => {
   test('without flags', async () => {
     const exit = await check([]);
-    expect(said(exit, 'listens on')).toEqual(['127.0.0.1, a free port; at most 512 connections at once']);
+    expect(said(exit, 'listens on')).toEqual(['127.0.0.1, a free port; at most 1024 connections at once']);
     expect(said(exit, 'serves')).toEqual(['POST /v1/responses']);
     expect(said(exit, 'to')).toEqual(['every user of this machine']);
     expect(said(exit, 'forwards to')).toEqual(['https://api.openai.com/v1/responses']);
@@ -51,12 +51,12 @@ describe('says what the daemon would do', () => {
     const [info, log, audit] = ['info.json', 'daemon.log', 'audit.jsonl'].map((name) => join(folder, name));
     const port = await freePort();
     const exit = await check([
-      '--port', String(port), '--http-health', '--http-shutdown', '--max-connections', '7', '--allow-user', '12345', '--issue-token',
+      '--port', String(port), '--http-health', '--http-shutdown', '--allow-user', '12345', '--issue-token',
       ...['--server-info', info, '--log-file', log, '--audit-log', audit, '--audit-required', '--policy', policyFile].map(String),
       '--upstream-url', 'https://gateway.example/x/v1/responses?api-key=hidden', '--upstream-header', 'X-Team: hidden', '--auth-header', 'api-key', '--auth-scheme', 'none',
       '--upstream-ca', caFile(), '--upstream-proxy', 'http://me:hidden@proxy.example:3128',
     ]);
-    expect(said(exit, 'listens on')).toEqual([`127.0.0.1, port ${port}; at most 7 connections at once`]);
+    expect(said(exit, 'listens on')).toEqual([`127.0.0.1, port ${port}; at most 1024 connections at once`]);
     expect(said(exit, 'serves')).toEqual(['POST /v1/responses, GET /health, GET /shutdown']);
     expect(said(exit, 'to')).toEqual(['uid 12345 only']);
     expect(said(exit, 'token')).toEqual(['issued at start, in the --server-info file']);

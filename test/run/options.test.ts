@@ -39,7 +39,7 @@ describe('--help', () => {
   test('says what each value is', async () => {
     const { stdout } = await runToExit({ args: ['--help'] });
     const takes: Readonly<Record<string, string>> = {
-      port: '[port]', 'max-connections': '[number] [default: 512]', 'connect-timeout': '[seconds] [default: 10]', 'shutdown-timeout': '[seconds] [default: 10]',
+      port: '[port]', 'connect-timeout': '[seconds] [default: 10]', 'shutdown-timeout': '[seconds] [default: 10]',
       'server-info': '[file]', 'run-as': '[user]', 'upstream-url': '[url]', 'upstream-header': '[header]',
     };
     for (const [flag, value] of Object.entries(takes)) {
