@@ -8,14 +8,14 @@ import { injectionOf } from './key/injection.ts';
 import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { lockMemory } from './key/locked-memory.ts';
 import { type Account, type Native, loadNative } from './native/native.ts';
-import { type KeyRenewal, type Options, parseCommandLine } from './options.ts';
+import { type Options, parseCommandLine } from './options.ts';
 import { kernelSockets } from './proxy/kernel-sockets.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
 import { type ServingOptions, listen } from './proxy/listener.ts';
 import { type Observer, noObserver } from './proxy/observer.ts';
 import { rehearse } from './proxy/rehearsal.ts';
 import { explain } from './proxy/upstream-error.ts';
-import { connectUpstream, unlessExpired } from './proxy/upstream.ts';
+import { connectUpstream } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
 import { RefusalLog } from './run/refusal-log.ts';
 import { exitCodes } from './run/exit-codes.ts';
@@ -61,13 +61,13 @@ async function main(): Promise<void> {
     return;
   }
   const { options } = command;
-  const { listenOn, logFile, renewal } = options;
+  const { listenOn, logFile, isKeyRenewable } = options;
   if (listenOn.kind === 'inherited') (await extras()).checkInheritedSocket(native);
   for (const name of ['LISTEN_FDS', 'LISTEN_PID']) delete process.env[name];
   const { token, weakness } = await tokenOf(options);
   const users = await findUsers(options, native);
   const { runAs, serverInfoOwner, allowedUids } = users;
-  const lock = () => lockMemory(lockedBytes(renewal !== undefined), native, options.unsafeUnlockedMemory);
+  const lock = () => lockMemory(lockedBytes(isKeyRenewable), native, options.unsafeUnlockedMemory);
   if (options.check !== 'nothing') {
     const { check } = await (await extras()).loadCheck();
     const report = await check(options, users, native, weakness, lock);
@@ -92,7 +92,7 @@ async function main(): Promise<void> {
   if (weakness !== undefined) log.say(weakness);
   cleanups.unshift(() => memory.wipe()); // the first of them: the others may fail or be slow
   checkUntraced();
-  const { key, hasKey } = renewal === undefined ? readKey(memory.buffer) : await readRenewableKey(memory.buffer, renewal);
+  const key = isKeyRenewable ? await readRenewableKey(memory.buffer) : readKey(memory.buffer);
   checkUntraced(); // waiting for the key may have taken long
 
   const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
@@ -122,7 +122,7 @@ async function main(): Promise<void> {
     },
     peerUidOf,
     forwarding: {
-      upstream: hasKey === undefined ? connections.upstream : unlessExpired(connections.upstream, hasKey),
+      upstream: connections.upstream,
       upstreamHost,
       ownFields: ownFields(credentialField(options, injection.placeholder), [...options.upstreamHeaders, ...observer.upstreamFields]),
       failures,
@@ -167,27 +167,21 @@ async function main(): Promise<void> {
   process.exit(exitCodes.stopped);
 }
 
-interface KeyInUse {
-  key: LockedKey;
-  /** Undefined where it stays until the end. */
-  hasKey: (() => boolean) | undefined;
-}
-
-function readKey(memory: Buffer): KeyInUse {
+function readKey(memory: Buffer): LockedKey {
   const key = LockedKey.read(stdin, memory);
   // A pipe that is still open would keep its writer waiting, and could hold what came after the key.
   redirectToDevNull(stdin);
-  return { key, hasKey: undefined };
+  return key;
 }
 
 /** Loaded with `--renewable-key` alone. */
-async function readRenewableKey(memory: Buffer, { maxAgeMs }: KeyRenewal): Promise<KeyInUse> {
-  const { Renewal, checkRenewable } = await import('./key/renewal.ts');
+async function readRenewableKey(memory: Buffer): Promise<LockedKey> {
+  const { checkRenewable, renewFrom } = await import('./key/renewal.ts');
   checkRenewable(stdin);
   const { key, next } = LockedKey.readRenewable(stdin, memory);
   const reports = new BoundedLog(log);
-  const renewal = new Renewal({ fd: stdin, key, next, maxAgeMs, report: (message) => reports.say(message) });
-  return { key, hasKey: () => renewal.hasKey() };
+  renewFrom(stdin, key, next, (message) => reports.say(message));
+  return key;
 }
 
 /** What only a flag or a command loads. Nothing of it is loaded once the key is there: that could let a turn of the event loop pass. */

@@ -40,17 +40,12 @@ export interface Options {
   readonly runAs: string | undefined;
   readonly allowUsers: readonly string[];
   readonly token: { readonly kind: 'none' } | { readonly kind: 'issued' } | { readonly kind: 'given'; readonly file: string };
-  /** Further lines on stdin replace the key; undefined where it is read once. */
-  readonly renewal: KeyRenewal | undefined;
+  /** Further lines on stdin replace the key. */
+  readonly isKeyRenewable: boolean;
   readonly unsafeUnlockedMemory: boolean;
   readonly unsafeNoSandbox: boolean;
   /** What is only to be checked, in place of a run: nothing, a start, or that and a connection to the upstream. */
   readonly check: 'nothing' | 'start' | 'upstream';
-}
-
-export interface KeyRenewal {
-  /** How long one key may be used, in milliseconds; undefined for no limit. */
-  readonly maxAgeMs: number | undefined;
 }
 
 /** What a command line asks for: a run, or to print a text. */
@@ -101,7 +96,6 @@ export const flags = {
   'shutdown-timeout': { takes: 'seconds', default: '10', group: 'Stopping:', describe: 'time that running answers have to finish' },
 
   'renewable-key': { group: 'Custody:', describe: 'each further line on stdin replaces the key' },
-  'key-max-age': { takes: 'seconds', group: 'Custody:', describe: 'time after which a key is wiped unless it was renewed' },
   'run-as': { takes: 'user', group: 'Custody:', describe: 'give up root for this user, once started' },
   'unsafe-unlocked-memory': { group: 'Custody:', describe: 'run even where the key cannot be locked in memory' },
   'unsafe-no-sandbox': { group: 'Custody:', describe: 'run even where system calls cannot be forbidden' },
@@ -189,7 +183,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     runAs: values['run-as'],
     allowUsers: values['allow-user'],
     token: parseToken(values['issue-token'], values['client-token-file'], serverInfo),
-    renewal: parseRenewal(values['renewable-key'], values['key-max-age']),
+    isKeyRenewable: values['renewable-key'],
     unsafeUnlockedMemory: values['unsafe-unlocked-memory'],
     unsafeNoSandbox: values['unsafe-no-sandbox'],
     check: values['check-upstream'] ? 'upstream' : values.check ? 'start' : 'nothing',
@@ -253,14 +247,6 @@ function parseTime(name: FlagName, text: string): number {
   const time = parseTimestamp(text);
   if (time !== undefined) return time;
   throw misuse(`--${name} takes a time such as 2026-01-31T18:00:00Z`);
-}
-
-function parseRenewal(isRenewable: boolean, maxAge: string | undefined): KeyRenewal | undefined {
-  if (maxAge !== undefined && !isRenewable) throw misuse('--key-max-age needs --renewable-key');
-  if (!isRenewable) return undefined;
-  const maxAgeMs = maxAge === undefined ? undefined : parseSeconds('key-max-age', maxAge);
-  if (maxAgeMs === 0) throw misuse('--key-max-age takes seconds, more than 0');
-  return { maxAgeMs };
 }
 
 function parseEndpoint(given: string): string {

@@ -32,7 +32,7 @@ export interface CheckOptions extends OversightOptions {
   readonly serverInfo: string | undefined;
   readonly logFile: string | undefined;
   readonly token: { readonly kind: 'none' | 'issued' | 'given' };
-  readonly renewal: { readonly maxAgeMs: number | undefined } | undefined;
+  readonly isKeyRenewable: boolean;
   readonly unsafeNoSandbox: boolean;
 }
 
@@ -93,7 +93,7 @@ export async function check(
     ...(serverInfo === undefined ? [] : [['writes', `${serverInfo}${serverInfoOwner === undefined ? '' : `, for ${serverInfoOwner.name}`}`] as const]),
     ...notes(other === undefined ? [] : [`${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); it would be overwritten`]),
     ['keeps the key in', custody],
-    ...renewalOf(options),
+    ...(options.isKeyRenewable ? [['renews the key', 'with each further line on stdin'] as const] : []),
     ...notes(waived.map((loss) => `--unsafe-unlocked-memory: ${loss}`)),
     ...notes(unsandboxed),
     ['runs as', runAs === undefined ? `uid ${process.geteuid?.()}` : `${runAs.name} (uid ${runAs.uid}), once started as root`],
@@ -128,12 +128,6 @@ function tokenSource({ token }: CheckOptions): string {
 function portOf({ listenOn }: CheckOptions): string {
   if (listenOn.kind === 'inherited') return 'on the socket that it inherits';
   return listenOn.port === 0 ? 'a free port' : `port ${listenOn.port}`;
-}
-
-function renewalOf({ renewal }: CheckOptions): Intention[] {
-  if (renewal === undefined) return [];
-  const wiped = renewal.maxAgeMs === undefined ? '' : `; one older than ${renewal.maxAgeMs / 1000} s is wiped`;
-  return [['renews the key', `with each further line on stdin${wiped}`]];
 }
 
 function trustedCas({ upstream: { origin, ca } }: CheckOptions): string {

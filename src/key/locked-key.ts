@@ -68,7 +68,7 @@ export class LockedKey {
     return { key, next: { area: line, filled: rest.length } };
   }
 
-  /** Length of the key in bytes; 0 once it was wiped. */
+  /** Length of the key in bytes; 0 once its use has ended. */
   get length(): number {
     return this.#length;
   }
@@ -88,16 +88,11 @@ export class LockedKey {
     return true;
   }
 
-  /** Forgets the key: `inject` must not be called until there is another. */
-  wipe(): void {
-    this.#area.fill(0);
-    this.#length = 0;
-  }
-
-  /** Forgets the key, and what was built with it, for good: no other takes its place. */
+  /** Forgets the key, and what was built with it, for good: no other takes its place, and `inject` must not be called. */
   end(): void {
     this.#hasEnded = true;
-    this.wipe();
+    this.#area.fill(0);
+    this.#length = 0;
     this.clearScratch();
   }
 

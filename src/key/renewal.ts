@@ -5,17 +5,6 @@ import { copyBytes } from './copy-bytes.ts';
 import { type KeyProblem, lineFeed, parseKeyLine, tooLong } from './key-line.ts';
 import type { LockedKey, NextLine } from './locked-key.ts';
 
-export interface RenewalOptions {
-  /** Where lines come from: a pipe or a stream socket. */
-  fd: number;
-  key: LockedKey;
-  next: NextLine;
-  /** How long a key may be used, in milliseconds; undefined for as long as the daemon runs. */
-  maxAgeMs: number | undefined;
-  /** Told of each renewal, each line that is no key, the end of input and a key that has expired; never of a key. */
-  report: (message: string) => void;
-}
-
 const pipeHint = 'pipe the keys in, one a line, from a program that keeps running';
 
 /**
@@ -31,42 +20,37 @@ export function checkRenewable(fd: number): void {
 }
 
 /**
- * `--renewable-key`: each further line on stdin replaces the key.
+ * `--renewable-key`: from now on, each further line replaces the key.
  *
  * libuv reads straight into locked memory, which node's `onread` makes possible. Nothing that is said here depends on a
  * key's bytes: two keys of one length look the same.
+ *
+ * @param fd where lines come from: a pipe or a stream socket
+ * @param next where they are read into
+ * @param report told of each renewal, each line that is no key and the end of input; never of a key
+ * @throws {Failure} when `fd` is neither a pipe nor a stream socket
  */
-export class Renewal {
+export function renewFrom(fd: number, key: LockedKey, next: NextLine, report: (message: string) => void): void {
+  new Renewal(key, next, report).listen(fd);
+}
+
+class Renewal {
   readonly #key: LockedKey;
   readonly #area: Buffer;
-  readonly #maxAgeMs: number | undefined;
   readonly #report: (message: string) => void;
   #filled: number;
   /** The line that is being read was too long, and its rest does not count. */
   #isSkipping = false;
-  #renewedAtMs = Date.now();
-  #expiry: NodeJS.Timeout | undefined;
 
-  /** @throws {Failure} when `fd` is neither a pipe nor a stream socket */
-  constructor({ fd, key, next, maxAgeMs, report }: RenewalOptions) {
+  constructor(key: LockedKey, next: NextLine, report: (message: string) => void) {
     this.#key = key;
     this.#area = next.area;
     this.#filled = next.filled;
-    this.#maxAgeMs = maxAgeMs;
     this.#report = report;
-    this.#startAging();
     this.#takeLines(0);
-    this.#listen(fd);
   }
 
-  /** Whether there is a key to be used. */
-  hasKey(): boolean {
-    // The timer stands still while the machine sleeps; the time of day does not.
-    if (this.#maxAgeMs !== undefined && Date.now() - this.#renewedAtMs > this.#maxAgeMs) this.#expire();
-    return this.#key.length > 0;
-  }
-
-  #listen(fd: number): void {
+  listen(fd: number): void {
     // Node's types know `onread` of `connect` alone; its constructor takes it too.
     const options: SocketConstructorOpts & Pick<ConnectOpts, 'onread'> = {
       fd,
@@ -124,36 +108,18 @@ export class Renewal {
     const parsed = parseKeyLine(line);
     if ('problem' in parsed) return this.#refuse(parsed.problem);
     if (!this.#key.replace(parsed.key)) return this.#report('a key came after the use of the key had ended, and was not taken');
-    this.#startAging();
     this.#report('the key was renewed');
   }
 
   #refuse(problem: KeyProblem): void {
-    this.#report(`a line on stdin was refused: it ${problem}; ${this.#whatStays()}`);
+    this.#report(`a line on stdin was refused: it ${problem}; the key in use stays`);
   }
 
   #end(): void {
     if (this.#filled > 0) this.#report('the last line on stdin was refused: it has no end');
     this.#discard(this.#filled);
     this.#isSkipping = false;
-    this.#report(`stdin has ended, so no other key will come; ${this.#whatStays()}`);
-  }
-
-  #whatStays(): string {
-    return this.#key.length > 0 ? 'the key in use stays' : 'there is no key to use';
-  }
-
-  #startAging(): void {
-    this.#renewedAtMs = Date.now();
-    if (this.#maxAgeMs === undefined) return;
-    this.#expiry ??= setTimeout(() => this.#expire(), this.#maxAgeMs).unref();
-    this.#expiry.refresh();
-  }
-
-  #expire(): void {
-    if (this.#key.length === 0) return;
-    this.#key.wipe();
-    this.#report('the key is older than --key-max-age and was wiped; requests get 503 until the next one comes');
+    this.#report('stdin has ended, so no other key will come; the key in use stays');
   }
 }
 

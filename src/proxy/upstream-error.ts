@@ -83,10 +83,6 @@ export function isWithoutKey(error: Error): boolean {
 }
 
 function problemOf(code: string): Problem {
-  if (code === 'KEY_EXPIRED') {
-    // Soon, because a program that renews the key may be about to.
-    return { status: 503, code: 'key_expired', message: 'The key has expired, and no other has come yet.', retryAfterSeconds: 2 };
-  }
   if (timeouts.has(code)) {
     return { status: 504, code: 'upstream_timeout', message: 'The upstream did not answer in time.' };
   }
