@@ -75,8 +75,7 @@ export const flags = {
   endpoint: { takes: 'path', default: '/v1/responses', group: 'Upstream:', describe: 'the one request target that is served' },
   'upstream-url': { takes: 'url', group: 'Upstream:', describe: 'where requests go (default: https://api.openai.com/v1/responses, or as --endpoint says)' },
   'upstream-header': { takes: 'header', repeats: true, group: 'Upstream:', describe: "'Name: value' to send in place of the client's; can be repeated" },
-  'auth-header': { takes: 'name', default: 'Authorization', group: 'Upstream:', describe: 'the header that carries the key' },
-  'auth-scheme': { takes: 'word', default: 'Bearer', group: 'Upstream:', describe: 'the word before the key, or none' },
+  'auth-header': { takes: 'header', default: 'Authorization: Bearer', group: 'Upstream:', describe: "'Name' of the header that carries the key, or 'Name: Scheme' for a word before it" },
   'upstream-ca': { takes: 'file', group: 'Upstream:', describe: 'trust exactly the CAs in this PEM file' },
   'upstream-proxy': { takes: 'url', group: 'Upstream:', describe: 'tunnel through this proxy, or none (default: HTTPS_PROXY)' },
   'connect-timeout': { takes: 'seconds', default: '10', group: 'Upstream:', describe: 'time to connect; 0 for no limit' },
@@ -137,7 +136,7 @@ export async function parseCommandLine(argv: readonly string[], environment: Nod
 
 function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv): Options {
   const endpoint = parseEndpoint(values.endpoint);
-  const authHeader = parseFieldName('auth-header', values['auth-header']);
+  const { authHeader, authScheme } = parseAuthHeader(values['auth-header']);
   const upstreamHeaders = parseUpstreamHeaders(values['upstream-header'], authHeader);
   const upstream = parseUpstreamUrl(values['upstream-url'] ?? `https://api.openai.com${endpoint}`);
   const { port, policy, 'server-info': serverInfo, 'server-info-owner': serverInfoOwner, 'log-file': logFile, 'audit-log': auditLog } = values;
@@ -172,7 +171,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     },
     upstreamHeaders,
     authHeader,
-    authScheme: parseScheme(values['auth-scheme']),
+    authScheme,
     serverInfo,
     logFile,
     auditLog,
@@ -282,9 +281,10 @@ function parseUpstreamHeader(given: string, authHeader: string): Field {
   return { name, value };
 }
 
-function parseScheme(given: string): string | undefined {
-  if (!isToken(given) || given.length > maxFieldNameLength) throw misuse('--auth-scheme takes one word, or none');
-  return given.toLowerCase() === 'none' ? undefined : given;
+function parseAuthHeader(given: string): Pick<Options, 'authHeader' | 'authScheme'> {
+  const [, name = '', authScheme] = /^([^:]*)(?::[ \t]*(.*))?$/s.exec(given) ?? [];
+  if (authScheme !== undefined && (!isToken(authScheme) || authScheme.length > maxFieldNameLength)) throw misuse("--auth-header takes 'Name', or 'Name: Scheme' with one word");
+  return { authHeader: parseFieldName('auth-header', name), authScheme };
 }
 
 /** The CAs in a file, as PEM. Each is parsed here, because OpenSSL skips what it cannot read. */

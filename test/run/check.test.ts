@@ -53,7 +53,7 @@ describe('says what the daemon would do', () => {
     const exit = await check([
       '--port', String(port), '--http-health', '--http-shutdown', '--allow-user', '12345', '--issue-token',
       ...['--server-info', info, '--log-file', log, '--audit-log', audit, '--audit-required', '--policy', policyFile].map(String),
-      '--upstream-url', 'https://gateway.example/x/v1/responses?api-key=hidden', '--upstream-header', 'X-Team: hidden', '--auth-header', 'api-key', '--auth-scheme', 'none',
+      '--upstream-url', 'https://gateway.example/x/v1/responses?api-key=hidden', '--upstream-header', 'X-Team: hidden', '--auth-header', 'api-key',
       '--upstream-ca', caFile(), '--upstream-proxy', 'http://me:hidden@proxy.example:3128',
     ]);
     expect(said(exit, 'listens on')).toEqual([`127.0.0.1, port ${port}; at most 1024 connections at once`]);

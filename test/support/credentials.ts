@@ -8,5 +8,5 @@ export interface CredentialHeader {
 /** Promises about the key must hold for each of these. */
 export const credentialHeaders = {
   'Authorization: Bearer': { args: [], name: 'Authorization', valueWith: (key) => `Bearer ${key}` },
-  'api-key, as Azure wants it': { args: ['--auth-header', 'api-key', '--auth-scheme', 'none'], name: 'api-key', valueWith: (key) => key },
+  'api-key, as Azure wants it': { args: ['--auth-header', 'api-key'], name: 'api-key', valueWith: (key) => key },
 } as const satisfies Record<string, CredentialHeader>;
