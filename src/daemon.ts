@@ -29,8 +29,7 @@ import { stderrDescriptor } from './run/preload.ts';
 import { ServerInfoFile } from './run/server-info.ts';
 import { installationExposure } from './run/installation.ts';
 
-/** The standard streams' descriptors, which are the lowest three. */
-const [stdin, stdout, stderr] = [0, 1, 2];
+const stdin = 0;
 const tokenBytes = 32;
 
 const log = new Log(stderrDescriptor);
@@ -61,7 +60,7 @@ async function main(): Promise<void> {
     return;
   }
   const { options } = command;
-  const { listenOn, logFile, isKeyRenewable } = options;
+  const { listenOn, isKeyRenewable } = options;
   if (listenOn.kind === 'inherited') (await extras()).checkInheritedSocket(native);
   for (const name of ['LISTEN_FDS', 'LISTEN_PID']) delete process.env[name];
   const { token, weakness } = await tokenOf(options);
@@ -75,12 +74,6 @@ async function main(): Promise<void> {
     return;
   }
 
-  if (logFile !== undefined) {
-    const { openLogFile } = await extras();
-    const open = (): number => openLogFile(logFile, runAs);
-    log.moveTo(open());
-    process.on('SIGUSR2', () => log.reopen(open));
-  }
   const exposure = installationExposure();
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
@@ -148,12 +141,7 @@ async function main(): Promise<void> {
   if (users.giveUpRoot !== undefined) users.giveUpRoot();
   else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
   checkUntraced();
-  // A parent that started us in the background may be waiting for the end of our stdout and stderr.
-  if (logFile !== undefined) {
-    log.releaseStderr();
-    redirectToDevNull(stdout, stderr);
-  }
-  if (native !== undefined && !options.unsafeNoSandbox) enterServingSandbox(native, (logFile ?? options.auditLog) !== undefined);
+  if (native !== undefined && !options.unsafeNoSandbox) enterServingSandbox(native, options.auditLog !== undefined);
   // Before the "listening" line, which others wait for.
   log.say(`key in ${custody}`);
   for (const notice of observer.notices) log.say(notice);
@@ -170,7 +158,8 @@ async function main(): Promise<void> {
 function readKey(memory: Buffer): LockedKey {
   const key = LockedKey.read(stdin, memory);
   // A pipe that is still open would keep its writer waiting, and could hold what came after the key.
-  redirectToDevNull(stdin);
+  closeSync(stdin);
+  openSync('/dev/null', 'r'); // open(2) takes the lowest free descriptor
   return key;
 }
 
@@ -225,14 +214,6 @@ function attempt(cleanUp: () => void): void {
   }
 }
 
-/** Puts /dev/null in the place of standard streams: open(2) takes the lowest free descriptor. */
-function redirectToDevNull(...descriptors: number[]): void {
-  for (const descriptor of descriptors) {
-    closeSync(descriptor);
-    openSync('/dev/null', descriptor === stdin ? 'r' : 'w');
-  }
-}
-
 function credentialField({ authHeader, authScheme }: Options, key: string): Field {
   return { name: authHeader, value: authScheme === undefined ? key : `${authScheme} ${key}` };
 }
@@ -252,7 +233,7 @@ async function tokenOf({ token }: Options): Promise<{ token?: string; weakness?:
 /** Ends the run for a reason of its own. */
 function fail(error: unknown): never {
   if (error instanceof Failure) {
-    log.failure(error);
+    log.advise(error);
     process.exit(error.exitCode);
   }
   // Its message and stack could hold anything; the name and code help in a report.

@@ -29,7 +29,6 @@ export interface Options {
   readonly authHeader: string;
   readonly authScheme: string | undefined;
   readonly serverInfo: string | undefined;
-  readonly logFile: string | undefined;
   readonly auditLog: string | undefined;
   readonly isAuditRequired: boolean;
   readonly policyFile: string | undefined;
@@ -70,7 +69,6 @@ export const flags = {
   'server-info-owner': { takes: 'user', group: 'Listening:', describe: 'give that file to this user' },
   'http-health': { group: 'Listening:', describe: 'GET /health tells whether the daemon serves' },
   'websocket-fallback': { group: 'Listening:', describe: 'answer WebSocket handshakes with 426, for clients that try them first' },
-  'log-file': { takes: 'file', group: 'Listening:', describe: 'log to this file, and let go of the standard streams' },
 
   endpoint: { takes: 'path', default: '/v1/responses', group: 'Upstream:', describe: 'the one request target that is served' },
   'upstream-url': { takes: 'url', group: 'Upstream:', describe: 'where requests go (default: https://api.openai.com/v1/responses, or as --endpoint says)' },
@@ -139,7 +137,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
   const { authHeader, authScheme } = parseAuthHeader(values['auth-header']);
   const upstreamHeaders = parseUpstreamHeaders(values['upstream-header'], authHeader);
   const upstream = parseUpstreamUrl(values['upstream-url'] ?? `https://api.openai.com${endpoint}`);
-  const { port, policy, 'server-info': serverInfo, 'server-info-owner': serverInfoOwner, 'log-file': logFile, 'audit-log': auditLog } = values;
+  const { port, policy, 'server-info': serverInfo, 'server-info-owner': serverInfoOwner, 'audit-log': auditLog } = values;
 
   const isActivated = isSocketActivated(environment, process.pid);
   if (isActivated && port !== undefined) throw misuse('--port cannot go with an inherited socket (LISTEN_FDS)', 'the port is that of the socket; drop one of the two');
@@ -173,7 +171,6 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     authHeader,
     authScheme,
     serverInfo,
-    logFile,
     auditLog,
     isAuditRequired: values['audit-required'],
     policyFile: policy,
@@ -191,7 +188,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
 
 /** Each file that is written must be no other file, and stdin is for the key. */
 function checkFiles(values: Values<typeof flags>): void {
-  const written: FlagName[] = ['audit-log', 'log-file', 'server-info'];
+  const written: FlagName[] = ['audit-log', 'server-info'];
   const read: FlagName[] = ['client-token-file', 'policy', 'upstream-ca'];
   const locations = new Map<string, FlagName>();
   for (const flag of [...read, ...written]) {

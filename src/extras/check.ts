@@ -12,7 +12,6 @@ import { installationExposure } from '../run/installation.ts';
 import { fitConnections } from '../run/open-files.ts';
 import { checkSandbox } from '../run/sandbox.ts';
 import { ServerInfoFile } from '../run/server-info.ts';
-import { checkLogFile } from './log-file.ts';
 import { type OversightOptions, checkOversight } from './oversight.ts';
 import { peerLookup } from './peer.ts';
 import { tryUpstream } from './upstream-trial.ts';
@@ -30,7 +29,6 @@ export interface CheckOptions extends OversightOptions {
   readonly authHeader: string;
   readonly authScheme: string | undefined;
   readonly serverInfo: string | undefined;
-  readonly logFile: string | undefined;
   readonly token: { readonly kind: 'none' | 'issued' | 'given' };
   readonly isKeyRenewable: boolean;
   readonly unsafeNoSandbox: boolean;
@@ -54,9 +52,8 @@ export async function check(
   weakness: string | undefined,
   lock: () => { readonly custody: string; readonly waived: readonly string[] },
 ): Promise<string> {
-  const { listenOn, logFile, serverInfo, upstream } = options;
+  const { listenOn, serverInfo, upstream } = options;
   const { runAs, serverInfoOwner, allowedUids } = users;
-  if (logFile !== undefined) checkLogFile(logFile, runAs);
   const exposure = installationExposure();
   const warnings: string[] = [];
   const watched = checkOversight(options, { owner: runAs, native, report: (message) => warnings.push(message) });
@@ -89,7 +86,6 @@ export async function check(
     ...(verified === undefined ? [] : [['connected', `to ${upstream.origin.host}; ${verified}; nothing was sent`] as const]),
     ...watched,
     ...notes(warnings),
-    ['logs to', logFile ?? 'stderr'],
     ...(serverInfo === undefined ? [] : [['writes', `${serverInfo}${serverInfoOwner === undefined ? '' : `, for ${serverInfoOwner.name}`}`] as const]),
     ...notes(other === undefined ? [] : [`${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); it would be overwritten`]),
     ['keeps the key in', custody],

@@ -4,7 +4,6 @@
  */
 export { readClientToken } from './client-token.ts';
 export { checkInheritedSocket } from './inherited-socket.ts';
-export { openLogFile } from './log-file.ts';
 export { peerLookup } from './peer.ts';
 export { findUsers } from './users.ts';
 

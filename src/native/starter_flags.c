@@ -43,7 +43,7 @@ static void add_port_of(struct needs *needs, const char *url) {
 }
 
 struct needs read_needs(char *const arguments[]) {
-  static const char *const file_flags[] = {"--log-file", "--audit-log", "--server-info", NULL};
+  static const char *const file_flags[] = {"--audit-log", "--server-info", NULL};
   static const char *const proxies[] = {"HTTPS_PROXY", "https_proxy", NULL};
   struct needs needs = {.ports_are_known = true};
   const char *upstream = NULL;

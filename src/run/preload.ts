@@ -3,7 +3,7 @@
  *
  * Signals: node would answer SIGUSR1 with a debugger port that every user of the machine can reach (Node 20 has no
  * `--disable-sigusr1`). For a signal that arrives even earlier, the launcher sets an address that cannot be bound. SIGUSR2
- * asks for log files to be reopened, and must not end a daemon that has none. (Node ignores SIGXFSZ by itself.)
+ * asks for the audit log to be opened again, and must not end a daemon that has none. (Node ignores SIGXFSZ by itself.)
  *
  * Stderr: write(2) to a pipe that is full and never read would block forever, so a pipe or a terminal is opened anew
  * through /proc with O_NONBLOCK. The open file that is shared with other processes stays as it is. A regular file never

@@ -3,7 +3,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { cleanUp } from '../support/cleanup.ts';
-import { launch, listeningOn, nobody, runToExit, shell, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
+import { nobody, runToExit, shell, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
 import { denying } from '../support/deny.ts';
 import { type Call, type Outcome, errno, inject, needsInjection } from '../support/inject.ts';
 import { refusalOf } from '../support/messages.ts';
@@ -26,13 +26,9 @@ beforeEach(() => {
   writeFileSync(join(folder, 'elsewhere', 'precious'), 'precious');
 });
 
-/** A daemon that logs to a file in `folder`, serving. */
-async function startLogged(options: DaemonOptions = {}): Promise<Daemon> {
-  const log = join(folder, 'logs', 'log');
-  const running = launch({ ...options, args: ['--log-file', log, ...(options.args ?? [])] });
-  const port = (): number => Number(/listening on 127\.0\.0\.1:(\d+)\n/.exec(existsSync(log) ? readFileSync(log, 'latin1') : '')?.[1] ?? 0);
-  await expect.poll(port, { timeout: 15_000 }).toBeGreaterThan(0);
-  return listeningOn(running, port());
+/** A daemon with an audit log in `folder`, serving. */
+function startLogged(options: DaemonOptions = {}): Promise<Daemon> {
+  return startDaemon({ ...options, args: ['--audit-log', join(folder, 'logs', 'log'), ...(options.args ?? [])] });
 }
 
 /** Landlock is not everywhere; where it is not, the daemon says so. */
@@ -88,43 +84,37 @@ describe('with a log', () => {
     expect((await inject(pid, [openat(join(folder, 'elsewhere', 'precious'), appending), openat(join(folder, 'new'), creating)])).every(written)).toBe(true);
   });
 
-  test.for(['--log-file', '--audit-log'])('%s, opened anew, is 0600 by a umask alone', async (flag) => {
+  test('a log that is opened anew is 0600 by a umask alone', async () => {
     const upstream = await startUpstream({ answer: answer(200, '{}') });
     for (const umask of ['000', '077', '777']) {
       const own = join(folder, umask);
       mkdirSync(own);
-      const [file, log] = [join(own, 'file'), join(folder, 'logs', `log-${umask}`)];
-      const args = [...upstream.args, ...(flag === '--log-file' ? ['--log-file', file] : ['--audit-log', file, '--log-file', log])];
-      const running = launch({ prefix: shell(`umask ${umask}`), args });
-      const lines = flag === '--log-file' ? file : log;
-      const port = (): number => Number(/listening on 127\.0\.0\.1:(\d+)\n/.exec(existsSync(lines) ? readFileSync(lines, 'latin1') : '')?.[1] ?? 0);
-      await expect.poll(port, { timeout: 15_000 }).toBeGreaterThan(0);
-      const served = port();
+      const file = join(own, 'file');
+      const daemon = await startDaemon({ prefix: shell(`umask ${umask}`), args: [...upstream.args, '--audit-log', file] });
       renameSync(file, `${file}.1`);
-      running.signal('SIGUSR2');
+      daemon.signal('SIGUSR2');
       await expect.poll(() => existsSync(file)).toBe(true);
-      expect((await ask(served)).status).toBe(200);
+      expect((await ask(daemon.port)).status).toBe(200);
       expect([file, `${file}.1`].map((name) => statSync(name).mode & 0o777)).toEqual([0o600, 0o600]);
-      expect((await running.stop()).code).toBe(0);
-      expect(readFileSync(lines, 'latin1')).not.toMatch(/cannot|permitted/);
+      const { code, stderr } = await daemon.stop();
+      expect(code).toBe(0);
+      expect(stderr).not.toMatch(/cannot|permitted/);
     }
   });
 
   test('relative paths and flags with = are understood', async () => {
-    for (const args of [['--log-file=logs/log'], ['--log-file', './logs//log2'], ['--log-file=log3']]) {
-      const running = launch({ args, cwd: folder });
-      const file = join(folder, args.at(-1)?.replace('--log-file=', '') ?? '');
-      await expect.poll(() => (existsSync(file) ? readFileSync(file, 'latin1') : ''), { timeout: 15_000 }).toMatch(/listening on/);
-      expect(running.exit).toBeUndefined();
+    for (const args of [['--audit-log=logs/log'], ['--audit-log', './logs//log2'], ['--audit-log=log3']]) {
+      await startDaemon({ args, cwd: folder });
+      expect(existsSync(join(folder, args.at(-1)?.replace('--audit-log=', '') ?? ''))).toBe(true);
     }
   });
 
   test('a folder that is not there, or closed, is told in the same words as ever', async (context) => {
-    expect(refusalOf(await runToExit({ args: ['--log-file', join(folder, 'none', 'log')] }), 1)).toMatch(/cannot open --log-file .*: no such file or directory/);
+    expect(refusalOf(await runToExit({ args: ['--audit-log', join(folder, 'none', 'log')] }), 1)).toMatch(/cannot open --audit-log .*: no such file or directory/);
     needs(context, 'root and a build that other users can run');
     chmodSync(folder, 0o755);
     chmodSync(join(folder, 'elsewhere'), 0o700);
-    expect(refusalOf(await runToExit({ args: ['--log-file', join(folder, 'elsewhere', 'log')], user: nobody }), 1)).toMatch(/permission denied/);
+    expect(refusalOf(await runToExit({ args: ['--audit-log', join(folder, 'elsewhere', 'log')], user: nobody }), 1)).toMatch(/permission denied/);
   });
 });
 
@@ -166,7 +156,7 @@ describe('connections', () => {
 });
 
 test('a path through what is no folder takes nothing from Landlock', async () => {
-  for (const flag of ['--log-file', '--server-info']) {
+  for (const flag of ['--audit-log', '--server-info']) {
     const exit = await runToExit({ args: [flag, join(folder, 'elsewhere', 'precious', 'file')] });
     expect(exit.code).toBe(1);
     expect(exit.stderr).not.toContain('Landlock');

@@ -16,7 +16,6 @@ test.for([
   ['--audit-log', join(folder, 'audit.log')],
   ['--policy', join(folder, 'policy.json')],
   ['--expire-at', '9999-12-31T23:59:59Z'],
-  ['--log-file', join(folder, 'log')],
   ['--run-as', 'nobody'],
   ['--allow-user', 'root'],
   ['--client-token-file', join(folder, 'token')],

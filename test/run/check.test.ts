@@ -48,11 +48,11 @@ describe('says what the daemon would do', () => {
 
   test('with many', async () => {
     const folder = scratchFolder();
-    const [info, log, audit] = ['info.json', 'daemon.log', 'audit.jsonl'].map((name) => join(folder, name));
+    const [info, audit] = ['info.json', 'audit.jsonl'].map((name) => join(folder, name));
     const port = await freePort();
     const exit = await check([
       '--port', String(port), '--http-health', '--http-shutdown', '--allow-user', '12345', '--issue-token',
-      ...['--server-info', info, '--log-file', log, '--audit-log', audit, '--audit-required', '--policy', policyFile].map(String),
+      ...['--server-info', info, '--audit-log', audit, '--audit-required', '--policy', policyFile].map(String),
       '--upstream-url', 'https://gateway.example/x/v1/responses?api-key=hidden', '--upstream-header', 'X-Team: hidden', '--auth-header', 'api-key',
       '--upstream-ca', caFile(), '--upstream-proxy', 'http://me:hidden@proxy.example:3128',
     ]);
@@ -67,7 +67,6 @@ describe('says what the daemon would do', () => {
     expect(said(exit, 'proxy')).toEqual(['http://proxy.example:3128']);
     expect(said(exit, 'records in')).toEqual([`${audit}; what cannot be recorded is refused`]);
     expect(said(exit, 'policy')).toEqual([`${policyFile}, enforced`]);
-    expect(said(exit, 'logs to')).toEqual([log]);
     expect(said(exit, 'writes')).toEqual([info]);
     expect(exit.stdout).not.toContain('hidden');
     expect(readdirSync(folder)).toEqual([]);
@@ -100,7 +99,7 @@ describe('says what the daemon would do', () => {
   });
 
   test('about files with control characters in their names', async () => {
-    expect((await check(['--log-file', join(scratchFolder(), 'a\x1b[2J\nlistening')])).stdout).not.toMatch(/\x1b|^listening/m);
+    expect((await check(['--audit-log', join(scratchFolder(), 'a\x1b[2J\nlistening')])).stdout).not.toMatch(/\x1b|^listening/m);
   });
 });
 
@@ -116,13 +115,12 @@ test('a key on stdin is not read', async () => {
 
 test('files that exist are left as they are', async () => {
   const folder = scratchFolder();
-  const [info, log, audit] = ['info.json', 'daemon.log', 'audit.jsonl'].map((name) => join(folder, name)) as [string, string, string];
+  const [info, audit] = ['info.json', 'audit.jsonl'].map((name) => join(folder, name)) as [string, string];
   const args = ['--server-info', info, '--audit-log', audit, '--policy', policyFile];
   await (await startDaemon({ args })).stop();
   writeFileSync(info, '{"port":1,"pid":1}\n');
-  writeFileSync(log, 'a line\n');
   const before = stateOf(folder);
-  expect((await check([...args, '--log-file', log])).code).toBe(0);
+  expect((await check(args)).code).toBe(0);
   expect(stateOf(folder)).toEqual(before);
 });
 
@@ -151,13 +149,6 @@ describe('ends as the start would', () => {
     ['--allow-user', 'no-such-user'],
     ['--policy', 'text'],
     ['--policy', '/dev/null'],
-    ['--log-file', 'none/daemon.log'],
-    ['--log-file', 'folder'],
-    ['--log-file', 'dangling'],
-    ['--log-file', 'text/daemon.log'],
-    ['--log-file', 'none/'],
-    ['--log-file', `${'x'.repeat(300)}.log`],
-    ['--log-file', '/dev/null'],
     ['--audit-log', 'none/audit.jsonl'],
     ['--audit-log', 'folder'],
     ['--audit-log', 'dangling'],
@@ -171,7 +162,7 @@ describe('ends as the start would', () => {
     ['--server-info', 'text/info.json'],
     ['--server-info', '/proc/none/such'],
     ['--server-info', 'open', '--issue-token'],
-    ['--log-file', 'none/daemon.log', '--audit-log', 'none/audit.jsonl', '--server-info', 'folder'],
+    ['--audit-log', 'none/audit.jsonl', '--server-info', 'folder'],
   ])('%j', async (args, context) => {
     if (args.includes('/proc/none/such')) needs(context, 'root'); // others are refused before the file system is asked
     const cwd = scratchFolder();
@@ -190,7 +181,7 @@ describe('ends as the start would', () => {
     expect({ ...checked, stderr: withoutAdvice(checked) }).toEqual({ ...started, stderr: withoutAdvice(started) });
   });
 
-  test.for(['--log-file', '--audit-log', '--server-info'])('where a user may not write, %s', async (flag, context) => {
+  test.for(['--audit-log', '--server-info'])('where a user may not write, %s', async (flag, context) => {
     needs(context, 'root and a build that other users can run');
     const folder = join(scratchFolder(), 'folder');
     mkdirSync(folder, { mode: 0o755 });

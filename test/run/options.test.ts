@@ -206,8 +206,8 @@ describe('no stack trace reaches the user', () => {
 
 describe('files are kept apart', () => {
   test.for([
-    ['--log-file', '--server-info'], ['--server-info', '--audit-log'], ['--audit-log', '--log-file'],
-    ['--policy', '--audit-log'], ['--client-token-file', '--log-file'], ['--upstream-ca', '--server-info'],
+    ['--server-info', '--audit-log'], ['--audit-log', '--server-info'],
+    ['--policy', '--audit-log'], ['--client-token-file', '--server-info'], ['--upstream-ca', '--server-info'],
   ] as const)('%s and %s', async ([one, other]) => {
     const folder = scratchFolder();
     const exit = await runToExit({ args: [one, join(folder, 'file'), other, `${folder}/../${basename(folder)}/file`] });

@@ -8,9 +8,9 @@ import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
 
-// SIGUSR2 asks for log files to be opened again. A tool that rotates logs sends it to every daemon there is.
+// SIGUSR2 asks for the audit log to be opened again. A tool that rotates logs sends it to every daemon there is.
 
-test('SIGUSR2 does no harm to a daemon without a log file', async () => {
+test('SIGUSR2 does no harm to a daemon without one', async () => {
   const file = join(scratchFolder(), 'server-info.json');
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const daemon = await startDaemon({ args: [...upstream.args, '--server-info', file] });

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
-import { launch, startDaemon } from '../support/daemon.ts';
+import { launch, shell, startDaemon } from '../support/daemon.ts';
 import { denying, noMemfdSecret } from '../support/deny.ts';
 import { policyArgs } from '../support/policy.ts';
 import { scratchFolder } from '../support/scratch.ts';
@@ -38,8 +38,8 @@ test('without a policy it says nothing of one', async () => {
   expect((await startDaemon({ args: ['--audit-log', join(scratchFolder(), 'audit.log')] })).stderr).not.toContain('policy');
 });
 
-test('in --log-file it says the same, behind the time', async () => {
+test('in a file it says the same, behind the time', async () => {
   const file = join(scratchFolder(), 'log');
-  launch({ args: ['--log-file', file] });
+  launch({ prefix: shell(`exec 2>>'${file}'`) });
   await vi.waitFor(() => expect(readFileSync(file, 'utf8').replaceAll(/^\S+Z /gm, '')).toMatch(new RegExp(`^${custody}responses-api-proxy listening on`, 'm')), { timeout: defaultWaitMs, interval: 5 });
 });

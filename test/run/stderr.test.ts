@@ -157,7 +157,7 @@ test('it does not change the stderr that it shares with others', async () => {
 test.for(['>', '>>'])('a file that it shares with others by %s keeps every line, in order', async (redirection) => {
   const file = join(scratchFolder(), 'log');
   await runTool('sh', ['-c', `{ echo start; "$1" --nonsense; echo end; "$1" --nonsense; echo "the end"; } ${redirection}"$2" 2>&1`, 'sh', launcher, file]);
-  expect(readFileSync(file, 'utf8')).toMatch(/^start\n(responses-api-proxy: .*\nhint: .*\n)end\n\1the end\n$/);
+  expect(readFileSync(file, 'utf8')).toMatch(/^start\n\S+Z responses-api-proxy: .*\n\S+Z hint: .*\nend\n\S+Z responses-api-proxy: .*\n\S+Z hint: .*\nthe end\n$/);
 });
 
 test('so does a pipe', async () => {
