@@ -65,7 +65,7 @@ async function main(): Promise<void> {
   for (const name of ['LISTEN_FDS', 'LISTEN_PID']) delete process.env[name];
   const { token, weakness } = await tokenOf(options);
   const users = await findUsers(options, native);
-  const { runAs, serverInfoOwner, allowedUids } = users;
+  const { runAs, tokenOwner, allowedUids } = users;
   const lock = () => lockMemory(lockedBytes(isKeyRenewable), native, options.unsafeUnlockedMemory);
   if (options.check !== 'nothing') {
     const { check } = await (await extras()).loadCheck();
@@ -135,7 +135,7 @@ async function main(): Promise<void> {
     const other = file.liveDaemon();
     if (other !== undefined) log.say(`--server-info ${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); overwriting it`);
     const issued = options.token.kind === 'issued' && token !== undefined ? { token } : {};
-    file.write({ port: server.port, pid: process.pid, ...issued }, serverInfoOwner);
+    file.write({ port: server.port, pid: process.pid, ...issued }, tokenOwner);
     cleanups.push(() => file.remove(process.pid));
   }
   if (users.giveUpRoot !== undefined) users.giveUpRoot();
@@ -179,8 +179,8 @@ function extras() {
 }
 
 async function findUsers(options: Options, native: Native | undefined) {
-  const namesNone = (options.runAs ?? options.serverInfoOwner) === undefined && options.allowUsers.length === 0;
-  return namesNone ? { runAs: undefined, giveUpRoot: undefined, serverInfoOwner: undefined, allowedUids: [] } : (await extras()).findUsers(options, native);
+  const namesNone = options.runAs === undefined && options.allowUsers.length === 0;
+  return namesNone ? { runAs: undefined, giveUpRoot: undefined, tokenOwner: undefined, allowedUids: [] } : (await extras()).findUsers(options, native);
 }
 
 /** Asks who is at the other end of a connection, where that counts. */

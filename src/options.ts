@@ -34,8 +34,7 @@ export interface Options {
   readonly policyFile: string | undefined;
   /** When the key's use ends, in milliseconds of the Unix epoch. */
   readonly expireAtMs: number | undefined;
-  /** A user's name or uid, as given, like the two below. Whether they exist is for the system to say. */
-  readonly serverInfoOwner: string | undefined;
+  /** A user's name or uid, as given, like those below. Whether they exist is for the system to say. */
   readonly runAs: string | undefined;
   readonly allowUsers: readonly string[];
   readonly token: { readonly kind: 'none' } | { readonly kind: 'issued' } | { readonly kind: 'given'; readonly file: string };
@@ -66,7 +65,6 @@ const ownRoutes: ReadonlySet<string> = new Set(['/shutdown', '/health']);
 export const flags = {
   port: { takes: 'port', group: 'Listening:', describe: 'port on 127.0.0.1 (default: one that is free)' },
   'server-info': { takes: 'file', group: 'Listening:', describe: 'write {"port":N,"pid":N} to this file once listening' },
-  'server-info-owner': { takes: 'user', group: 'Listening:', describe: 'give that file to this user' },
   'http-health': { group: 'Listening:', describe: 'GET /health tells whether the daemon serves' },
   'websocket-fallback': { group: 'Listening:', describe: 'answer WebSocket handshakes with 426, for clients that try them first' },
 
@@ -111,7 +109,7 @@ const usage = 'printenv OPENAI_API_KEY | env -u OPENAI_API_KEY $0 [flags]';
 export const examples = [
   '$0 --port 8080',
   '$0 --upstream-url https://gateway.example/v1/responses',
-  '$0 --allow-user ci --issue-token --server-info /run/proxy.json --server-info-owner ci',
+  '$0 --allow-user ci --issue-token --server-info /run/proxy.json',
   '$0 --policy codex.json --audit-log /var/log/audit.jsonl',
   '$0 audit summary /var/log/audit.jsonl',
   '$0 --http-shutdown --shutdown-timeout 60',
@@ -137,14 +135,13 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
   const { authHeader, authScheme } = parseAuthHeader(values['auth-header']);
   const upstreamHeaders = parseUpstreamHeaders(values['upstream-header'], authHeader);
   const upstream = parseUpstreamUrl(values['upstream-url'] ?? `https://api.openai.com${endpoint}`);
-  const { port, policy, 'server-info': serverInfo, 'server-info-owner': serverInfoOwner, 'audit-log': auditLog } = values;
+  const { port, policy, 'server-info': serverInfo, 'audit-log': auditLog } = values;
 
   const isActivated = isSocketActivated(environment, process.pid);
   if (isActivated && port !== undefined) throw misuse('--port cannot go with an inherited socket (LISTEN_FDS)', 'the port is that of the socket; drop one of the two');
   if (isActivated && values['http-shutdown']) {
     throw misuse('--http-shutdown cannot go with an inherited socket (LISTEN_FDS)', 'the next connection would start the daemon again; stop it by its service manager');
   }
-  if (serverInfoOwner !== undefined && serverInfo === undefined) throw misuse('--server-info-owner needs --server-info');
   if (values['audit-required'] && auditLog === undefined) throw misuse('--audit-required needs --audit-log');
   checkFiles(values);
   const setsEncoding = [authHeader, ...upstreamHeaders.map(({ name }) => name)].some((name) => canonicalName(name) === 'accept-encoding');
@@ -175,7 +172,6 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     isAuditRequired: values['audit-required'],
     policyFile: policy,
     expireAtMs: values['expire-at'] === undefined ? undefined : parseTime('expire-at', values['expire-at']),
-    serverInfoOwner,
     runAs: values['run-as'],
     allowUsers: values['allow-user'],
     token: parseToken(values['issue-token'], values['client-token-file'], serverInfo),

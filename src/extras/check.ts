@@ -53,7 +53,7 @@ export async function check(
   lock: () => { readonly custody: string; readonly waived: readonly string[] },
 ): Promise<string> {
   const { listenOn, serverInfo, upstream } = options;
-  const { runAs, serverInfoOwner, allowedUids } = users;
+  const { runAs, tokenOwner, allowedUids } = users;
   const exposure = installationExposure();
   const warnings: string[] = [];
   const watched = checkOversight(options, { owner: runAs, native, report: (message) => warnings.push(message) });
@@ -64,7 +64,7 @@ export async function check(
   checkUntraced();
   const { maxConnections, lowered } = fitConnections();
   if (listenOn.kind === 'port') await checkPort(listenOn.port, native);
-  const other = serverInfo === undefined ? undefined : ServerInfoFile.check(serverInfo, native, options.token.kind === 'issued', serverInfoOwner);
+  const other = serverInfo === undefined ? undefined : ServerInfoFile.check(serverInfo, native, options.token.kind === 'issued', tokenOwner);
   if (runAs === undefined) await rehearse(true);
   users.giveUpRoot?.();
   const verified = options.check === 'upstream' ? await tryUpstream(upstream) : undefined;
@@ -86,7 +86,7 @@ export async function check(
     ...(verified === undefined ? [] : [['connected', `to ${upstream.origin.host}; ${verified}; nothing was sent`] as const]),
     ...watched,
     ...notes(warnings),
-    ...(serverInfo === undefined ? [] : [['writes', `${serverInfo}${serverInfoOwner === undefined ? '' : `, for ${serverInfoOwner.name}`}`] as const]),
+    ...(serverInfo === undefined ? [] : [['writes', `${serverInfo}${tokenOwner === undefined ? '' : `, for ${tokenOwner.name}`}`] as const]),
     ...notes(other === undefined ? [] : [`${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); it would be overwritten`]),
     ['keeps the key in', custody],
     ...(options.isKeyRenewable ? [['renews the key', 'with each further line on stdin'] as const] : []),

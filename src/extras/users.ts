@@ -1,5 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { type Account, type Native, missingAddonHint } from '../native/native.ts';
+import { misuse } from '../run/command-line.ts';
 import { exitCodes } from '../run/exit-codes.ts';
 import { Failure } from '../run/failure.ts';
 import { foreign } from '../run/log.ts';
@@ -11,12 +11,11 @@ const maxUserNameLength = 32;
 /** 2^32 - 1 is no uid: chown(2) and setuid(2) take it for "leave it as it is". */
 const noUid = 0xffff_ffff;
 
-/** The flags that name users, by name or uid, as they were given. */
+/** The flags that name users, by name or uid, as they were given; and what they are for. */
 export interface UserFlags {
-  readonly serverInfo: string | undefined;
-  readonly serverInfoOwner: string | undefined;
   readonly runAs: string | undefined;
   readonly allowUsers: readonly string[];
+  readonly token: { readonly kind: 'none' | 'issued' | 'given' };
 }
 
 /** Who the flags name, as far as the system knows them. */
@@ -24,26 +23,29 @@ export interface Users {
   readonly runAs: Account | undefined;
   /** Becomes that user, for good; undefined where the daemon's user stays. */
   readonly giveUpRoot: (() => void) | undefined;
-  readonly serverInfoOwner: Account | undefined;
+  /** Whom a file with an issued token is given to; undefined for the daemon's own user. */
+  readonly tokenOwner: Account | undefined;
   readonly allowedUids: readonly number[];
 }
-
-/** The capability to give files away: its bit, see capabilities(7). */
-const capChown = 0n;
 
 /**
  * Looks up the users that the flags name.
  *
  * @throws {Failure} for one who does not exist, or cannot be what the flag says
  */
-export function findUsers({ serverInfo, serverInfoOwner, runAs, allowUsers }: UserFlags, native: Native | undefined): Users {
+export function findUsers({ runAs, allowUsers, token }: UserFlags, native: Native | undefined): Users {
   const newUser = runAs === undefined ? undefined : findAccount('--run-as', runAs, native);
   if (newUser !== undefined) checkRunAs(newUser);
   const drop = newUser === undefined ? undefined : () => giveUpRoot(newUser, required('--run-as', native));
-  const owner = serverInfoOwner === undefined ? undefined : findAccount('--server-info-owner', serverInfoOwner, native);
-  // A file that exists is written in place and keeps its owner.
-  if (owner !== undefined && serverInfo !== undefined && !existsSync(serverInfo)) checkMayGiveTo(owner);
-  return { runAs: newUser, giveUpRoot: drop, serverInfoOwner: owner, allowedUids: allowUsers.map((user) => findUid('--allow-user', user, native)) };
+  const allowed = allowUsers.map((user) => findAllowed(user, native));
+  const givesToken = token.kind === 'issued' && process.geteuid?.() === 0;
+  return { runAs: newUser, giveUpRoot: drop, tokenOwner: givesToken ? onlyOne(allowed) : undefined, allowedUids: allowed.map(({ uid }) => uid) };
+}
+
+/** The user whom a token is for: root gives its file away, because nobody else may read it. */
+function onlyOne([first, ...others]: readonly Account[]): Account | undefined {
+  if (others.every(({ uid }) => uid === first?.uid)) return first;
+  throw misuse('--issue-token cannot reach several --allow-user: the file that it goes into has one owner', 'give them a token by --client-token-file, or each a daemon of its own');
 }
 
 /**
@@ -64,26 +66,10 @@ function required(flag: string, native: Native | undefined): Native {
   throw new Failure(`${flag} needs the native part, which is missing or does not load`, { hint: missingAddonHint });
 }
 
-/** The uid that a flag names. It need not have an account, as in many containers. */
-function findUid(flag: string, nameOrUid: string, native: Native | undefined): number {
+/** The user of an `--allow-user`. A uid need not have an account, as in many containers. */
+function findAllowed(nameOrUid: string, native: Native | undefined): Account {
   const account = native?.account(nameOrUid);
-  if (account === undefined && /^\d{1,10}$/.test(nameOrUid) && Number(nameOrUid) < noUid) return Number(nameOrUid);
-  return account?.uid ?? findAccount(flag, nameOrUid, native).uid;
-}
-
-/**
- * Checks that a new `--server-info` file can be given to its owner. That needs root, unless the owner is ourselves.
- *
- * @throws {Failure} when we may not
- */
-function checkMayGiveTo({ uid, name }: Account): void {
-  if (uid === process.geteuid?.() || mayChown()) return;
-  throw new Failure(`--server-info-owner ${foreign(name)} needs root: only root can give a file to another user`, {
-    hint: `start the daemon as root (with CAP_CHOWN), or create the file as ${foreign(name)} first`,
-  });
-}
-
-function mayChown(): boolean {
-  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
-  return ((BigInt(`0x${effective}`) >> capChown) & 1n) === 1n;
+  const isUid = /^\d{1,10}$/.test(nameOrUid) && Number(nameOrUid) < noUid;
+  if (account === undefined && isUid) return { name: `uid ${nameOrUid}`, uid: Number(nameOrUid), gid: process.getegid?.() ?? 0 };
+  return account ?? findAccount('--allow-user', nameOrUid, native);
 }

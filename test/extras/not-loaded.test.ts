@@ -19,7 +19,6 @@ test.for([
   ['--run-as', 'nobody'],
   ['--allow-user', 'root'],
   ['--client-token-file', join(folder, 'token')],
-  ['--server-info', join(folder, 'info.json'), '--server-info-owner', 'root'],
   ['--check'],
   ['--check-upstream'],
   ['audit', 'verify', join(folder, 'audit.log')],

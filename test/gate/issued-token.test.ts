@@ -147,47 +147,54 @@ describe('a file that is there already', () => {
   });
 });
 
-describe('--server-info-owner', () => {
-  test.for([['a name', 'nobody'], ['a uid', String(nobody.uid)]])('gives a new file to a user by %s', async ([, user = ''], context) => {
+describe('root gives the file to the one --allow-user', () => {
+  test.for([['a name', ['nobody']], ['a uid', [String(nobody.uid)]], ['both', ['nobody', String(nobody.uid)]], ['a uid without an account', ['12345']]] as const)('by %s', async ([, users], context) => {
     needs(context, 'root');
-    const { file, token, daemon } = await issue(undefined, { args: ['--server-info-owner', user] });
-    expect({ mode: modeOf(file), uid: statSync(file).uid }).toEqual({ mode: 0o600, uid: nobody.uid });
-    expect((await ask(daemon.port, bearer(token))).status).not.toBe(401);
+    const { file } = await issue(undefined, { args: users.flatMap((user) => ['--allow-user', user]) });
+    expect({ mode: modeOf(file), uid: statSync(file).uid }).toEqual({ mode: 0o600, uid: users[0] === '12345' ? 12_345 : nobody.uid });
   });
 
-  test('takes one that is there already and that user\'s', async (context) => {
+  test('and takes one that is there already and that user\'s', async (context) => {
     needs(context, 'root');
     const file = join(scratchFolder(), 'server-info.json');
     writeFileSync(file, '', { mode: 0o600 });
     chownSync(file, nobody.uid, nobody.gid);
-    await issue(file, { args: ['--server-info-owner', 'nobody'] });
+    await issue(file, { args: ['--allow-user', 'nobody'] });
     expect({ mode: modeOf(file), uid: statSync(file).uid }).toEqual({ mode: 0o600, uid: nobody.uid });
   });
 
-  test.for([['that user\'s, but readable by others', nobody.uid, 0o644], ['the daemon\'s own', 0, 0o600], ['a third user\'s', 2, 0o600]] as const)('refuses one that is %s', async ([, uid, mode], context) => {
+  test.for([['that user\'s, but readable by others', nobody.uid, 0o644], ['the daemon\'s own', 0, 0o600], ['a third user\'s', 2, 0o600]] as const)('but refuses one that is %s', async ([, uid, mode], context) => {
     needs(context, 'root');
     const file = join(scratchFolder(), 'server-info.json');
     writeFileSync(file, '');
     chmodSync(file, mode);
     chownSync(file, uid, uid);
-    expect(refusalOf(await runToExit({ args: ['--issue-token', '--server-info-owner', 'nobody', '--server-info', file] }), 1)).toContain(file);
+    expect(refusalOf(await runToExit({ args: ['--issue-token', '--allow-user', 'nobody', '--server-info', file] }), 1)).toContain(file);
     expect(readFileSync(file, 'utf8')).toBe('');
   });
 
-  test('that cannot be given ends the start, and leaves nothing behind', async (context) => {
+  test('and where it cannot, the start ends, and leaves nothing behind', async (context) => {
+    needs(context, 'root', 'command setpriv');
+    const file = join(scratchFolder(), 'server-info.json');
+    const prefix = ['setpriv', '--inh-caps', '-chown', '--bounding-set', '-chown'];
+    expect(refusalOf(await runToExit({ args: ['--issue-token', '--allow-user', 'nobody', '--server-info', file], prefix }), 1)).toContain(file);
+    expect(existsSync(file)).toBe(false);
+  });
+
+  test('and refuses several, who could not all read it', async (context) => {
+    needs(context, 'root');
+    const exit = await runToExit({ args: ['--issue-token', '--allow-user', 'nobody', '--allow-user', 'root', '--server-info', join(scratchFolder(), 'x')] });
+    expect(refusalOf(exit, 2)).toContain('--issue-token cannot reach several --allow-user');
+    expect(exit.stderr).toMatch(/^hint: .*--client-token-file/m);
+  });
+
+  test('a plain user keeps it, whoever may ask', async (context) => {
     needs(context, 'root and a build that other users can run');
     const folder = join(scratchFolder(), 'theirs');
     mkdirSync(folder);
     chownSync(folder, nobody.uid, nobody.gid);
-    const file = join(folder, 'server-info.json');
-    const exit = await runToExit({ args: ['--issue-token', '--server-info-owner', 'root', '--server-info', file], user: nobody });
-    expect(refusalOf(exit, 1)).toContain('--server-info');
-    expect(existsSync(file)).toBe(false);
-  });
-
-  test.for(['no-such-user', '-1', '4294967295', '4294967296', '0x0', '1e3', ' 0'])('refuses %j', async (user) => {
-    const exit = await runToExit({ args: ['--issue-token', `--server-info-owner=${user}`, '--server-info', join(scratchFolder(), 'x')] });
-    expect(refusalOf(exit, 2)).toContain('--server-info-owner');
+    const { file } = await issue(join(folder, 'server-info.json'), { user: nobody, args: ['--allow-user', 'root', '--allow-user', 'nobody'] });
+    expect({ mode: modeOf(file), uid: statSync(file).uid }).toEqual({ mode: 0o600, uid: nobody.uid });
   });
 });
 

@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { nobody, runToExit, type DaemonOptions } from '../support/daemon.ts';
@@ -18,24 +18,6 @@ describe('flags that need root say so', () => {
     const { message, hint } = await refused(2, { args: ['--run-as', 'daemon'], user: nobody });
     expect(message).toBe('--run-as needs root, to give it up');
     expect(hint).toContain('daemon');
-  });
-
-  test('--server-info-owner for another user', async (context) => {
-    needs(context, 'root and a build that other users can run');
-    const folder = scratchFolder();
-    chmodSync(folder, 0o777);
-    const args = ['--server-info', join(folder, 'info.json'), '--server-info-owner', 'daemon'];
-    expect((await refused(1, { args, user: nobody })).message).toMatch(/^--server-info-owner "daemon" needs root/);
-    // It lacks the one capability that matters.
-    expect((await refused(1, { args, prefix: ['setpriv', '--inh-caps', '-chown', '--bounding-set', '-chown'] })).message).toMatch(/needs root/);
-  });
-
-  test('--server-info-owner for oneself needs nothing', async (context) => {
-    needs(context, 'root and a build that other users can run');
-    const folder = scratchFolder();
-    chmodSync(folder, 0o777);
-    const exit = await runToExit({ args: ['--server-info', join(folder, 'info.json'), '--server-info-owner', 'nobody'], user: nobody, key: '' });
-    expect(refusalOf(exit, 1)).toContain('no key');
   });
 
   test('a --port below 1024', async (context) => {
