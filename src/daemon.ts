@@ -6,8 +6,8 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { injectionOf } from './key/injection.ts';
 import { LockedKey, lockedBytes } from './key/locked-key.ts';
-import { lockMemory } from './key/locked-memory.ts';
-import { type Account, type Native, loadNative } from './native/native.ts';
+import { custodyOf, lockMemory } from './key/locked-memory.ts';
+import type { Account, Native } from './native/native.ts';
 import { type Options, parseCommandLine } from './options.ts';
 import { kernelSockets } from './proxy/kernel-sockets.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
@@ -43,15 +43,14 @@ await main().catch(fail);
 async function main(): Promise<void> {
   checkCleanStart();
   const ignoredSignals = keepIgnoring(process.env['RESPONSES_API_PROXY_IGNORED_SIGNALS'] ?? '0');
-  const native = loadNative();
-  if (native !== undefined) harden(native);
+  const native = harden();
 
   if (process.argv[2] === 'audit') {
     const { auditCommand } = await (await extras()).loadAuditCommand();
     process.exit(await auditCommand(process.argv.slice(3), {
       stdout: process.stdout,
       say: (message) => log.say(message),
-      nameOf: (uid) => native?.account(String(uid))?.name,
+      nameOf: (uid) => native.account(String(uid))?.name,
     }));
   }
   const command = await parseCommandLine(process.argv.slice(2), process.env);
@@ -79,8 +78,8 @@ async function main(): Promise<void> {
   const observer = await openOversight(options, runAs, native);
   const peerUidOf = await peerLookup(options, native);
   if (runAs !== undefined) await rehearse(true); // root may read files that the other user may not
-  const { memory, custody, waived } = lock();
-  for (const loss of waived) log.say(`--unsafe-unlocked-memory: ${loss}`);
+  const memory = lock();
+  if (memory.kind === 'unlocked') log.say('--unsafe-unlocked-memory: the key may be written to swap');
   for (const loss of checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK'])) log.say(loss);
   if (weakness !== undefined) log.say(weakness);
   cleanups.unshift(() => memory.wipe()); // the first of them: the others may fail or be slow
@@ -141,9 +140,9 @@ async function main(): Promise<void> {
   if (users.giveUpRoot !== undefined) users.giveUpRoot();
   else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
   checkUntraced();
-  if (native !== undefined && !options.unsafeNoSandbox) enterServingSandbox(native, options.auditLog !== undefined);
+  if (!options.unsafeNoSandbox) enterServingSandbox(native, options.auditLog !== undefined);
   // Before the "listening" line, which others wait for.
-  log.say(`key in ${custody}`);
+  log.say(`key in ${custodyOf[memory.kind]}`);
   for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
   connections.connectAhead();
@@ -178,18 +177,18 @@ function extras() {
   return import('./extras/index.ts');
 }
 
-async function findUsers(options: Options, native: Native | undefined) {
+async function findUsers(options: Options, native: Native) {
   const namesNone = options.runAs === undefined && options.allowUsers.length === 0;
   return namesNone ? { runAs: undefined, giveUpRoot: undefined, tokenOwner: undefined, allowedUids: [] } : (await extras()).findUsers(options, native);
 }
 
 /** Asks who is at the other end of a connection, where that counts. */
-async function peerLookup({ allowUsers, auditLog }: Options, native: Native | undefined): Promise<ServingOptions['peerUidOf']> {
+async function peerLookup({ allowUsers, auditLog }: Options, native: Native): Promise<ServingOptions['peerUidOf']> {
   const isRequired = allowUsers.length > 0;
   return isRequired || auditLog !== undefined ? (await extras()).peerLookup(native, isRequired) : undefined;
 }
 
-async function openOversight(options: Options, owner: Account | undefined, native: Native | undefined): Promise<Observer> {
+async function openOversight(options: Options, owner: Account | undefined, native: Native): Promise<Observer> {
   const { auditLog, policyFile, expireAtMs } = options;
   if ((auditLog ?? policyFile ?? expireAtMs) === undefined) return noObserver;
   const { Oversight } = await (await extras()).loadOversight();

@@ -44,31 +44,15 @@ done
 set -- "$node" --no-warnings --inspect-port=192.0.2.1:9229 --single-threaded-gc "$root/dist/main.js" "$@"
 
 starter=$root/dist/native/starter-$(PATH=/usr/bin:/bin uname -m)
-# shellcheck disable=SC2089 # the quotes are for who reads the hint
+# If exec fails, the shell exits and runs the trap; bash does not, unless execfail is set. What is no ELF file must not get
+# that far: a shell runs it as a script.
 build="install a C compiler, then: sh '$root/scripts/build-native.sh'"
+trap 'fail "its native part is missing or does not run here" "$build" 3' EXIT
+# shellcheck disable=SC3044 # only bash gets here
+[ -z "${BASH_VERSION-}" ] || shopt -s execfail
 magic=
-if [ -x "$starter" ]; then
-  IFS= read -r magic <"$starter"
-fi 2>/dev/null
+{ IFS= read -r magic <"$starter"; } 2>/dev/null
 case $magic in
-  ?ELF*)
-    # If exec fails, the shell exits and runs the trap; bash does not, unless execfail is set.
-    # shellcheck disable=SC2090
-    trap 'fail "its native part does not run here" "$build" 3' EXIT
-    # shellcheck disable=SC3044 # only bash gets here
-    [ -z "${BASH_VERSION-}" ] || shopt -s execfail
-    exec "$starter" "$@"
-    exit 3
-    ;;
+  ?ELF*) exec "$starter" "$@" ;;
 esac
-
-isolated=yes
-for argument in "$@"; do
-  [ "$argument" != --unsafe-no-sandbox ] || isolated=
-done
-[ -z "$isolated" ] || fail 'its native part is missing or does not run' "$build; --unsafe-no-sandbox goes without its starter" 3
-# Every user can read arguments, and HTTPS_PROXY may hold a password, so env cannot pass it on.
-[ -z "${HTTPS_PROXY-}${https_proxy-}" ] || fail 'without its starter it cannot take HTTPS_PROXY' 'unset it, and use --upstream-proxy' 3
-# Socket activation, sd_listen_fds(3).
-set -- ${LISTEN_FDS:+"LISTEN_FDS=$LISTEN_FDS"} ${LISTEN_PID:+"LISTEN_PID=$LISTEN_PID"} "$@"
-exec /usr/bin/env -i "$@"
+exit 3

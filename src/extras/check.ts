@@ -2,7 +2,7 @@
  * A start that stops short of the key (`--check`): everything is looked at in the order of a start, so that errors have the
  * same message and exit code, and nothing is left behind. Loaded only for that.
  */
-import type { Native } from '../native/native.ts';
+import type { Locking, Native } from '../native/native.ts';
 import type { Field } from '../proxy/headers.ts';
 import { type ListenOn, bind, createHttpServer } from '../proxy/listener.ts';
 import { rehearse } from '../proxy/rehearsal.ts';
@@ -48,9 +48,9 @@ type Intention = readonly [label: string, text: string];
 export async function check(
   options: CheckOptions,
   users: Users,
-  native: Native | undefined,
+  native: Native,
   weakness: string | undefined,
-  lock: () => { readonly custody: string; readonly waived: readonly string[] },
+  lock: () => { readonly kind: Locking },
 ): Promise<string> {
   const { listenOn, serverInfo, upstream } = options;
   const { runAs, tokenOwner, allowedUids } = users;
@@ -59,7 +59,7 @@ export async function check(
   const watched = checkOversight(options, { owner: runAs, native, report: (message) => warnings.push(message) });
   if (allowedUids.length > 0) peerLookup(native, true);
   if (runAs !== undefined) await rehearse(true);
-  const { custody, waived } = lock();
+  const { kind } = lock();
   const unsandboxed = checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK']);
   checkUntraced();
   const { maxConnections, lowered } = fitConnections();
@@ -88,9 +88,8 @@ export async function check(
     ...notes(warnings),
     ...(serverInfo === undefined ? [] : [['writes', `${serverInfo}${tokenOwner === undefined ? '' : `, for ${tokenOwner.name}`}`] as const]),
     ...notes(other === undefined ? [] : [`${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); it would be overwritten`]),
-    ['keeps the key in', custody],
+    ['keeps the key in', kind],
     ...(options.isKeyRenewable ? [['renews the key', 'with each further line on stdin'] as const] : []),
-    ...notes(waived.map((loss) => `--unsafe-unlocked-memory: ${loss}`)),
     ...notes(unsandboxed),
     ['runs as', runAs === undefined ? `uid ${process.geteuid?.()}` : `${runAs.name} (uid ${runAs.uid}), once started as root`],
     ...notes(runAs === undefined && process.geteuid?.() === 0 ? ['running as root; --run-as USER gives root up once started'] : []),

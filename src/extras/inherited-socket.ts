@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { type Native, type SocketFacts, missingAddonHint } from '../native/native.ts';
+import type { Native, SocketFacts } from '../native/native.ts';
 import { Failure, reason } from '../run/failure.ts';
 import { inheritedDescriptor, socketHint } from '../run/inherited-socket.ts';
 
@@ -16,10 +16,7 @@ const loopback = '127.0.0.1';
  *
  * @throws {Failure} that says what it is instead
  */
-export function checkInheritedSocket(native: Native | undefined): void {
-  if (native === undefined) {
-    throw new Failure('cannot tell what the inherited socket is: its native part is missing', { hint: missingAddonHint });
-  }
+export function checkInheritedSocket(native: Native): void {
   const problem = problemOf(inspect(native));
   if (problem !== undefined) throw new Failure(`cannot serve on the inherited descriptor ${inheritedDescriptor} (LISTEN_FDS): it is ${problem}`, { hint: socketHint });
 }

@@ -29,7 +29,7 @@ export interface OversightOptions {
 export interface Surroundings {
   /** Whom a new audit log is given to; undefined for the daemon's own user. */
   readonly owner: Account | undefined;
-  readonly native: Native | undefined;
+  readonly native: Native;
   /** Tells the daemon's user. */
   readonly report: (message: string) => void;
 }
@@ -134,8 +134,7 @@ export function checkOversight(options: OversightOptions, surroundings: Surround
 
 /** What is made of the flags before a log is opened: by a start, and by a check of one. */
 function prepare({ auditLog, policyFile, expireAtMs, endpoint, upstream }: OversightOptions, { owner, native, report }: Surroundings) {
-  if (auditLog !== undefined && native === undefined) report('without its native part, two daemons could write to one --audit-log');
-  const log: AuditLogOptions | undefined = auditLog === undefined ? undefined : { file: auditLog, endpoint, owner, lock: native?.lockFile, report };
+  const log: AuditLogOptions | undefined = auditLog === undefined ? undefined : { file: auditLog, endpoint, owner, lock: native.lockFile, report };
   const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
   const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstream.target);
   if (policy?.mode === 'shadow' && log === undefined) report('without --audit-log, shadow mode records nowhere what the policy would refuse');

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { type Native, missingAddonHint } from '../native/native.ts';
+import type { Native } from '../native/native.ts';
 import { exitCodes } from '../run/exit-codes.ts';
 import { Failure, reason } from '../run/failure.ts';
 
@@ -14,7 +14,7 @@ export type PeerLookup = (socket: Socket) => number | undefined;
  * @returns undefined where the kernel cannot tell, and need not: no sock_diag, or a user namespace, in which all other users look alike
  * @throws {Failure} where it cannot tell, and must
  */
-export function peerLookup(native: Native | undefined, isRequired: boolean): PeerLookup | undefined {
+export function peerLookup(native: Native, isRequired: boolean): PeerLookup | undefined {
   try {
     return makeLookup(native);
   } catch (error) {
@@ -23,8 +23,7 @@ export function peerLookup(native: Native | undefined, isRequired: boolean): Pee
   }
 }
 
-function makeLookup(native: Native | undefined): PeerLookup {
-  if (native === undefined) throw cannotTell('its native part is missing', missingAddonHint);
+function makeLookup(native: Native): PeerLookup {
   if (!/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'))) {
     throw cannotTell('it runs in a user namespace', 'run it outside (systemd: no PrivateUsers), or use --issue-token instead');
   }

@@ -1,4 +1,4 @@
-import { type Account, type Native, missingAddonHint } from '../native/native.ts';
+import type { Account, Native } from '../native/native.ts';
 import { misuse } from '../run/command-line.ts';
 import { exitCodes } from '../run/exit-codes.ts';
 import { Failure } from '../run/failure.ts';
@@ -33,10 +33,10 @@ export interface Users {
  *
  * @throws {Failure} for one who does not exist, or cannot be what the flag says
  */
-export function findUsers({ runAs, allowUsers, token }: UserFlags, native: Native | undefined): Users {
+export function findUsers({ runAs, allowUsers, token }: UserFlags, native: Native): Users {
   const newUser = runAs === undefined ? undefined : findAccount('--run-as', runAs, native);
   if (newUser !== undefined) checkRunAs(newUser);
-  const drop = newUser === undefined ? undefined : () => giveUpRoot(newUser, required('--run-as', native));
+  const drop = newUser === undefined ? undefined : () => giveUpRoot(newUser, native);
   const allowed = allowUsers.map((user) => findAllowed(user, native));
   const givesToken = token.kind === 'issued' && process.geteuid?.() === 0;
   return { runAs: newUser, giveUpRoot: drop, tokenOwner: givesToken ? onlyOne(allowed) : undefined, allowedUids: allowed.map(({ uid }) => uid) };
@@ -52,23 +52,18 @@ function onlyOne([first, ...others]: readonly Account[]): Account | undefined {
  * Finds the account that a flag names.
  *
  * @param flag with its dashes, for the message
- * @throws {Failure} when there is no such account, or no addon to ask with
+ * @throws {Failure} when there is no such account
  */
-function findAccount(flag: string, nameOrUid: string, native: Native | undefined): Account {
-  const account = required(flag, native).account(nameOrUid);
+function findAccount(flag: string, nameOrUid: string, native: Native): Account {
+  const account = native.account(nameOrUid);
   if (account !== undefined) return account;
   const name = nameOrUid.length > maxUserNameLength ? 'of that name' : foreign(nameOrUid);
   throw new Failure(`${flag}: there is no user ${name}`, { hint: 'getent passwd lists the users', exitCode: exitCodes.usage });
 }
 
-function required(flag: string, native: Native | undefined): Native {
-  if (native !== undefined) return native;
-  throw new Failure(`${flag} needs the native part, which is missing or does not load`, { hint: missingAddonHint });
-}
-
 /** The user of an `--allow-user`. A uid need not have an account, as in many containers. */
-function findAllowed(nameOrUid: string, native: Native | undefined): Account {
-  const account = native?.account(nameOrUid);
+function findAllowed(nameOrUid: string, native: Native): Account {
+  const account = native.account(nameOrUid);
   const isUid = /^\d{1,10}$/.test(nameOrUid) && Number(nameOrUid) < noUid;
   if (account === undefined && isUid) return { name: `uid ${nameOrUid}`, uid: Number(nameOrUid), gid: process.getegid?.() ?? 0 };
   return account ?? findAccount('--allow-user', nameOrUid, native);

@@ -58,22 +58,10 @@ export interface Account {
 }
 
 /**
- * What to do if the addon is missing. Not `npm rebuild`: npm 12 silently skips install scripts that were not allowed by
- * name.
+ * Loads the addon for this machine.
+ *
+ * @throws when it is missing or does not load
  */
-export const missingAddonHint = `install a C compiler, then: sh ${quoted(fileURLToPath(new URL('../../scripts/build-native.sh', import.meta.url)))}`;
-
-/** Loads the addon for this machine; undefined if it is missing or does not load. */
-export function loadNative(): Native | undefined {
-  const file = fileURLToPath(new URL(`${process.arch}.node`, import.meta.url));
-  try {
-    return createRequire(import.meta.url)(file) as Native;
-  } catch {
-    return undefined; // `locked-memory.ts` says what follows from that
-  }
-}
-
-/** A word for a shell, in quotes only where it needs them. */
-function quoted(word: string): string {
-  return /^[\w./@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+export function loadNative(): Native {
+  return createRequire(import.meta.url)(fileURLToPath(new URL(`${process.arch}.node`, import.meta.url))) as Native;
 }

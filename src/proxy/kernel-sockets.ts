@@ -16,7 +16,7 @@ export interface KernelSockets {
   reset(socket: Socket): void;
 }
 
-/** Knows nothing: without the addon, and for sockets that are none of the kernel's. */
+/** Knows nothing: for sockets that are none of the kernel's. */
 export const noKernelSockets: KernelSockets = {
   hasHungUp: () => false,
   wasReset: () => false,
@@ -24,9 +24,7 @@ export const noKernelSockets: KernelSockets = {
   reset: (socket) => void socket.resetAndDestroy(),
 };
 
-/** @param native undefined where the addon is missing */
-export function kernelSockets(native: Native | undefined): KernelSockets {
-  if (native === undefined) return noKernelSockets;
+export function kernelSockets(native: Native): KernelSockets {
   return {
     hasHungUp(socket) {
       const descriptor = descriptorOf(socket);

@@ -1,6 +1,7 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import inspector from 'node:inspector';
-import type { Native } from '../native/native.ts';
+import { fileURLToPath } from 'node:url';
+import { type Native, loadNative } from '../native/native.ts';
 import { exitCodes } from './exit-codes.ts';
 import { Failure, reason } from './failure.ts';
 import { foreign } from './log.ts';
@@ -59,28 +60,38 @@ export function checkCleanStart(): void {
   if (option !== undefined) throw unsafe(`node was started with ${foreign(option)}`, hint);
 }
 
-/** A hardening step, and what messages say that it forbids. */
-export type HardeningStep = 'forbidTracing' | 'forbidCoreDumps' | 'forbidNewPrivileges';
-
-/** All of them, in the order in which they are taken. */
-export const hardeningSteps: Record<HardeningStep, string> = {
-  forbidTracing: 'tracing and /proc/PID/mem of the same user',
-  forbidCoreDumps: 'core dumps',
-  forbidNewPrivileges: 'new privileges',
-};
+/** The steps of hardening, in their order, and what messages say that each forbids. */
+const steps = [
+  ['forbidTracing', 'tracing and /proc/PID/mem of the same user'],
+  ['forbidCoreDumps', 'core dumps'],
+  ['forbidNewPrivileges', 'new privileges'],
+] as const;
 
 /**
  * Closes the process to other processes of its user: no ptrace, no /proc/PID/mem, no core dump, no setuid helper.
  *
+ * @returns the addon, without which none of it is possible
  * @throws {Failure} with exit code 3 when a step fails
  */
-export function harden(native: Native): void {
-  for (const [step, what] of Object.entries(hardeningSteps)) {
+export function harden(): Native {
+  const native = load();
+  for (const [step, what] of steps) {
     try {
-      native[step as HardeningStep]();
+      native[step]();
     } catch (error) {
       throw unsafe(`cannot forbid ${what}: ${reason(error)}`, 'a seccomp profile may refuse prctl or setrlimit; allow them');
     }
+  }
+  return native;
+}
+
+function load(): Native {
+  try {
+    return loadNative();
+  } catch {
+    // Not `npm rebuild`: npm 12 silently skips install scripts that were not allowed by name.
+    const script = fileURLToPath(new URL('../../scripts/build-native.sh', import.meta.url)).replaceAll("'", "'\\''");
+    throw unsafe('its native part is missing or does not load', `install a C compiler, then: sh '${script}'`);
   }
 }
 

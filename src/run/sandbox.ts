@@ -10,15 +10,13 @@ import { foreign } from './log.ts';
 /**
  * Checks that the starter's sandbox is in place, before the key is read.
  *
- * @param native undefined where the addon could not be loaded, and that was waived
  * @param isWaived the user said --unsafe-no-sandbox
  * @param landlock what the starter says of Landlock: why, in words, if it is missing, its version if that is too old, else undefined
  * @returns what is missing, in words for the log
  * @throws {Failure} with exit code 3 if system calls are not filtered, and that was not waived
  */
-export function checkSandbox(native: Native | undefined, isWaived: boolean, landlock: string | undefined): string[] {
+export function checkSandbox(native: Native, isWaived: boolean, landlock: string | undefined): string[] {
   if (isWaived) return ['--unsafe-no-sandbox: code that gets into the daemon can start programs, change files and reach other processes'];
-  if (native === undefined) return ['--unsafe-unlocked-memory: the sandbox: second stage not provided, first stage not checked, because its native part is missing or does not load'];
   if (!native.isStartedByStarter()) throw unsafe('it runs without its sandbox', 'start it as responses-api-proxy, not by node');
   if (landlock === undefined) return [];
   if (/^\d+$/.test(landlock)) return [`the kernel has version ${landlock} of Landlock, which cannot restrict ports: code that gets into the daemon can connect to any TCP port`];

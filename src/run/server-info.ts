@@ -1,4 +1,4 @@
-import { type Stats, closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import { type Stats, closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import type { Account, Native } from '../native/native.ts';
 import { Failure, reason } from './failure.ts';
 import { isPlanted } from './file-trust.ts';
@@ -27,10 +27,10 @@ const maxLineBytes = 4096;
 export class ServerInfoFile {
   readonly #file: string;
   readonly #place: Place;
-  readonly #native: Native | undefined;
+  readonly #native: Native;
 
   /** @throws {Failure} */
-  constructor(file: string, native: Native | undefined, makesFolders: true | 'trial' = true) {
+  constructor(file: string, native: Native, makesFolders: true | 'trial' = true) {
     this.#file = file;
     this.#native = native;
     try {
@@ -48,7 +48,7 @@ export class ServerInfoFile {
    * @returns the daemon of ours that it names
    * @throws {Failure} as the constructor and `write` do
    */
-  static check(path: string, native: Native | undefined, hasToken: boolean, owner: Account | undefined): ServerInfo | undefined {
+  static check(path: string, native: Native, hasToken: boolean, owner: Account | undefined): ServerInfo | undefined {
     try {
       const file = new ServerInfoFile(path, native, 'trial');
       file.#inWords(() => {
@@ -164,11 +164,9 @@ export class ServerInfoFile {
     return fd;
   }
 
-  /** By unlinkat(2), where we have it: node's unlink(2) takes any path, and a sandbox cannot tell which. */
+  /** By unlinkat(2): node's unlink(2) takes any path, and a sandbox cannot tell which. */
   #unlink(): void {
-    const { folder, name } = this.#place;
-    if (this.#native === undefined) unlinkSync(pathOf(this.#place));
-    else this.#native.unlinkAt(folder, name);
+    this.#native.unlinkAt(this.#place.folder, this.#place.name);
   }
 
   #failure(problem: string, hint = 'choose another file, or remove what is there'): Failure {

@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { buildWithoutAddon } from '../support/build-copy.ts';
 import { besiege, type Siege } from '../support/custody-load.ts';
 import { denying, noLocking, noMemfdSecret } from '../support/deny.ts';
 import { outsideLockedMemory, type Find } from '../support/memory.ts';
@@ -63,7 +62,6 @@ describe('with --unsafe-unlocked-memory', () => {
 
   test.for<[string, () => Promise<Siege['daemon']>]>([
     ['where nothing can be locked', async () => ({ prefix: await denying(...noLocking) })],
-    ['without the addon', async () => ({ launcher: buildWithoutAddon() })],
   ])('%s: the key is in one place, during and after load', { timeout: 60_000 }, async ([, options], context) => {
     needs(context, 'root', 'command cc');
     const { scans } = await besiege({ load, upstream: { freshShare: 0.3 }, daemon: { args: ['--unsafe-unlocked-memory'], ...(await options()) } });
