@@ -65,31 +65,39 @@ async function main(): Promise<void> {
   const { token, weakness } = await tokenOf(options);
   const users = await findUsers(options, native);
   const { runAs, tokenOwner, allowedUids } = users;
-  const lock = () => lockMemory(lockedBytes(isKeyRenewable), native, options.unsafeUnlockedMemory);
-  if (options.check !== 'nothing') {
-    const { check } = await (await extras()).loadCheck();
-    const report = await check(options, users, native, weakness, lock);
-    process.stdout.write(report, () => process.exit(exitCodes.stopped));
-    return;
-  }
-
   const exposure = installationExposure();
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
   const peerUidOf = await peerLookup(options, native);
-  if (runAs !== undefined) await rehearse(true); // root may read files that the other user may not
-  const memory = lock();
+  const infoFile = openServerInfo(options, tokenOwner, native);
+  if (runAs !== undefined || options.check) await rehearse(true); // root may read files that the other user may not
+  const memory = lockMemory(lockedBytes(isKeyRenewable), native, options.unsafeUnlockedMemory);
+  cleanups.push(() => memory.wipe()); // the first of them: the others may fail or be slow
   if (memory.kind === 'unlocked') log.say('--unsafe-unlocked-memory: the key may be written to swap');
   for (const loss of checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK'])) log.say(loss);
   if (weakness !== undefined) log.say(weakness);
-  cleanups.unshift(() => memory.wipe()); // the first of them: the others may fail or be slow
   checkUntraced();
+  const custody = custodyOf[memory.kind];
+  const giveUpRights = (): void => {
+    if (users.giveUpRoot !== undefined) users.giveUpRoot();
+    else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
+    checkUntraced();
+    if (!options.unsafeNoSandbox) enterServingSandbox(native, options.auditLog !== undefined);
+  };
+  if (options.check) {
+    const { check } = await (await extras()).loadCheck();
+    giveUpRights();
+    const report = await check(options, { allowedUids, tokenOwner, notices: observer.notices, custody });
+    process.stdout.write(report, () => process.exit(exitCodes.stopped));
+    return;
+  }
   const key = isKeyRenewable ? await readRenewableKey(memory.buffer) : readKey(memory.buffer);
   checkUntraced(); // waiting for the key may have taken long
 
   const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
   const injection = injectionOf(key);
   observer.start({ endKey: () => injection.end(), stop: stop.make, say: (message) => log.say(message) });
+  cleanups.push(() => observer.close());
   const refusals = new RefusalLog(log);
   const failures = new BoundedLog(log);
   const sockets = kernelSockets(native);
@@ -128,21 +136,14 @@ async function main(): Promise<void> {
 
   cleanups.push(() => server.cut());
 
-  const { serverInfo } = options;
-  if (serverInfo !== undefined) {
-    const file = new ServerInfoFile(serverInfo, native);
-    const other = file.liveDaemon();
-    if (other !== undefined) log.say(`--server-info ${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); overwriting it`);
+  if (infoFile !== undefined) {
     const issued = options.token.kind === 'issued' && token !== undefined ? { token } : {};
-    file.write({ port: server.port, pid: process.pid, ...issued }, tokenOwner);
-    cleanups.push(() => file.remove(process.pid));
+    infoFile.write({ port: server.port, pid: process.pid, ...issued }, tokenOwner);
+    cleanups.push(() => infoFile.remove(process.pid));
   }
-  if (users.giveUpRoot !== undefined) users.giveUpRoot();
-  else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
-  checkUntraced();
-  if (!options.unsafeNoSandbox) enterServingSandbox(native, options.auditLog !== undefined);
+  giveUpRights();
   // Before the "listening" line, which others wait for.
-  log.say(`key in ${custodyOf[memory.kind]}`);
+  log.say(`key in ${custody}`);
   for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
   connections.connectAhead();
@@ -194,12 +195,18 @@ async function openOversight(options: Options, owner: Account | undefined, nativ
   const { Oversight } = await (await extras()).loadOversight();
   const reports = new BoundedLog(log);
   const oversight = new Oversight(options, { owner, native, report: (message) => reports.say(message) });
-  cleanups.push(() => {
-    oversight.stop();
-    oversight.close();
-  });
   process.on('SIGUSR2', () => oversight.reopen());
   return oversight;
+}
+
+/** The file to be written once the daemon listens. It is looked at here, before the key is read. */
+function openServerInfo({ serverInfo, token }: Options, owner: Account | undefined, native: Native): ServerInfoFile | undefined {
+  if (serverInfo === undefined) return undefined;
+  const file = new ServerInfoFile(serverInfo, native);
+  file.check(token.kind === 'issued', owner);
+  const other = file.liveDaemon();
+  if (other !== undefined) log.say(`--server-info ${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); overwriting it`);
+  return file;
 }
 
 /** One that fails does not keep the others from happening. */

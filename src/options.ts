@@ -42,8 +42,8 @@ export interface Options {
   readonly isKeyRenewable: boolean;
   readonly unsafeUnlockedMemory: boolean;
   readonly unsafeNoSandbox: boolean;
-  /** What is only to be checked, in place of a run: nothing, a start, or that and a connection to the upstream. */
-  readonly check: 'nothing' | 'start' | 'upstream';
+  /** The start ends where the key would be read. */
+  readonly check: boolean;
 }
 
 /** What a command line asks for: a run, or to print a text. */
@@ -95,8 +95,7 @@ export const flags = {
   'unsafe-unlocked-memory': { group: 'Custody:', describe: 'run even where the key cannot be locked in memory' },
   'unsafe-no-sandbox': { group: 'Custody:', describe: 'run even where system calls cannot be forbidden' },
 
-  check: { group: 'Others:', describe: 'check all but the key, say what would be done, and exit' },
-  'check-upstream': { group: 'Others:', describe: 'the same, and connect to the upstream to verify its TLS; nothing is sent' },
+  check: { group: 'Others:', describe: 'start up to the key, connect to the upstream and send nothing, say what would be done, and exit' },
   help: { short: 'h', group: 'Others:', describe: 'show this (also -h)' },
   version: { short: 'V', group: 'Others:', describe: 'show the version (also -V)' },
 } as const satisfies Readonly<Record<string, Flag>>;
@@ -178,7 +177,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     isKeyRenewable: values['renewable-key'],
     unsafeUnlockedMemory: values['unsafe-unlocked-memory'],
     unsafeNoSandbox: values['unsafe-no-sandbox'],
-    check: values['check-upstream'] ? 'upstream' : values.check ? 'start' : 'nothing',
+    check: values.check,
   };
 }
 

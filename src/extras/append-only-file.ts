@@ -2,7 +2,6 @@ import { type Stats, closeSync, constants, fchownSync, fstatSync, openSync, unli
 import type { Account } from '../native/native.ts';
 import { isPlanted } from '../run/file-trust.ts';
 import { pathOf, walkTo } from '../run/path-walk.ts';
-import { checkCanCreate } from '../run/trial.ts';
 
 const appending = constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
@@ -22,29 +21,10 @@ const meanings: Readonly<Record<string, string>> = { ELOOP: 'it is a symbolic li
  * @throws the system's error, or one in words: it is no regular file, has another name, or may have been planted
  */
 export function openToAppend(file: string, access: number, owner: Account | undefined): number {
-  return inItsFolder(file, (path, folder) => checked(openExisting(path, access) ?? create(path, access, owner), folder, owner));
-}
-
-/**
- * Opens a file as `openToAppend` does, but creates none.
- *
- * @returns its descriptor; 'new' if `openToAppend` would create it
- * @throws what `openToAppend` would throw, unless it is that a new file cannot be given to its owner
- */
-export function tryToAppend(file: string, access: number, owner: Account | undefined): number | 'new' {
-  return inItsFolder(file, (path, folder) => {
-    const fd = openExisting(path, access);
-    if (fd !== undefined) return checked(fd, folder, owner);
-    checkCanCreate(path);
-    return 'new';
-  });
-}
-
-/** @param open gets the file's path by its open folder, and what is known of that */
-function inItsFolder<T>(file: string, open: (path: string, folder: Stats) => T): T {
   const place = walkTo(file, { followsAsKernel: process.geteuid?.() !== 0 });
+  const path = pathOf(place);
   try {
-    return open(pathOf(place), fstatSync(place.folder));
+    return checked(openExisting(path, access) ?? create(path, access, owner), fstatSync(place.folder), owner);
   } catch (error) {
     const meaning = meanings[(error as NodeJS.ErrnoException).code ?? ''];
     throw meaning === undefined ? error : new Error(meaning);

@@ -2,7 +2,7 @@ import type { Account, Native } from '../native/native.ts';
 import type { Field } from '../proxy/headers.ts';
 import type { Observer, RequestHead, RequestObserver, RunControl } from '../proxy/observer.ts';
 import { AuditEntries } from './audit/audit-entry.ts';
-import { AuditLog, type AuditLogOptions } from './audit/audit-log.ts';
+import { AuditLog } from './audit/audit-log.ts';
 import { tokensBefore, usesSince } from './audit/audit-past.ts';
 import { Expiry } from './expiry.ts';
 import { Limits } from './policy/limits.ts';
@@ -50,17 +50,18 @@ export class Oversight implements Observer {
   readonly #rules: SharedRules;
 
   /**
-   * Opens the audit log and restores the limits from it.
+   * Opens the audit log, writes nothing to it, and restores the limits from it.
    *
    * @throws {Failure} when the loan is over, the policy cannot be read or is none, or the log cannot be opened
    */
-  constructor(options: OversightOptions, surroundings: Surroundings) {
-    const { isAuditRequired, endpoint } = options;
-    const { auditLog, expiry, policy } = prepare(options, surroundings);
+  constructor({ auditLog: file, isAuditRequired, policyFile, expireAtMs, endpoint, upstream }: OversightOptions, { owner, native, report }: Surroundings) {
+    const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
+    const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstream.target);
+    if (policy?.mode === 'shadow' && file === undefined) report('without --audit-log, shadow mode records nowhere what the policy would refuse');
     const limits = policy?.limits === undefined ? undefined : new Limits(policy.limits);
     const countsInAll = limits !== undefined && policy?.limits?.tokensTotal !== undefined;
-    const log = auditLog === undefined ? undefined : new AuditLog({ ...auditLog, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });
-    if (auditLog !== undefined && limits !== undefined) restore(limits, auditLog.file, endpoint, countsInAll);
+    const log = file === undefined ? undefined : new AuditLog({ file, endpoint, owner, lock: native.lockFile, report, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });
+    if (file !== undefined && limits !== undefined) restore(limits, file, endpoint, countsInAll);
     this.#log = log;
     this.#entries = new AuditEntries((record) => log?.append(record));
     this.#rules = {
@@ -94,6 +95,7 @@ export class Oversight implements Observer {
 
   start(run: RunControl): void {
     this.#rules.expiry?.start(run);
+    this.#log?.begin();
   }
 
   begin(head: RequestHead): RequestObserver {
@@ -109,36 +111,10 @@ export class Oversight implements Observer {
     this.#entries.stop();
   }
 
-  /** To be called last. */
   close(): void {
+    this.#entries.stop();
     this.#log?.close();
   }
-}
-
-/**
- * Checks what `Oversight` is made of, and leaves no trace.
- *
- * @returns what would be done, for `--check`: labels and texts
- * @throws {Failure} as the constructor does
- */
-export function checkOversight(options: OversightOptions, surroundings: Surroundings): Array<readonly [label: string, text: string]> {
-  const { isAuditRequired, policyFile } = options;
-  const { auditLog, expiry, policy } = prepare(options, surroundings);
-  if (auditLog !== undefined) AuditLog.check(auditLog);
-  return [
-    ...(auditLog === undefined ? [] : [['records in', `${auditLog.file}${isAuditRequired ? '; what cannot be recorded is refused' : ''}`] as const]),
-    ...(expiry === undefined ? [] : [['lends until', expiry.at] as const]),
-    ...(policy === undefined ? [] : [['policy', `${policyFile}, ${policy.mode === 'shadow' ? 'in shadow mode: nothing is enforced' : 'enforced'}`] as const]),
-  ];
-}
-
-/** What is made of the flags before a log is opened: by a start, and by a check of one. */
-function prepare({ auditLog, policyFile, expireAtMs, endpoint, upstream }: OversightOptions, { owner, native, report }: Surroundings) {
-  const log: AuditLogOptions | undefined = auditLog === undefined ? undefined : { file: auditLog, endpoint, owner, lock: native.lockFile, report };
-  const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
-  const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstream.target);
-  if (policy?.mode === 'shadow' && log === undefined) report('without --audit-log, shadow mode records nowhere what the policy would refuse');
-  return { auditLog: log, expiry, policy };
 }
 
 /**

@@ -43,6 +43,8 @@ export interface Observer {
   begin(head: RequestHead): RequestObserver;
   /** The daemon is about to cut what is still running. */
   stop(): void;
+  /** The run is over. To be called last. */
+  close(): void;
 }
 
 /** Watches one request. */
@@ -78,4 +80,5 @@ export const noObserver: Observer = Object.freeze({
   start: () => {},
   begin: () => unobservedRequest,
   stop: () => {},
+  close: () => {},
 });

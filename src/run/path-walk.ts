@@ -1,7 +1,6 @@
 import { type Stats, closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { isOurs, isSticky, isWritableByOthers } from './file-trust.ts';
-import { checkCanMake } from './trial.ts';
 
 /** open(2): a descriptor that names a place and grants nothing. Node has no constant for it; Linux has one number on x64 and arm64. */
 export const openPath = 0x20_0000;
@@ -26,8 +25,8 @@ export function pathOf({ folder, name }: Pick<Place, 'folder' | 'name'>): string
 }
 
 export interface WalkOptions {
-  /** Missing folders are made, 0755 less the umask. On trial, the first that could be made ends the walk by `WouldMake`. */
-  readonly makesFolders?: boolean | 'trial';
+  /** Missing folders are made, 0755 less the umask. */
+  readonly makesFolders?: boolean;
   /** The file itself may be a link too. */
   readonly followsLast?: boolean;
   /** Links are followed by the kernel's rule for links in folders such as /tmp, see `isFollowedByKernel`: enough for a process that is not root. */
@@ -35,9 +34,6 @@ export interface WalkOptions {
   /** Called for each folder, also those that hold a link, before anything is looked up in it. */
   readonly onFolder?: (folder: Stats, path: string) => void;
 }
-
-/** A walk on trial has come to a folder that is missing, and could be made. */
-export class WouldMake extends Error {}
 
 /** A link on the way that another user could have made, or could change. */
 export class UntrustedLink extends Error {
@@ -51,7 +47,7 @@ export class UntrustedLink extends Error {
  * replacing a part of the path. A link is followed only if it and the folder that it is in belong to root or to the
  * daemon's user, and no other user can replace it there; with `followsAsKernel` others' links are, too.
  *
- * @throws {UntrustedLink} or, on trial, {WouldMake}, or another Error, of the system's or in words
+ * @throws {UntrustedLink} or another Error, of the system's or in words
  */
 export function walkTo(file: string, options: WalkOptions = {}): Place {
   if (isFolderName(file.split('/').at(-1))) throw new Error('it names a folder');
@@ -128,17 +124,13 @@ function isFolderName(name: string | undefined): boolean {
 }
 
 /** Opens a folder; undefined where something else is there. Keep O_DIRECTORY: it makes autofs mount the folder. */
-function openFolder(place: Place, makesFolders: boolean | 'trial'): number | undefined {
+function openFolder(place: Place, makesFolders: boolean): number | undefined {
   try {
     return openSync(pathOf(place), folderFlags);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOTDIR' || code === 'ELOOP') return undefined;
     if (code !== 'ENOENT' || makesFolders === false) throw error;
-  }
-  if (makesFolders === 'trial') {
-    checkCanMake(`/proc/self/fd/${place.folder}`, () => mkdirSync(pathOf(place)));
-    throw new WouldMake();
   }
   try {
     mkdirSync(pathOf(place), 0o755);

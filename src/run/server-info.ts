@@ -1,9 +1,9 @@
-import { type Stats, closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { type Stats, accessSync, closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Account, Native } from '../native/native.ts';
 import { Failure, reason } from './failure.ts';
 import { isPlanted } from './file-trust.ts';
-import { type Place, UntrustedLink, WouldMake, pathOf, walkTo } from './path-walk.ts';
-import { checkCanCreate } from './trial.ts';
+import { type Place, UntrustedLink, pathOf, walkTo } from './path-walk.ts';
 
 /** What a client needs to find the daemon, written once it is listening. */
 export interface ServerInfo {
@@ -30,37 +30,28 @@ export class ServerInfoFile {
   readonly #native: Native;
 
   /** @throws {Failure} */
-  constructor(file: string, native: Native, makesFolders: true | 'trial' = true) {
+  constructor(file: string, native: Native) {
     this.#file = file;
     this.#native = native;
     try {
-      this.#place = walkTo(file, { makesFolders });
+      this.#place = walkTo(file, { makesFolders: true });
     } catch (error) {
-      if (error instanceof WouldMake) throw error;
       throw this.#failure(reason(error), error instanceof UntrustedLink ? 'name the folder that it leads to' : undefined);
     }
   }
 
   /**
-   * Checks that the file could be written, and neither makes nor changes anything.
+   * Looks at what is there before anything depends on it, and changes nothing.
    *
-   * @param hasToken a token would be in it
-   * @returns the daemon of ours that it names
-   * @throws {Failure} as the constructor and `write` do
+   * @param hasToken a token will be in it
+   * @throws {Failure} as `write` does
    */
-  static check(path: string, native: Native, hasToken: boolean, owner: Account | undefined): ServerInfo | undefined {
-    try {
-      const file = new ServerInfoFile(path, native, 'trial');
-      file.#inWords(() => {
-        const fd = file.#openExisting({ port: 0, pid: 0, ...(hasToken ? { token: '' } : {}) }, owner);
-        if (fd === undefined) checkCanCreate(pathOf(file.#place));
-        else closeSync(fd);
-      });
-      return file.liveDaemon();
-    } catch (error) {
-      if (error instanceof WouldMake) return undefined;
-      throw error;
-    }
+  check(hasToken: boolean, owner: Account | undefined): void {
+    this.#inWords(() => {
+      const fd = this.#openExisting(hasToken, owner);
+      if (fd !== undefined) closeSync(fd);
+      else accessSync(dirname(pathOf(this.#place)), constants.W_OK | constants.X_OK);
+    });
   }
 
   /** The daemon of ours that the file still names: its process lives, and it listens on the port in the file. */
@@ -89,7 +80,7 @@ export class ServerInfoFile {
    */
   write(info: ServerInfo, owner: Account | undefined): void {
     this.#inWords(() => {
-      const existing = this.#openExisting(info, owner);
+      const existing = this.#openExisting(info.token !== undefined, owner);
       const fd = existing ?? this.#create(info, owner);
       try {
         ftruncateSync(fd);
@@ -124,7 +115,7 @@ export class ServerInfoFile {
     }
   }
 
-  #openExisting(info: ServerInfo, owner: Account | undefined): number | undefined {
+  #openExisting(hasToken: boolean, owner: Account | undefined): number | undefined {
     let fd: number;
     try {
       // Without O_CREAT: in a sticky folder that refuses even root to open another user's file (fs.protected_regular).
@@ -133,7 +124,7 @@ export class ServerInfoFile {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw error;
     }
-    const refusal = unfit(fstatSync(fd), fstatSync(this.#place.folder), info, owner);
+    const refusal = unfit(fstatSync(fd), fstatSync(this.#place.folder), hasToken, owner);
     if (refusal !== undefined) {
       closeSync(fd);
       throw this.#failure(refusal);
@@ -174,11 +165,11 @@ export class ServerInfoFile {
   }
 }
 
-function unfit(stats: Stats, folder: Stats, info: ServerInfo, owner: Account | undefined): string | undefined {
+function unfit(stats: Stats, folder: Stats, hasToken: boolean, owner: Account | undefined): string | undefined {
   if (!stats.isFile()) return 'what is there is not a regular file';
   if (stats.nlink !== 1) return 'what is there has more than one name';
   if (isPlanted(stats, folder, owner)) return `what is there belongs to another user (uid ${stats.uid}), in a folder that every user can write`;
-  if (info.token === undefined) return undefined;
+  if (!hasToken) return undefined;
   if (stats.uid !== (owner?.uid ?? process.geteuid?.())) return 'it would hold a token, and belongs to another user';
   if ((stats.mode & 0o777) !== 0o600) return 'it would hold a token, and its mode is not 0600';
   return undefined;

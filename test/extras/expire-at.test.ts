@@ -17,7 +17,7 @@ import { asking, startBoth, uploadHead } from '../support/proxied.ts';
 import { type RawResponse, ask, connect, rawRequest } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
-import { answer, streamHead } from '../support/upstream.ts';
+import { answer, startUpstream, streamHead } from '../support/upstream.ts';
 
 const at = (ms: number): string => new Date(ms).toISOString();
 const isOver = (daemon: Daemon): Promise<unknown> => daemon.waitForStderr(/^responses-api-proxy: the loan is over/m);
@@ -114,7 +114,8 @@ test('a key that renews it afterwards is not kept', async (context) => {
 });
 
 test('--check says until when, and that it is over', async () => {
-  const args = (time: number): readonly string[] => ['--check', '--expire-at', at(time)];
+  const { args: upstream } = await startUpstream();
+  const args = (time: number): readonly string[] => ['--check', ...upstream, '--expire-at', at(time)];
   expect((await runToExit({ args: args(Date.UTC(2999, 0)) })).stdout).toMatch(/lends until +2999-01-01T00:00:00\.000Z/);
   expect(refusalOf(await runToExit({ args: args(Date.now() - 1) }), 1)).toMatch(/has passed$/);
 });

@@ -20,7 +20,6 @@ test.for([
   ['--allow-user', 'root'],
   ['--client-token-file', join(folder, 'token')],
   ['--check'],
-  ['--check-upstream'],
   ['audit', 'verify', join(folder, 'audit.log')],
 ])('with %s it is', async (args) => {
   expect(await runToExit({ launcher, args })).toMatchObject({ code: 1, stderr: expect.stringContaining('ERR_MODULE_NOT_FOUND') });

@@ -17,13 +17,13 @@ test('--run-as serves where its user cannot read the installation', async (conte
   await expectToServe({ launcher, args: ['--run-as', 'nobody'], cwd: '/' });
 });
 
-test('--check-upstream connects where that user cannot read it, also through a proxy', async (context) => {
+test('--check connects where that user cannot read it, also through a proxy', async (context) => {
   needs(context, 'root');
   const folder = join(scratchFolder(), 'home');
   const launcher = copyBuild(folder);
   chmodSync(folder, 0o700);
   const upstream = await startUpstream();
   const proxy = await startCorporateProxy();
-  const exit = await runToExit({ launcher, args: [...upstream.args, '--upstream-proxy', proxy.url, '--run-as', 'nobody', '--check-upstream'], cwd: '/', stdin: 'ignore' });
+  const exit = await runToExit({ launcher, args: [...upstream.args, '--upstream-proxy', proxy.url, '--run-as', 'nobody', '--check'], cwd: '/', stdin: 'ignore' });
   expect(exit, exit.stderr).toMatchObject({ code: 0, stderr: '' });
 });

@@ -13,9 +13,10 @@ export function logOptions(file: string, said: string[] = []): AuditLogOptions {
   return { file, endpoint, owner: undefined, lock: undefined, report: (message) => said.push(message) };
 }
 
-/** An open log; it is closed with the test. */
+/** An open log that has begun; it is closed with the test. */
 export function openLog(file: string, said: string[] = []): AuditLog {
   const log = new AuditLog(logOptions(file, said));
+  log.begin();
   cleanUp(() => log.close());
   return log;
 }

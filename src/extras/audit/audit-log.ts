@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import type { Account } from '../../native/native.ts';
 import { Failure, reason } from '../../run/failure.ts';
 import { UntrustedLink } from '../../run/path-walk.ts';
-import { openToAppend, tryToAppend } from '../append-only-file.ts';
+import { openToAppend } from '../append-only-file.ts';
 import { isTornEnd, lineOf, maxLineBytes, noHash, seal, tornMark } from './audit-chain.ts';
 import { tokensIn } from './audit-past.ts';
 import { type AuditNote, type AuditRecord, noteText, recordText } from './audit-record.ts';
@@ -77,19 +77,17 @@ export class AuditLog {
   #isOutOfSight = false;
 
   /**
-   * Opens the file, or makes it, 0600; and goes on with the chain where its last record ends.
+   * Opens the file, or makes it, 0600 and empty; and finds where its last record ends. Nothing is written yet.
    *
-   * @throws {Failure} when that is impossible: not a regular file, another user's, or not an audit log; or when the
-   *                   first line cannot be written
+   * @throws {Failure} when that is impossible: not a regular file, another user's, or not an audit log
    */
-  constructor(options: AuditLogOptions, mode: 'write' | 'check' = 'write') {
+  constructor(options: AuditLogOptions) {
     this.#options = options;
     this.#file = resolve(options.file); // independent of later changes of the working directory
-    this.#fd = this.#open(mode);
+    this.#fd = this.#open();
     try {
-      this.#id = this.#fd === -1 ? { dev: 0, ino: 0 } : fstatSync(this.#fd);
-      this.#end = this.#fd === -1 ? { size: 0, hash: noHash, hasRecord: false, torn: Buffer.alloc(0) } : this.#findEnd(this.#fd);
-      if (mode === 'write') this.#begin();
+      this.#id = fstatSync(this.#fd);
+      this.#end = this.#findEnd(this.#fd);
     } catch (error) {
       closeSync(this.#fd);
       throw error instanceof Failure ? error : this.#failure(reason(error));
@@ -97,13 +95,16 @@ export class AuditLog {
   }
 
   /**
-   * Checks that a log could be opened, and neither makes nor changes the file.
+   * Goes on with the chain where it ends.
    *
-   * @throws {Failure} as the constructor does
+   * @throws {Failure} when the first line cannot be written
    */
-  static check(options: AuditLogOptions): void {
-    const log = new AuditLog(options, 'check');
-    if (log.#fd !== -1) closeSync(log.#fd);
+  begin(): void {
+    try {
+      this.#begin();
+    } catch (error) {
+      throw this.#failure(reason(error));
+    }
   }
 
   /** The last record's hash. Kept elsewhere, it proves later that nothing before it was changed (`audit verify --contains`). */
@@ -310,16 +311,13 @@ export class AuditLog {
     return new Failure(`cannot open --audit-log ${this.#options.file}: ${why}`, { hint });
   }
 
-  /** @returns its descriptor; to check, -1 where the file would be made */
-  #open(mode: 'write' | 'check' = 'write'): number {
-    const { owner } = this.#options;
-    let fd: number | 'new';
+  #open(): number {
+    let fd: number;
     try {
-      fd = mode === 'write' ? openToAppend(this.#file, constants.O_RDWR, owner) : tryToAppend(this.#file, constants.O_RDWR, owner);
+      fd = openToAppend(this.#file, constants.O_RDWR, this.#options.owner);
     } catch (error) {
       throw this.#failure(reason(error), writeHint(error, fileHint));
     }
-    if (fd === 'new') return -1;
     const problem = this.#unfit(fd);
     if (problem === undefined) return fd;
     closeSync(fd);
