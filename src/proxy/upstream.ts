@@ -1,4 +1,4 @@
-import { type Injection, KeyExpiredError } from '../key/injection.ts';
+import type { Injection } from '../key/injection.ts';
 import { KeepWarm, SuspendCheck } from './keep-warm.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 import type { Body, Upload } from './upload.ts';
@@ -44,17 +44,6 @@ export interface UpstreamConnections {
   readonly upstream: Upstream;
   /** To be called once the daemon listens: makes a first connection, and keeps one ready. */
   connectAhead(): void;
-}
-
-/** The same upstream, for a key that may expire: without a key, a request fails at once. */
-export function unlessExpired(upstream: Upstream, hasKey: () => boolean): Upstream {
-  return (sink) => {
-    const request = upstream(sink);
-    return {
-      send: (headers, upload) => (hasKey() ? request.send(headers, upload) : sink.fail(new KeyExpiredError())),
-      cancel: () => request.cancel(),
-    };
-  };
 }
 
 /**
