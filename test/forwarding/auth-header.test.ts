@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { credentialHeaders } from '../support/credentials.ts';
-import { runToExit, startDaemon } from '../support/daemon.ts';
+import { misuseOf } from '../support/command-line.ts';
+import { startDaemon } from '../support/daemon.ts';
 import type { HeaderLines } from '../support/http-bytes.ts';
-import { refusalOf } from '../support/messages.ts';
 import { ask } from '../support/raw-client.ts';
 import { answer, startUpstream, type UpstreamRequest } from '../support/upstream.ts';
 
@@ -64,6 +64,6 @@ describe('refused at start', () => {
     ...['two words', 'api-key\r\nX-Injected: 1', 'é', 'x'.repeat(257), ': Bearer', 'a:', 'a: ', 'a: two words', 'a: b:c', 'a: Bearer ', 'a: Bearer\r\nX-Injected: 1', `a: ${'x'.repeat(257)}`],
   ];
   test.for(names)('--auth-header %j', async (name) => {
-    expect(refusalOf(await runToExit({ args: [`--auth-header=${name}`] }), 2)).toContain('--auth-header');
+    expect((await misuseOf([`--auth-header=${name}`])).message).toContain('--auth-header');
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { runToExit, startDaemon } from '../support/daemon.ts';
-import { refusalOf } from '../support/messages.ts';
+import { misuseOf, optionsOf } from '../support/command-line.ts';
+import { startDaemon } from '../support/daemon.ts';
 import { ask } from '../support/raw-client.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
 
@@ -17,15 +17,18 @@ describe('--upstream-url is refused at start', () => {
   };
   const cases = Object.entries(refused).flatMap(([reason, urls]) => urls.map((url): [string, string] => [reason, url]));
   test.for(cases)('%s: %s', async ([, url]) => {
-    const exit = await runToExit({ args: [`--upstream-url=${url}`] });
-    const reason = refusalOf(exit, 2);
-    expect(reason).toContain('--upstream-url');
-    expect(exit.stderr).not.toContain('secret');
+    const { message, hint } = await misuseOf([`--upstream-url=${url}`]);
+    expect(message).toContain('--upstream-url');
+    expect(message + hint).not.toContain('secret');
   });
 });
 
 describe('cleartext is allowed to loopback', () => {
-  test.for([['127.0.0.1', '127.0.0.1'], ['localhost', '127.0.0.1'], ['127.0.0.2', '127.0.0.2'], ['LOCALHOST', '127.0.0.1'], ['[::1]', '::1']])('http://%s', async ([host, listenOn]) => {
+  test.for(['127.0.0.1', 'localhost', '127.0.0.2', '127.255.255.254', 'LOCALHOST', '[::1]'])('http://%s', async (host) => {
+    expect((await optionsOf(['--upstream-url', `http://${host}:8080/`])).upstream.origin.host).toBe(`${host.toLowerCase()}:8080`);
+  });
+
+  test.for([['LOCALHOST', '127.0.0.1'], ['[::1]', '::1']])('and used: http://%s', async ([host, listenOn]) => {
     const upstream = await startUpstream({ tls: false, listenOn: listenOn ?? '', answer: answer(200, '{}') });
     const daemon = await startDaemon({ args: ['--upstream-url', `http://${host}:${upstream.port}/v1/responses`] });
     const [response, request] = await Promise.all([ask(daemon.port), upstream.nextRequest()]);
@@ -41,18 +44,20 @@ describe('path and query are used as given', () => {
     '/v1/%7Eresp%2Fonses?x=%20&y=a+b&z=%c3%a9', '/v1/%72esponses', '/v1/../responses', '/v1/./responses', '/v1/%2e%2e/responses', "/a;b=c/d,e/(f)*'!$&=+:@~", '/v1/responses?a=/../?b',
   ];
   test.for(targets)('%s', async (target) => {
+    expect((await optionsOf(['--upstream-url', `https://example.com${target}`])).upstream.target).toBe(target);
+  });
+
+  test.for([['', '/'], ['?a=b', '/?a=b']])('no path is /: %j', async ([given, target]) => {
+    expect((await optionsOf(['--upstream-url', `https://example.com${given}`])).upstream.target).toBe(target);
+  });
+
+  test('up to the upstream', async () => {
+    const target = "/v1/../%72esp%2Fonses/./a;b=c//d,e/(f)*'!$&=+:@~?x=%20&y=a+b&z=%c3%a9/../?";
     const upstream = await startUpstream({ path: target, answer: answer(200, '{}') });
     const daemon = await startDaemon({ args: upstream.args });
     const [response, request] = await Promise.all([ask(daemon.port), upstream.nextRequest()]);
     expect(response.status).toBe(200);
     expect(request.startLine).toBe(`POST ${target} HTTP/1.1`);
-  });
-
-  test('no path is /', async () => {
-    const upstream = await startUpstream({ path: '', answer: answer(200, '{}') });
-    const daemon = await startDaemon({ args: upstream.args });
-    const [, request] = await Promise.all([ask(daemon.port), upstream.nextRequest()]);
-    expect(request.startLine).toBe('POST / HTTP/1.1');
   });
 });
 
