@@ -1,9 +1,11 @@
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { lineAreaBytes, readFirstLine } from '../../src/key/key-line.ts';
+import { failureOf } from '../support/command-line.ts';
 import { randomKey, runToExit, shell, startDaemon, type DaemonOptions } from '../support/daemon.ts';
 import { expectNoPieceOf, expectNoStack, refusalOf } from '../support/messages.ts';
+import { pipeWith } from '../support/pipe.ts';
 import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
@@ -27,6 +29,18 @@ async function keyInUse(options: DaemonOptions): Promise<string | undefined> {
   return values[0]?.replace(/^Bearer /, '');
 }
 
+/** The key in what a pipe has, or still gets. */
+function keyIn({ descriptor }: { readonly descriptor: number }): string {
+  return readFirstLine(descriptor, Buffer.alloc(lineAreaBytes), false).key.toString('latin1');
+}
+
+/** The key where a pipe has `content`, and then ends. */
+function keyOf(content: string | Uint8Array): string {
+  const pipe = pipeWith(content);
+  pipe.end();
+  return keyIn(pipe);
+}
+
 describe('the first line of stdin is the key', () => {
   const key = 'sk-proj-Abc_123';
   const inputs: Record<string, string> = {
@@ -37,34 +51,32 @@ describe('the first line of stdin is the key', () => {
     'ended by CR and the end of the input': `${key}\r`,
     'followed by empty lines': `${key}\n\n\r\n\n`,
   };
-  test.for(Object.entries(inputs))('%s', async ([, stdin]) => {
-    expect(await keyInUse({ stdin })).toBe(key);
+  test.for(Object.entries(inputs))('%s', ([, content]) => {
+    expect(keyOf(content)).toBe(key);
   });
 
-  test('without waiting for the end of the input', async () => {
-    expect(await keyInUse({ stdin: (pipe) => pipe.write(`${key}\n`) })).toBe(key);
+  test('without waiting for the end of the input', () => {
+    expect(keyIn(pipeWith(`${key}\n`))).toBe(key);
   });
 
-  test('in several pieces', async () => {
-    const stdin: DaemonOptions['stdin'] = async (pipe) => {
-      for (const piece of ['sk', '-proj', '-Abc', '_12', '3', '\r', '\n']) {
-        pipe.write(piece);
-        // No event says that a piece was read; what matters is that they arrive apart.
-        await pause(15);
-      }
-    };
-    expect(await keyInUse({ stdin })).toBe(key);
+  // No event says that a piece was read; what matters is that they arrive apart.
+  test('in several pieces', () => {
+    const pipe = pipeWith('sk');
+    pipe.writeBy('for piece in -proj -Abc _12 3 "$1"; do sleep 0.01; printf %s "$piece"; done; echo', '\r');
+    expect(keyIn(pipe)).toBe(key);
   });
 
-  test('byte by byte, up to the end of the input', async () => {
-    const stdin: DaemonOptions['stdin'] = async (pipe) => {
-      for (const byte of key) {
-        pipe.write(byte);
-        await pause(2);
-      }
-      pipe.end();
-    };
-    expect(await keyInUse({ stdin })).toBe(key);
+  test('byte by byte, up to the end of the input', () => {
+    const pipe = pipeWith('');
+    pipe.writeBy('rest=$1; while [ -n "$rest" ]; do sleep 0.005; printf %s "${rest%"${rest#?}"}"; rest=${rest#?}; done', key);
+    pipe.end();
+    expect(keyIn(pipe)).toBe(key);
+  });
+
+  test('from a non-blocking pipe whose writer takes its time', () => {
+    const pipe = pipeWith('', { isNonBlocking: true });
+    pipe.writeBy('sleep 0.1; echo "$1"', key);
+    expect(keyIn(pipe)).toBe(key);
   });
 
   test('from a real pipe', async () => {
@@ -73,14 +85,6 @@ describe('the first line of stdin is the key', () => {
 
   test('from a pipe whose writer stays', async () => {
     expect(await keyInUse({ prefix: ['sh', '-c', `{ printf '%s\\n' ${key}; exec sleep 60; } | "$@"`, 'sh'] })).toBe(key);
-  });
-
-  test('from a non-blocking pipe whose writer takes its time', async (context) => {
-    needs(context, 'command python3');
-    const script = 'import os,sys; r,w=os.pipe(); os.set_blocking(r,False); os.dup2(r,0)\n'
-      + 'if os.fork()==0:\n import time; time.sleep(0.3); os.write(w,sys.argv[1].encode()+b"\\n"); time.sleep(60)\n'
-      + 'else:\n os.close(w); os.execvp(sys.argv[2],sys.argv[2:])';
-    expect(await keyInUse({ prefix: ['python3', '-c', script, key] })).toBe(key);
   });
 
   test('from a file, as by <<<', async () => {
@@ -116,13 +120,18 @@ describe('accepted', () => {
     '8 KiB': 'k'.repeat(maxKeyBytes),
     'one byte less than 8 KiB': 'k'.repeat(maxKeyBytes - 1),
   };
-  test.for(Object.entries(accepted))('%s', async ([, key]) => {
-    expect(await keyInUse({ stdin: `${key}\n` })).toBe(key);
+  test.for(Object.entries(accepted))('%s', ([, key]) => {
+    expect(keyOf(`${key}\n`)).toBe(key);
   });
 
-  test.for([['without a newline', ''], ['with CR LF', '\r\n']])('8 KiB %s', async ([, end]) => {
+  test.for([['without a newline', ''], ['with CR LF', '\r\n']])('8 KiB %s', ([, end]) => {
     const key = randomKey().repeat(60).slice(0, maxKeyBytes);
-    expect(await keyInUse({ stdin: `${key}${end}` })).toBe(key);
+    expect(keyOf(`${key}${end}`)).toBe(key);
+  });
+
+  test('and used whole, however long', async () => {
+    const key = randomKey().repeat(60).slice(0, maxKeyBytes);
+    expect(await keyInUse({ stdin: key })).toBe(key);
   });
 });
 
@@ -161,19 +170,23 @@ describe('refused', () => {
     'a space after the line': `${secret}\n `,
     'one byte more than 8 KiB': `${secret.repeat(200).slice(0, maxKeyBytes + 1)}\n`,
     'one byte more than 8 KiB, without a newline': secret.repeat(200).slice(0, maxKeyBytes + 1),
-    '1 MiB': `${secret.repeat(24_000)}\n`,
+    '60 KiB': `${secret.repeat(1_400)}\n`,
     // Characters next to the allowed ones in ASCII, and those that shells and JSON put around a key.
     ...Object.fromEntries([...',:@[`{}|!"%*'].map((character) => [`the character ${character}`, inside(character)])),
   };
-  test.for(Object.entries(refused))('%s', async ([, stdin]) => {
-    const exit = await runToExit({ stdin });
-    refusalOf(exit, 1);
-    expectNoPieceOf(secret, exit.stderr);
+  test.for(Object.entries(refused))('%s', async ([, content]) => {
+    const { message, hint } = await failureOf(() => keyOf(content), 1);
+    expectNoPieceOf(secret, message + hint);
   });
 
   test('more than 8 KiB, without waiting for the end of the input', async () => {
-    const exit = await runToExit({ stdin: (pipe) => pipe.write(secret.repeat(300)) });
-    refusalOf(exit, 1);
+    const { message, hint } = await failureOf(() => keyIn(pipeWith(secret.repeat(300))), 1);
+    expectNoPieceOf(secret, message + hint);
+  });
+
+  test('with nothing of it in what the daemon says', async () => {
+    const exit = await runToExit({ stdin: inside(' ') });
+    expect(refusalOf(exit, 1)).toBe('the key has characters that no bearer token has');
     expectNoPieceOf(secret, exit.stderr);
   });
 
@@ -186,11 +199,11 @@ describe('refused', () => {
   });
 
   test('a folder as stdin', async () => {
-    const stdin = openSync(scratchFolder(), 'r');
+    const descriptor = openSync(scratchFolder(), 'r');
     try {
-      refusalOf(await runToExit({ stdin }), 1);
+      expect((await failureOf(() => keyIn({ descriptor }), 1)).message).toMatch(/^cannot read the key from stdin: /);
     } finally {
-      closeSync(stdin);
+      closeSync(descriptor);
     }
   });
 
@@ -205,6 +218,6 @@ describe('refused', () => {
 });
 
 test('each refusal says what is wrong', async () => {
-  const reasons = await Promise.all(['', 'a b\n', 'a\nb\n', 'a'.repeat(maxKeyBytes + 1)].map(async (stdin) => refusalOf(await runToExit({ stdin }), 1)));
+  const reasons = await Promise.all(['', 'a b\n', 'a\nb\n', 'a'.repeat(maxKeyBytes + 1)].map(async (content) => (await failureOf(() => keyOf(content), 1)).message));
   expect(new Set(reasons).size).toBe(4);
 });
