@@ -1,11 +1,15 @@
-import { chmodSync, chownSync, existsSync, linkSync, lstatSync, mkdirSync, readFileSync, readlinkSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, closeSync, existsSync, linkSync, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { dirname, join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { ServerInfoFile } from '../../src/run/server-info.ts';
 import { cleanUp } from '../support/cleanup.ts';
-import { launch, nobody, runToExit, shell, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
+import { ServerInfoFile } from '../../src/run/server-info.ts';
+import { asUser } from '../support/as-user.ts';
+import { failureOf } from '../support/command-line.ts';
+import { launch, nobody, runToExit, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
 import { refusalOf } from '../support/messages.ts';
+import { builtNative } from '../support/native.ts';
 import { runTool } from '../support/native-tools.ts';
 import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
@@ -27,17 +31,11 @@ function modeOf(path: string): number {
 const lineOf = ({ port, pid }: { port: number; pid: number }): string => `{"port":${port},"pid":${pid}}\n`;
 
 describe('what it holds', () => {
-  test('one line, the port and the pid of the process that was started', async () => {
+  test('one line, the port and the pid of the process that was started: a reader can connect at once', async () => {
     const file = join(scratchFolder(), 'server-info.json');
     const daemon = await startWith(file);
     expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
-  });
-
-  test('a reader can connect at once', async () => {
-    const file = join(scratchFolder(), 'server-info.json');
-    await startWith(file);
-    const info = JSON.parse(readFileSync(file, 'utf8')) as { port: number };
-    expect((await ask(info.port, { method: 'GET' })).status).toBe(403);
+    expect((await ask(daemon.port, { method: 'GET' })).status).toBe(403);
   });
 
   test('a reader at any moment sees nothing or all of it', async () => {
@@ -54,97 +52,91 @@ describe('what it holds', () => {
   });
 });
 
+const info = { port: 12_345, pid: 6_789 };
+
+/** What becomes of the file, asked of the class that writes it. */
+function write(file: string): ServerInfoFile {
+  const own = new ServerInfoFile(file, builtNative());
+  own.write(info, undefined);
+  return own;
+}
+
+function withUmask<T>(umask: number, act: () => T): T {
+  const before = process.umask(umask);
+  try {
+    return act();
+  } finally {
+    process.umask(before);
+  }
+}
+
 describe('a new file', () => {
-  test.for(['000', '022', '077', '027'])('is 0644 under umask %s', async (umask) => {
+  test.for([0o000, 0o022, 0o077, 0o027])('is 0644 under umask %o', (umask) => {
     const file = join(scratchFolder(), 'server-info.json');
-    await startWith(file, { prefix: shell(`umask ${umask}`) });
+    withUmask(umask, () => write(file));
     expect(modeOf(file)).toBe(0o644);
   });
 
-  test('gets the parent folders it needs', async () => {
+  test.for([0o022, 0o077])('gets the parent folders it needs, under umask %o', (umask) => {
     const file = join(scratchFolder(), 'a', 'b c', 'd', 'server-info.json');
-    const daemon = await startWith(file);
-    expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
-  });
-
-  test('gets its parent folders under umask 077 as well', async () => {
-    const file = join(scratchFolder(), 'a', 'b', 'server-info.json');
-    const daemon = await startWith(file, { prefix: shell('umask 077') });
-    expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
+    withUmask(umask, () => write(file));
+    expect(readFileSync(file, 'utf8')).toBe(lineOf(info));
   });
 
   test('may have a relative path', async () => {
     const folder = scratchFolder();
     const daemon = await startDaemon({ args: ['--server-info', 'info/here.json'], cwd: folder });
-    await vi.waitFor(() => expect(readFileSync(join(folder, 'info/here.json'), 'utf8')).toBe(lineOf(daemon)), { timeout: defaultWaitMs, interval: 5 });
+    expect(readFileSync(join(folder, 'info/here.json'), 'utf8')).toBe(lineOf(daemon));
     await daemon.stop();
     expect(existsSync(join(folder, 'info/here.json'))).toBe(false);
   });
 });
 
 describe('a file that exists', () => {
-  test.for([0o600, 0o640, 0o666, 0o644])('is written in place and keeps its mode %o', async (mode) => {
+  test.for([0o600, 0o640, 0o666, 0o644])('is written in place and keeps its mode %o', (mode) => {
     const file = join(scratchFolder(), 'server-info.json');
     writeFileSync(file, '');
     chmodSync(file, mode);
     const { ino } = statSync(file);
-    const daemon = await startWith(file, { prefix: shell('umask 077') });
-    expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
+    withUmask(0o077, () => write(file));
+    expect(readFileSync(file, 'utf8')).toBe(lineOf(info));
     expect(modeOf(file)).toBe(mode);
     expect(statSync(file).ino).toBe(ino);
   });
 
-  test('keeps its owner', async (context) => {
+  test('keeps its owner', (context) => {
     needs(context, 'root');
     const file = join(scratchFolder(), 'server-info.json');
     writeFileSync(file, '');
     chownSync(file, nobody.uid, nobody.gid);
-    const daemon = await startWith(file);
-    expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
+    write(file);
+    expect(readFileSync(file, 'utf8')).toBe(lineOf(info));
     expect(statSync(file)).toMatchObject(nobody);
   });
 
-  test('loses what it held', async () => {
+  test('loses what it held', () => {
     const file = join(scratchFolder(), 'server-info.json');
     writeFileSync(file, `${'x'.repeat(10_000)}\n`);
-    const daemon = await startDaemon({ args: ['--server-info', file] });
-    await vi.waitFor(() => expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon)), { timeout: defaultWaitMs, interval: 5 });
+    write(file);
+    expect(readFileSync(file, 'utf8')).toBe(lineOf(info));
   });
 
-  test('is enough, even in a folder that the daemon may not write', async (context) => {
+  test.for([['is enough, even in a folder that the daemon may not write', 0o666], ['may have become read-only by the end, and that is no error', 0o400]] as const)('%s', async ([, mode], context) => {
     needs(context, 'root and a build that other users can run');
-    const folder = scratchFolder();
-    const file = join(folder, 'server-info.json');
+    const file = join(scratchFolder(), 'server-info.json');
     writeFileSync(file, '');
     chmodSync(file, 0o666);
     const daemon = await startWith(file, { user: nobody });
-    expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
-    expect(modeOf(file)).toBe(0o666);
+    chmodSync(file, mode);
     // It has no right to remove the file at the end, which is no error.
-    const exit = await daemon.stop();
-    expect(exit.code).toBe(0);
-    expect(existsSync(file)).toBe(true);
-  });
-
-  test('may have become read-only by the end, and that is no error', async (context) => {
-    needs(context, 'root and a build that other users can run');
-    const folder = scratchFolder();
-    const file = join(folder, 'server-info.json');
-    writeFileSync(file, '');
-    chmodSync(file, 0o666);
-    const daemon = await startWith(file, { user: nobody });
-    chmodSync(file, 0o400);
-    const exit = await daemon.stop();
-    expect(exit.code).toBe(0);
+    expect((await daemon.stop()).code).toBe(0);
     expect(readFileSync(file, 'utf8')).toBe(lineOf(daemon));
+    expect(modeOf(file)).toBe(mode);
   });
 });
 
 describe('what is refused', () => {
-  const refusing = async (file: string): Promise<string> => {
-    const exit = await runToExit({ args: ['--server-info', file] });
-    return refusalOf(exit, 1);
-  };
+  const refusing = async (file: string): Promise<string> => (await failureOf(() => write(file), 1)).message;
 
   test('a symlink to a file', async () => {
     const folder = scratchFolder();
@@ -175,19 +167,20 @@ describe('what is refused', () => {
     expect(readFileSync(precious, 'utf8')).toBe('precious');
   });
 
+  // Where it waited, so would this process.
   test('a FIFO, without waiting for its other end', async () => {
     const file = join(scratchFolder(), 'server-info.json');
     await runTool('mkfifo', [file]);
-    expect(await refusing(file)).toContain(file);
+    expect(refusalOf(await runToExit({ args: ['--server-info', file] }), 1)).toContain(file);
     expect(lstatSync(file).isFIFO()).toBe(true);
   });
 
   test('a FIFO with a reader', async () => {
     const file = join(scratchFolder(), 'server-info.json');
     await runTool('mkfifo', [file]);
-    // Opening a FIFO for reading and writing never blocks.
-    const exit = await runToExit({ args: ['--server-info', file], prefix: shell(`exec 7<>'${file}'`) });
-    expect(refusalOf(exit, 1)).toContain(file);
+    const reader = openSync(file, 'r+'); // which never blocks
+    cleanUp(() => closeSync(reader));
+    expect(await refusing(file)).toContain(file);
   });
 
   test('a folder', async () => {
@@ -217,10 +210,9 @@ describe('what is refused', () => {
   });
 
   test('a folder that may not be written', async (context) => {
-    needs(context, 'root and a build that other users can run');
+    needs(context, 'root');
     const file = join(scratchFolder(), 'server-info.json');
-    const exit = await runToExit({ args: ['--server-info', file], user: nobody });
-    expect(refusalOf(exit, 1)).toContain(file);
+    expect((await failureOf(() => asUser(nobody, () => write(file)), 1)).message).toContain(file);
     expect(existsSync(file)).toBe(false);
   });
 });
@@ -265,18 +257,11 @@ describe('on exit', () => {
     expect(existsSync(file)).toBe(false);
   });
 
-  test('so is one that existed before', async () => {
-    const file = join(scratchFolder(), 'server-info.json');
-    writeFileSync(file, '');
-    const daemon = await startWith(file);
-    await daemon.stop();
+  test.for([['', false], ['a', false], ['', true]] as const)('so is one in %j, there before: %s; its folders stay', ([parent, isThere]) => {
+    const file = join(scratchFolder(), parent, 'server-info.json');
+    if (isThere) writeFileSync(file, '');
+    write(file).remove(info.pid);
     expect(existsSync(file)).toBe(false);
-  });
-
-  test('the parent folders stay', async () => {
-    const file = join(scratchFolder(), 'a', 'server-info.json');
-    const daemon = await startWith(file);
-    await daemon.stop();
     expect(existsSync(dirname(file))).toBe(true);
   });
 
@@ -286,25 +271,26 @@ describe('on exit', () => {
     'nothing': () => '',
     'something else': () => 'precious\n',
   };
-  test.for(Object.entries(foreign))('it stays if it holds %s by then', async ([, content]) => {
+  test.for(Object.entries(foreign))('it stays if it holds %s by then', ([, content]) => {
     const file = join(scratchFolder(), 'server-info.json');
-    const daemon = await startWith(file);
-    const text = content(lineOf(daemon));
+    const own = write(file);
+    const text = content(lineOf(info));
     writeFileSync(file, text);
-    expect((await daemon.stop()).code).toBe(0);
+    own.remove(info.pid);
     expect(readFileSync(file, 'utf8')).toBe(text);
   });
 
-  test('a symlink that took its place is not followed', async () => {
+  test('a symlink that took its place is not followed', () => {
     const folder = scratchFolder();
     const file = join(folder, 'server-info.json');
     const other = join(folder, 'other.json');
-    const daemon = await startWith(file);
-    writeFileSync(other, lineOf(daemon));
+    const own = write(file);
+    writeFileSync(other, lineOf(info));
     unlinkSync(file);
     symlinkSync(other, file);
-    expect((await daemon.stop()).code).toBe(0);
-    expect(readFileSync(other, 'utf8')).toBe(lineOf(daemon));
+    own.remove(info.pid);
+    expect(readFileSync(other, 'utf8')).toBe(lineOf(info));
+    expect(readlinkSync(file)).toBe(other);
   });
 
   test('a FIFO that took its place does not hold the exit up', async () => {
@@ -316,11 +302,11 @@ describe('on exit', () => {
     expect(lstatSync(file).isFIFO()).toBe(true);
   });
 
-  test('that it is gone already is no error', async () => {
+  test('that it is gone already is no error', () => {
     const file = join(scratchFolder(), 'server-info.json');
-    const daemon = await startWith(file);
+    const own = write(file);
     unlinkSync(file);
-    expect((await daemon.stop()).code).toBe(0);
+    own.remove(info.pid);
   });
 });
 
