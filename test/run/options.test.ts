@@ -1,9 +1,13 @@
 import { closeSync, openSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { findUsers } from '../../src/extras/users.ts';
+import { parseCommandLine } from '../../src/options.ts';
+import { failureOf, misuseOf, optionsOf } from '../support/command-line.ts';
 import { checkout, launcher } from '../support/daemon-paths.ts';
 import { randomKey, runToExit, shell } from '../support/daemon.ts';
 import { expectNoPieceOf, expectNoStack, refusalOf } from '../support/messages.ts';
+import { builtNative } from '../support/native.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 
@@ -59,12 +63,13 @@ describe('--help', () => {
     ['--port', 'x', '--help'],
     ['--help', '--version'],
   ])('is shown for %j', async (args) => {
-    const { stdout } = await runToExit({ args: ['--help'] });
-    expect(await runToExit({ args, stdin: () => {} })).toMatchObject({ code: 0, stdout, stderr: '' });
+    const shown = await parseCommandLine(['--help'], {});
+    expect(shown).toMatchObject({ kind: 'print', text: expect.stringContaining('--port') });
+    expect(await parseCommandLine(args, {})).toEqual(shown);
   });
 
   test.for<readonly string[]>([['--help', '--nope'], ['-h', '-x'], ['--help=yes'], ['-hh'], ['--', '--help'], ['--port', '--help']])('is not shown for %j', async (args) => {
-    refusalOf(await runToExit({ args, stdin: () => {} }), 2);
+    await misuseOf(args);
   });
 });
 
@@ -73,8 +78,7 @@ function widthsOf(text: string): number[] {
 }
 
 test.for<readonly string[]>([['-V'], ['version'], ['serve', '--version']])('%j prints what --version prints', async (args) => {
-  const { stdout } = await runToExit({ args: ['--version'] });
-  expect(await runToExit({ args, stdin: () => {} })).toMatchObject({ code: 0, stdout, stderr: '' });
+  expect(await parseCommandLine(args, {})).toEqual(await parseCommandLine(['--version'], {}));
 });
 
 test('--version prints the version of the package, reads no key, exits 0', async () => {
@@ -136,9 +140,17 @@ describe('wrong arguments exit 2 without reading a key', () => {
     [['--http-shutdown='], '--http-shutdown'],
   ];
   test.for(wrong)('%j', async ([args, named]) => {
+    expect((await misuseOf(args)).message).toContain(named);
+  });
+
+  test('seconds may have a fraction', async () => {
+    expect(await optionsOf(['--shutdown-timeout', '1.5', '--connect-timeout', '0', '--idle-timeout', '0.001'])).toMatchObject({ shutdownTimeoutMs: 1_500, upstream: { connectTimeoutMs: 0, idleTimeoutMs: 1 } });
+  });
+
+  test('and the daemon says so', async () => {
     // Stdin stays open and silent: a daemon that read it first would wait for ever.
-    const exit = await runToExit({ args, stdin: () => {} });
-    expect(refusalOf(exit, 2)).toContain(named);
+    const exit = await runToExit({ args: ['--port=0x50'], stdin: () => {} });
+    expect(refusalOf(exit, 2)).toContain('--port');
   });
 
   test.for<readonly [string, (key: string) => readonly string[]]>([
@@ -164,9 +176,8 @@ describe('wrong arguments exit 2 without reading a key', () => {
   ])('a key that is given %s is not repeated', async ([, args]) => {
     const key = randomKey();
     for (const secret of [key, key.toLowerCase().replace(/[^a-z-]/g, '')]) {
-      const exit = await runToExit({ args: args(secret), stdin: () => {} });
-      refusalOf(exit, 2);
-      expectNoPieceOf(secret, exit.stderr);
+      const { message, hint } = await failureOf(async () => findUsers(await optionsOf(args(secret)), builtNative()), 2);
+      expectNoPieceOf(secret, message + hint);
     }
   });
 
@@ -210,19 +221,22 @@ describe('files are kept apart', () => {
     ['--policy', '--audit-log'], ['--client-token-file', '--server-info'], ['--upstream-ca', '--server-info'],
   ] as const)('%s and %s', async ([one, other]) => {
     const folder = scratchFolder();
-    const exit = await runToExit({ args: [one, join(folder, 'file'), other, `${folder}/../${basename(folder)}/file`] });
-    const reason = refusalOf(exit, 2);
-    for (const flag of [one, other, 'the same file']) expect(reason).toContain(flag);
+    const { message } = await misuseOf([one, join(folder, 'file'), other, `${folder}/../${basename(folder)}/file`]);
+    for (const flag of [one, other, 'the same file']) expect(message).toContain(flag);
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  test.for(['--client-token-file', '--policy', '--upstream-ca'].flatMap((flag) => ['/dev/stdin', '/dev/fd/0', '/proc/self/fd/0', '/proc/thread-self/fd/0', 'key'].map((file) => [flag, file] as const)))('%s %s: stdin is for the key', async ([flag, file]) => {
+  test.for(['--client-token-file', '--policy', '--upstream-ca'].flatMap((flag) => ['/dev/stdin', '/dev/fd/0', '/proc/self/fd/0', '/proc/thread-self/fd/0'].map((file) => [flag, file] as const)))('%s %s: stdin is for the key', async (args) => {
+    expect((await misuseOf(args)).message).toContain(`${args[0]} cannot be stdin`);
+  });
+
+  test('stdin is for the key, by the name of its file too', async () => {
     const cwd = scratchFolder();
     const key = join(cwd, 'key');
     writeFileSync(key, `${randomKey()}\n`);
     const stdin = openSync(key, 'r');
     try {
-      expect(refusalOf(await runToExit({ args: [flag, file], stdin, cwd }), 2)).toContain(`${flag} cannot be stdin`);
+      expect(refusalOf(await runToExit({ args: ['--policy', 'key'], stdin, cwd }), 2)).toContain('--policy cannot be stdin');
     } finally {
       closeSync(stdin);
     }
