@@ -1,14 +1,14 @@
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { linesOf } from '../support/audit.ts';
 import { runToExit, startDaemon } from '../support/daemon.ts';
-import { chatCompletions, endpoints, responses, type Endpoint } from '../support/endpoints.ts';
+import { chatCompletions, responses, type Endpoint } from '../support/endpoints.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { chunked } from '../support/http-bytes.ts';
 import { refusalOf } from '../support/messages.ts';
 import { policyArgs, policyFile } from '../support/policy.ts';
-import { type Proxied, asking, startBoth, uploadHead } from '../support/proxied.ts';
-import { type RawResponse, ask, connect, rawRequest } from '../support/raw-client.ts';
+import { type Proxied, asking, startBoth } from '../support/proxied.ts';
+import { type RawResponse, ask, connect } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { answer, startUpstream, streamHead } from '../support/upstream.ts';
 
@@ -36,34 +36,44 @@ test('the log names who was denied, whatever part of a request it was for', asyn
   await daemon.waitForStderr(/^responses-api-proxy: refused \(policy_denied\): ".*" from uid \d+$/m);
 });
 
-describe.for(endpoints)('a policy that reads the body, at $name:', (endpoint) => {
-  const policy = { models: ['gpt-*'], max_body_bytes: 100_000 };
+describe('a policy that reads the body:', () => {
+  let both: Proxied;
+
+  beforeAll(async () => {
+    both = await startWith({ models: ['gpt-*'], max_body_bytes: 100_000 });
+  });
+
+  beforeEach(() => {
+    both.startOver(answer(200, '{}'));
+    before = both.upstream.requests.length;
+  });
+
+  let before: number;
+  const sent = (): number => both.upstream.requests.length - before;
+
   const granted = `{"model":"gpt-5","user":"${'x'.repeat(99_880)}","top_p":1e2, "safety_identifier" :"\\u00e9\xc3\xa9"}`; // latin1
 
   test('exactly the bytes that it judged go up', async () => {
-    const both = await startAt(endpoint, policy);
     expect((await post(both, granted)).status).toBe(200);
     expect((await both.nextRequest()).body.toString('latin1')).toBe(granted);
   });
 
   test('not one of them before the last is judged', async () => {
-    const both = await startAt(endpoint, policy);
     const client = await connect(both.daemon.port);
     const body = granted.replace('gpt-5', 'o1');
     await client.send(both.uploadHead(`Content-Length: ${body.length}`) + body.slice(0, -1));
     // A round trip on another connection: what came before it has been read.
     await post(both, '{"model":"gpt-5"}');
-    expect(both.upstream.requests).toHaveLength(1);
+    expect(sent()).toBe(1);
     await client.send(body.slice(-1));
     expect((await client.response()).status).toBe(400);
-    expect(both.upstream.requests).toHaveLength(1);
+    expect(sent()).toBe(1);
   });
 
   test.each([
     ['in chunks of one byte', chunked(...granted.slice(0, 60).split(''), latin1(granted.slice(60)))],
     ['in one chunk', chunked(latin1(granted))],
   ])('a chunked body %s goes up as what it says', async (_, body) => {
-    const both = await startAt(endpoint, policy);
     const client = await connect(both.daemon.port);
     await client.send(Buffer.concat([Buffer.from(both.uploadHead('Content-Type: application/json\r\nTransfer-Encoding: chunked'), 'latin1'), body]));
     expect((await client.response()).status).toBe(200);
@@ -74,7 +84,6 @@ describe.for(endpoints)('a policy that reads the body, at $name:', (endpoint) =>
   });
 
   test('a refusal names the rule and the place, and leaves the connection usable', async () => {
-    const both = await startAt(endpoint, policy);
     const client = await connect(both.daemon.port);
     await client.send(both.rawRequest({ headers: [json], body: '{"model":"o1"}' }));
     const refused = await client.response();
@@ -82,8 +91,8 @@ describe.for(endpoints)('a policy that reads the body, at $name:', (endpoint) =>
     expect(envelopeOf(refused)).toMatchObject({ code: 'policy_denied', message: 'The policy (models) does not allow the model "o1", at /model.' });
     await client.send(both.rawRequest({ headers: [json], body: '{"model":"gpt-5"}' }));
     expect((await client.response()).status).toBe(200);
-    expect(both.upstream.requests).toHaveLength(1);
-    expect(both.daemon.stderr).toContain(`refused (policy_denied): "POST ${endpoint.path} (models)"`);
+    expect(sent()).toBe(1);
+    expect(both.daemon.stderr).toContain(`refused (policy_denied): "POST /v1/responses (models)"`);
   });
 
   test.each([
@@ -95,25 +104,22 @@ describe.for(endpoints)('a policy that reads the body, at $name:', (endpoint) =>
     ['is of another type', 400, 'unsupported_encoding', '{"model":"gpt-5"}', [['Content-Type', 'text/plain']]],
     ['is too large', 400, 'body_too_large', granted + ' '.repeat(200), [json]],
   ] as const)('a body that %s: %i %s', async (_, status, code, body, headers) => {
-    const both = await startAt(endpoint, policy);
     const refused = await post(both, body, headers);
     expect(refused.status).toBe(status);
     expect(envelopeOf(refused).code).toBe(code);
-    expect(both.upstream.requests).toHaveLength(0);
+    expect(sent()).toBe(0);
   });
 
   test('a chunked body that grows too large is refused as soon as it has', async () => {
-    const both = await startAt(endpoint, policy);
     const client = await connect(both.daemon.port);
     await client.send(`${both.uploadHead('Transfer-Encoding: chunked')}${(100_001).toString(16)}\r\n${'x'.repeat(100_001)}\r\n`);
     const refused = await client.response();
     expect(refused.status).toBe(400);
     expect(envelopeOf(refused).code).toBe('body_too_large');
-    expect(both.upstream.requests).toHaveLength(0);
+    expect(sent()).toBe(0);
   });
 
   test('what its head gives away is refused before the client sends the body it asks about', async () => {
-    const both = await startAt(endpoint, policy);
     const client = await connect(both.daemon.port);
     await client.send(both.uploadHead('Expect: 100-continue\r\nContent-Length: 100001'));
     const refused = await client.response();
@@ -122,7 +128,6 @@ describe.for(endpoints)('a policy that reads the body, at $name:', (endpoint) =>
   });
 
   test('Expect: 100-continue is answered for the others', async () => {
-    const both = await startAt(endpoint, policy);
     const client = await connect(both.daemon.port);
     await client.send(both.uploadHead('Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 17'));
     await client.waitFor('HTTP/1.1 100 Continue\r\n\r\n');
@@ -204,9 +209,9 @@ describe('a policy about fields, where requests go to another API than the one t
 describe('at another endpoint, such as /v1/embeddings', () => {
   const embeddings = { ...responses, name: '/v1/embeddings', path: '/v1/embeddings', args: () => ['--endpoint', '/v1/embeddings'] };
 
-  test.for([{ models: ['*'] }, { max_output_tokens: 1 }])('%j is refused at start, because nothing would apply it', async (rule) => {
-    const exit = await runToExit({ args: [...embeddings.args(), '--policy', policyFile({ limits: { concurrent: 1 }, ...rule })] });
-    expect(refusalOf(exit, 1)).toMatch(`/${Object.keys(rule)[0]} does not apply to /v1/embeddings`);
+  test('a rule about fields is refused at start, because nothing would apply it', async () => {
+    const exit = await runToExit({ args: [...embeddings.args(), '--policy', policyFile({ limits: { concurrent: 1 }, models: ['*'] })] });
+    expect(refusalOf(exit, 1)).toMatch('/models does not apply to /v1/embeddings');
   });
 
   test('limits and max_body_bytes hold, and the audit log reads its usage', async () => {
@@ -224,75 +229,7 @@ describe('at another endpoint, such as /v1/embeddings', () => {
   });
 });
 
-test('in shadow mode all of it passes, as it came, and is recorded', async () => {
-  const log = join(scratchFolder(), 'audit.log');
-  const both = await startWith({ mode: 'shadow', models: ['gpt-*'], max_body_bytes: 1000, limits: { tokens_per_day: 1 } }, '--audit-log', log);
-  const bodies = ['{"model":"gpt-5"}', '{"model":"o1"}', 'nonsense', `{"model":"gpt-5","input":"${'x'.repeat(200_000)}"}`, '{"model":"gpt-5"}'];
-  for (const body of bodies) expect((await post(both, body)).status).toBe(200);
-  const client = await connect(both.daemon.port);
-  const pieces = ['{"model":', '"gpt-5"}', 'x'.repeat(2000), '!'];
-  await client.send(Buffer.concat([Buffer.from(uploadHead(both.daemon.port, 'Transfer-Encoding: chunked'), 'latin1'), chunked(...pieces)]));
-  expect((await client.response()).status).toBe(200);
-  const zipped = await post(both, 'zip', [json, ['Content-Encoding', 'gzip']]);
-  expect(zipped.status).toBe(200);
-  expect(both.upstream.requests.map(({ body }) => body.toString())).toEqual([...bodies, pieces.join(''), 'zip']);
-  const records = linesOf(log).filter(({ kind }) => kind === 'request');
-  expect(records.map(({ decision, rule }) => [decision, rule])).toEqual([
-    ['allowed', undefined],
-    ...['tokens_per_day', 'tokens_per_day', 'max_body_bytes', 'tokens_per_day', 'tokens_per_day', 'encoding'].map((rule) => ['would_refuse', rule]),
-  ]);
-  expect(records.map(({ model }) => model)).toEqual(['gpt-5', 'o1', undefined, 'gpt-5', 'gpt-5', undefined, undefined]);
-});
-
 describe('limits', () => {
-  test('100 requests at once never get more than "concurrent"; a place is free again when an answer ends, however it does', async () => {
-    const both = await startWith({ limits: { concurrent: 3 } });
-    both.upstream.answerWith(() => {});
-    const clients = await Promise.all(Array.from({ length: 100 }, () => connect(both.daemon.port)));
-    await Promise.all(clients.map((client) => client.send(rawRequest(both.daemon.port, { body: '{}' }))));
-    const taken = await Promise.all([both.nextRequest(), both.nextRequest(), both.nextRequest()]);
-    const refusals = (): typeof clients => clients.filter(({ text }) => text !== '');
-    await expect.poll(() => refusals().length).toBe(97);
-    const refused = refusals();
-    for (const { text } of refused) expect(text).toMatch(/^HTTP\/1\.1 429 .*\r\n(.*\r\n)*Retry-After: 1\r\n/);
-    expect(both.upstream.requests).toHaveLength(3);
-
-    const [first, second, third] = taken;
-    await first?.reply(answer(500));
-    second?.connection.close();
-    await third?.reply(streamHead());
-    third?.connection.close();
-    both.upstream.answerWith(answer(200));
-    await expect.poll(async () => (await post(both, '{}')).status).toBe(200);
-
-    // Those whose client leaves are free again, too.
-    both.startOver();
-    const leaving = await Promise.all([asking(both), asking(both), asking(both)]);
-    expect((await post(both, '{}')).status).toBe(429);
-    for (const { client } of leaving) client.close();
-    both.upstream.answerWith(answer(200));
-    await expect.poll(async () => (await post(both, '{}')).status).toBe(200);
-  });
-
-  test('of 100 requests at once "requests_per_minute" of them go up', async () => {
-    const both = await startWith({ limits: { requests_per_minute: 7 } });
-    const statuses = await Promise.all(Array.from({ length: 100 }, async () => (await post(both, '{}')).status));
-    expect(statuses.filter((status) => status === 200)).toHaveLength(7);
-    expect(statuses.filter((status) => status === 429)).toHaveLength(93);
-    expect(both.upstream.requests).toHaveLength(7);
-    const { code, message } = envelopeOf(await post(both, '{}'));
-    expect(code).toBe('limit_reached');
-    expect(message).toContain('requests_per_minute');
-  });
-
-  test.each(['tokens_per_day', 'tokens_total'])('"%s" admits while the total is below', async (limit) => {
-    const both = await startWith({ limits: { [limit]: 150 } });
-    const responses = [await post(both, '{}'), await post(both, '{}'), await post(both, '{}'), await post(both, '{}')];
-    expect(responses.map(({ status }) => status).slice(0, 2)).toEqual([200, 200]);
-    for (const refused of responses.slice(2)) expect(envelopeOf(refused)).toMatchObject({ code: 'limit_reached', message: expect.stringContaining(limit) });
-    expect(both.upstream.requests).toHaveLength(2);
-  });
-
   test('a client that leaves is charged an estimate; one that was never served, and an answer that is an error, are not', async () => {
     const both = await startWith({ limits: { tokens_total: 1_000 } });
     both.upstream.answerWith(answer(500));
@@ -312,19 +249,6 @@ describe('limits', () => {
     expect((await post(both, '{}')).status).toBe(200);
     expect((await post(both, '{}')).status).toBe(400);
   });
-
-  test('survive a restart, where there is an audit log; even one by kill -9', async () => {
-    const upstream = await startUpstream({ answer: answer(200, '{"usage":{"total_tokens":100}}') });
-    const args = [...policyArgs({ limits: { tokens_total: 250, requests_per_minute: 50 } }), '--audit-log', join(scratchFolder(), 'audit.log')];
-    const statuses: number[] = [];
-    for (let run = 0; run < 5; run++) {
-      const daemon = await startDaemon({ args: [...upstream.args, ...args] });
-      statuses.push((await ask(daemon.port, { body: '{}' })).status);
-      daemon.signal('SIGKILL');
-      await daemon.waitForExit();
-    }
-    expect(statuses).toEqual([200, 200, 200, 400, 400]);
-  });
 });
 
 test('the audit log tells of refusals, and of the model that the policy read', async () => {
@@ -339,18 +263,6 @@ test('the audit log tells of refusals, and of the model that the policy read', a
   ]);
 });
 
-test.each([
-  ['{', /the policy is not JSON|the policy .*/],
-  ['{"modles":["x"]}', /the policy has an unknown key "modles"/],
-  ['{"limits":{"concurrent":0}}', /\/limits\/concurrent must be a whole number/],
-])('a policy that says %s ends the start, with the place', async (text, message) => {
-  const exit = await runToExit({ args: ['--policy', policyFile(text)] });
-  expect(exit.code).not.toBe(0);
-  expect(exit.stderr).toMatch(message);
-  expect(exit.stderr).toMatch(/^hint: /m);
-});
-
-test('a policy that is not there ends the start', async () => {
-  const exit = await runToExit({ args: ['--policy', '/nonexistent/policy.json'] });
-  expect(exit).toMatchObject({ code: 1, stderr: expect.stringMatching(/cannot read --policy \/nonexistent\/policy\.json: no such file or directory\nhint: /) });
+test.each([['a policy that is wrong', () => policyFile('{"modles":["x"]}'), /the policy has an unknown key "modles"/], ['one that is not there', () => '/nonexistent/policy.json', /cannot read --policy \/nonexistent\/policy\.json: no such file or directory/]])('%s ends the start', async (_, file, message) => {
+  expect(refusalOf(await runToExit({ args: ['--policy', file()] }), 1)).toMatch(message);
 });
