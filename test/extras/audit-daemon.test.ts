@@ -1,11 +1,11 @@
 import { readFileSync, renameSync, statSync, truncateSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { startStandIn } from '../../scripts/stand-in-upstream.ts';
 import { verify } from '../../src/extras/audit/audit-verify.ts';
 import { linesOf } from '../support/audit.ts';
 import { cleanUp } from '../support/cleanup.ts';
-import { endpoints, responses, type Endpoint } from '../support/endpoints.ts';
+import { endpoints } from '../support/endpoints.ts';
 import { launch, startDaemon } from '../support/daemon.ts';
 import { asking, startBoth, type Proxied } from '../support/proxied.ts';
 import { connect } from '../support/raw-client.ts';
@@ -19,21 +19,11 @@ beforeEach(() => {
 });
 
 function start(...args: readonly string[]): Promise<Proxied> {
-  return startAt(responses, ...args);
-}
-
-function startAt(endpoint: Endpoint, ...args: readonly string[]): Promise<Proxied> {
-  return startBoth({ endpoint, args: ['--audit-log', file, ...args] });
+  return startBoth({ args: ['--audit-log', file, ...args] });
 }
 
 function requests(): Array<Record<string, unknown>> {
   return linesOf(file).filter(({ kind }) => kind === 'request');
-}
-
-/** The only request that is recorded, as soon as it is. */
-async function recorded(): Promise<Record<string, unknown> | undefined> {
-  await expect.poll(() => requests().length).toBe(1);
-  return requests()[0];
 }
 
 describe.for(endpoints)('against the stand-in, at $name', (endpoint) => {
@@ -60,17 +50,38 @@ describe.for(endpoints)('against the stand-in, at $name', (endpoint) => {
   });
 });
 
-describe.for(endpoints)('how it ended, at $name:', (endpoint) => {
+describe('how it ended:', () => {
+  let both: Proxied;
+  let log: string;
+
+  beforeAll(async () => {
+    log = join(scratchFolder(), 'audit.log');
+    both = await startBoth({ args: ['--audit-log', log] });
+  });
+
+  beforeEach(() => {
+    both.startOver();
+    file = log;
+    before = requests().length;
+  });
+
+  let before: number;
+  const since = (): Array<Record<string, unknown>> => requests().slice(before);
+
+  /** The only request that is recorded, as soon as it is. */
+  async function recorded(): Promise<Record<string, unknown> | undefined> {
+    await expect.poll(() => since().length).toBe(1);
+    return since()[0];
+  }
+
   test('refused', async () => {
-    const both = await startAt(endpoint);
     const client = await connect(both.daemon.port);
     await client.send(both.rawRequest({ method: 'GET', target: '/v1/models?key=sk-secret' }));
     const { values } = await client.response();
-    expect(requests()).toMatchObject([{ decision: 'refused', rule: 'endpoint_not_allowed', ended: 'refused', status: 403, method: 'GET', target: '/v1/models?*', id: values('x-audit-id')[0] }]);
+    expect(since()).toMatchObject([{ decision: 'refused', rule: 'endpoint_not_allowed', ended: 'refused', status: 403, method: 'GET', target: '/v1/models?*', id: values('x-audit-id')[0] }]);
   });
 
   test('refused, what is no request at all', async () => {
-    const both = await startAt(endpoint);
     for (const raw of ['NONSENSE\r\n\r\n', 'CONNECT sk-secret:443 HTTP/1.1\r\nHost: x\r\n\r\n']) {
       const client = await connect(both.daemon.port);
       await client.send(raw);
@@ -81,7 +92,6 @@ describe.for(endpoints)('how it ended, at $name:', (endpoint) => {
   });
 
   test('complete, where the body is not JSON', async () => {
-    const both = await startAt(endpoint);
     both.upstream.answerWith(answer(200, 'hello', [['content-type', 'text/plain'], ['X-Audit-Id', 'forged'], ['x-request-id', 'req_1']]));
     const client = await connect(both.daemon.port);
     await client.send(both.rawRequest({ body: 'no JSON', headers: [['traceparent', '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01']] }));
@@ -94,7 +104,6 @@ describe.for(endpoints)('how it ended, at $name:', (endpoint) => {
   });
 
   test('client_left', async () => {
-    const both = await startAt(endpoint);
     const { client, request } = await asking(both, { body: '{"model":"gpt-5","stream":true}' });
     await request.reply(streamHead());
     await client.waitFor('\r\n\r\n');
@@ -103,7 +112,6 @@ describe.for(endpoints)('how it ended, at $name:', (endpoint) => {
   });
 
   test('client_left, in the middle of its upload', async () => {
-    const both = await startAt(endpoint);
     const client = await connect(both.daemon.port);
     await client.send(`${both.uploadHead('Content-Length: 100')}{"model":"gpt-5",`);
     await both.nextRequest();
@@ -114,7 +122,6 @@ describe.for(endpoints)('how it ended, at $name:', (endpoint) => {
   });
 
   test('client_left, when it breaks its request off after a part of it went up', async () => {
-    const both = await startAt(endpoint);
     const client = await connect(both.daemon.port);
     await client.send(`${both.uploadHead('Transfer-Encoding: chunked')}5\r\nhello\r\n`);
     await both.nextRequest();
@@ -124,7 +131,6 @@ describe.for(endpoints)('how it ended, at $name:', (endpoint) => {
   });
 
   test('upstream_cut', async () => {
-    const both = await startAt(endpoint);
     const { client, request } = await asking(both);
     await request.reply(`${streamHead()}5\r\nhello\r\n`);
     await client.waitFor('hello');
@@ -134,7 +140,6 @@ describe.for(endpoints)('how it ended, at $name:', (endpoint) => {
   });
 
   test('upstream_failed', async () => {
-    const both = await startAt(endpoint);
     const { client, request } = await asking(both);
     request.connection.close();
     const { status, values } = await client.response();
@@ -142,30 +147,13 @@ describe.for(endpoints)('how it ended, at $name:', (endpoint) => {
   });
 
   test('stopped, with the daemon', async () => {
-    const both = await startAt(endpoint, '--shutdown-timeout', '10');
     await asking(both);
     both.daemon.signal('SIGTERM');
     both.daemon.signal('SIGINT');
     await both.daemon.waitForExit();
     expect(await recorded()).toMatchObject({ ended: 'stopped' });
-    expect(await verify(file, undefined)).toMatchObject({ ok: true });
+    expect(await verify(log, undefined)).toMatchObject({ ok: true });
   });
-});
-
-test.for(endpoints)('no canary of any header or body field is in the log, at $name', async (endpoint) => {
-  const canary = 'CANARY5ecret';
-  const both = await startAt(endpoint);
-  const names = ['Authorization', 'X-Api-Key', 'Cookie', 'User-Agent', 'Session-Id', 'X-Request-Id', 'X-Client-Request-Id', 'Originator', 'Tracestate', 'Traceparent', 'X-Anything', 'X-Audit-Id', 'Idempotency-Key'];
-  const body = { ...endpoint.asking(canary, { stream: false }), instructions: canary, user: canary, metadata: { model: canary, [canary]: canary }, tools: [{ type: canary, model: canary }] };
-  both.upstream.answerWith(({ body: sent }) => answer(200, `{"echo":${sent.toString()},"usage":{"${endpoint.usage.input}":1,"${canary}":1}}`, [['content-type', 'application/json'], ['x-echo', canary], ['openai-organization', canary]]));
-  const client = await connect(both.daemon.port);
-  const headers = names.map((name) => [name, name === 'Authorization' ? `Bearer ${canary}` : canary] as const);
-  await client.send(both.rawRequest({ headers, body: JSON.stringify(body) }));
-  await client.response();
-  await client.send(both.rawRequest({ headers, body: JSON.stringify(body), target: `/v1/${canary}?${canary}` }));
-  await client.response();
-  expect(requests()).toMatchObject([{ usage: { input: 1 }, model: 'gpt-5' }, { decision: 'refused' }]);
-  expect(readFileSync(file, 'latin1')).not.toContain(canary);
 });
 
 describe('a lost log', () => {
@@ -200,7 +188,7 @@ describe('a lost log', () => {
 
 test('kill -9 under load: the log is whole, and the next daemon goes on with it', async () => {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
-  for (let round = 0; round < 3; round++) {
+  for (let round = 0; round < 2; round++) {
     const daemon = await startDaemon({ args: [...upstream.args, '--audit-log', file] });
     const clients = Promise.allSettled(Array.from({ length: 8 }, async () => {
       for (;;) await (await fetch(daemon.url, { method: 'POST', body: '{}' })).text();
