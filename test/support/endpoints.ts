@@ -39,9 +39,9 @@ export const chatCompletions = endpoint('/v1/chat/completions', chatApi, {
 /** For `describe.for`. */
 export const endpoints: readonly Endpoint[] = [responses, chatCompletions];
 
-/** The same, and one whose responses are read as they pass: the promises about forwarding hold for each. */
+/** One endpoint, and another whose responses are read as they pass: the promises about forwarding hold for each. */
 export const passages: readonly Endpoint[] = [
-  ...endpoints,
+  responses,
   { ...chatCompletions, name: `${chatCompletions.path}, audited`, args: () => [...chatCompletions.args(), '--audit-log', join(scratchFolder(), 'audit.log')] },
 ];
 
