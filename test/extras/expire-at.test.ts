@@ -4,6 +4,7 @@ import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { linesOf } from '../support/audit.ts';
+import { misuseOf, optionsOf } from '../support/command-line.ts';
 import { type Daemon, type DaemonOptions, launch, randomKey, runToExit, startDaemon } from '../support/daemon.ts';
 import { denying, noMemfdSecret } from '../support/deny.ts';
 import { envelopeOf } from '../support/envelope.ts';
@@ -123,9 +124,9 @@ test('--check says until when, and that it is over', async () => {
 test('a start after that time is refused, however it is written', async () => {
   const past = Date.now() - 1_000;
   const inTokyo = `${at(past + 9 * 3_600_000).slice(0, 19)}+09:00`;
-  for (const time of [at(past), inTokyo, '1970-01-01T00:00:00Z', '2020-02-29t23:59:59z']) {
-    expect(refusalOf(await runToExit({ args: ['--expire-at', time] }), 1)).toMatch(/^--expire-at .* has passed$/);
-  }
+  const times = [at(past), inTokyo, '1970-01-01T00:00:00Z', '2020-02-29t23:59:59z'];
+  for (const time of times) expect((await optionsOf(['--expire-at', time])).expireAtMs, time).toBeLessThanOrEqual(past);
+  expect(refusalOf(await runToExit({ args: ['--expire-at', inTokyo] }), 1)).toMatch(/^--expire-at .* has passed$/);
 });
 
 test('a key that comes after that time is refused', async () => {
@@ -139,14 +140,16 @@ test('a key that comes after that time is refused', async () => {
   expect(refusalOf(await running.waitForExit(), 1)).toMatch(/^--expire-at .* has passed$/);
 });
 
-test.each(['9999-12-31T23:59:59Z', at(Date.now() + 2 ** 31 + 5_000), '2999-01-01 00:00:00.123456789-11:30'])('%s is far enough away', async (time) => {
-  const both = await startBoth({ args: ['--expire-at', time] });
+test('a time is far enough away, however far', async () => {
+  const both = await startBoth({ args: ['--expire-at', at(Date.now() + 2 ** 31 + 5_000)] }); // more than a timer takes
   both.upstream.answerWith(answer(200, '{}'));
   expect((await ask(both.daemon.port)).status).toBe(200);
   expect(both.daemon.stderr).not.toContain('over');
+  expect((await optionsOf(['--expire-at', '9999-12-31T23:59:59Z'])).expireAtMs).toBe(253_402_300_799_000);
+  expect((await optionsOf(['--expire-at', '2999-01-01 00:00:00.123456789-11:30'])).expireAtMs).toBe(Date.UTC(2999, 0, 1, 11, 30, 0, 123));
 });
 
 test.each(['tomorrow', '24h', '2999-01-01', '2999-01-01T00:00Z', '2999-01-01T00:00:00', '2999-02-30T00:00:00Z', '2999-01-01T24:00:00Z', '2999-01-01T00:00:60Z', '2999-01-01T00:00:00+24:00',
   '2999-01-01T00:00:00+0100', '1893456000', '', ' 2999-01-01T00:00:00Z'])('%j is no time', async (time) => {
-  expect(refusalOf(await runToExit({ args: ['--expire-at', time] }), 2)).toMatch(/^--expire-at (takes a time such as|needs a value)/);
+  expect((await misuseOf(['--expire-at', time])).message).toMatch(/^--expire-at (takes a time such as|needs a value)/);
 });
