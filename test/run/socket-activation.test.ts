@@ -5,10 +5,14 @@ import net from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { cleanUp } from '../support/cleanup.ts';
-import { randomKey, runToExit, shell, startDaemon, type Daemon } from '../support/daemon.ts';
+import { checkInheritedSocket } from '../../src/extras/inherited-socket.ts';
+import { isSocketActivated } from '../../src/run/inherited-socket.ts';
+import { failureOf, misuseOf } from '../support/command-line.ts';
+import { runToExit, shell, startDaemon, type Daemon } from '../support/daemon.ts';
 import { activated, boundSocket, listeningSocket } from '../support/inherited-socket.ts';
 import { chunk } from '../support/http-bytes.ts';
-import { expectNoPieceOf, refusalOf } from '../support/messages.ts';
+import { refusalOf } from '../support/messages.ts';
+import { builtNative } from '../support/native.ts';
 import { asking, Proxied } from '../support/proxied.ts';
 import { responses } from '../support/endpoints.ts';
 import { ask, connect, rawRequest } from '../support/raw-client.ts';
@@ -110,13 +114,16 @@ describe('while it stops', () => {
 });
 
 describe('refused by name', () => {
-  /** Runs it with `fd` as the inherited socket; returns what it says. */
+  /** What is said where `fd` is inherited: the addon is asked about it in the place of descriptor 3. */
   async function refusal(fd: number): Promise<string> {
-    const key = randomKey();
-    const exit = await runToExit({ ...activated(fd), key });
-    expectNoPieceOf(key, exit.stderr);
-    return refusalOf(exit, 1);
+    const native = { ...builtNative(), inspectSocket: () => builtNative().inspectSocket(fd) };
+    return (await failureOf(() => checkInheritedSocket(native), 1)).message;
   }
+
+  test('by the daemon too, before it reads the key', async () => {
+    const exit = await runToExit({ ...activated(boundSocket().fd), stdin: () => {} });
+    expect(refusalOf(exit, 1)).toContain('not listening');
+  });
 
   async function serverOn(options: net.ListenOptions): Promise<number> {
     const server = net.createServer((socket) => socket.destroy());
@@ -174,32 +181,31 @@ describe('refused by name', () => {
     const fd = openSync('/dev/null', 'r');
     expect(await refusal(fd)).toContain('not a socket');
     closeSync(fd);
+    expect(await refusal(fd)).toContain('not open');
     const exit = await runToExit({ prefix: shell('exec 3<&-; export LISTEN_FDS=1 LISTEN_PID=$$') });
     expect(refusalOf(exit, 1)).toContain('LISTEN_FDS');
   });
 
   test.for(['0', '2', '-1', '', 'x', '1 '])('LISTEN_FDS=%j', async (count) => {
-    const { fd } = await listeningSocket();
-    expect(refusalOf(await runToExit(activated(fd, `LISTEN_FDS='${count}' LISTEN_PID=$$`)), 1)).toContain(`LISTEN_FDS is "${count}"`);
+    expect((await failureOf(() => isSocketActivated({ LISTEN_FDS: count, LISTEN_PID: '123' }, 123), 1)).message).toContain(`LISTEN_FDS is "${count}"`);
   });
 
   test.for([
     [['--port', '8787'], '--port'],
     [['--http-shutdown'], '--http-shutdown'],
   ] as const)('%j beside it', async ([args, flag]) => {
-    const { fd } = await listeningSocket();
-    expect(refusalOf(await runToExit({ ...activated(fd), args }), 2)).toContain(`${flag} cannot go with an inherited socket`);
+    const { message } = await misuseOf(args, { LISTEN_FDS: '1', LISTEN_PID: String(process.pid) });
+    expect(message).toContain(`${flag} cannot go with an inherited socket`);
   });
 });
 
-test.for([
-  ['another process', 'LISTEN_FDS=1 LISTEN_PID=1'],
-  ['its parent', 'LISTEN_FDS=1 LISTEN_PID=$PPID'],
-  ['no process', 'LISTEN_FDS=1'],
-  ['nothing', 'LISTEN_PID=$$'],
-] as const)('variables that are meant for %s are ignored', async ([, variables]) => {
+test.for([{ LISTEN_FDS: '1', LISTEN_PID: '1' }, { LISTEN_FDS: '1' }, { LISTEN_PID: '123' }, { LISTEN_FDS: '2', LISTEN_PID: '1' }, { LISTEN_FDS: '1', LISTEN_PID: '123 ' }, { LISTEN_FDS: '1', LISTEN_PID: '0x7b' }])('%j is not meant for process 123', (variables) => {
+  expect(isSocketActivated(variables, 123)).toBe(false);
+});
+
+test('variables that are meant for its parent are ignored', async () => {
   const socket = await listeningSocket();
-  const daemon = await startDaemon({ ...activated(socket.fd, variables), args: ['--http-shutdown'] });
+  const daemon = await startDaemon({ ...activated(socket.fd, 'LISTEN_FDS=1 LISTEN_PID=$PPID'), args: ['--http-shutdown'] });
   expect(daemon.port).not.toBe(socket.port);
 });
 
