@@ -64,7 +64,9 @@ describe('no byte of a request goes to an upstream that is', () => {
 });
 
 describe('nor, through a corporate proxy, to one that is', () => {
-  test.for(Object.entries(impostors))('%s', async ([, impostor]) => {
+  // The handshake is the same one, over another socket.
+  const some = ['signed by an unknown CA', 'for another host', 'expired, in TLS 1.2'];
+  test.for(Object.entries(impostors).filter(([what]) => some.includes(what)))('%s', async ([, impostor]) => {
     const tunnel = await startRecordingTunnel(1_000_000);
     const { upstream, daemon } = await startWith(impostor, ['--upstream-proxy', tunnel.url]);
     await expectNothingSent(daemon, upstream, impostor.reason);
