@@ -28,8 +28,8 @@ describe('one user is served and another refused', () => {
     expect((await daemon.waitForExit()).code).toBe(0);
   });
 
-  test.for([['by name', 'root'], ['by uid', '0']])('root, %s', async ([, user = ''], context) => {
-    const { upstream, ask } = await start(context, user);
+  test('root', async (context) => {
+    const { upstream, ask } = await start(context, '0');
     expect(await ask(root)).toMatchObject(served);
     expect(await ask(nobody)).toEqual(refused);
     expect(upstream.requests).toHaveLength(1);
@@ -50,11 +50,13 @@ describe('the other end is found', () => {
     'at another loopback address': { localAddress: '127.0.0.5' },
     'at another loopback address, in an IPv6 socket': { host: '::ffff:127.0.0.1', localAddress: '::ffff:127.9.9.9' },
   };
-  test.for(Object.entries(clients))('%s', async ([, client], context) => {
+  test('wherever it is', async (context) => {
     const { upstream, ask } = await start(context, 'nobody');
-    expect(await ask(nobody, client)).toMatchObject(served);
-    expect(await ask(root, client)).toEqual(refused);
-    expect(upstream.requests).toHaveLength(1);
+    for (const [where, client] of Object.entries(clients)) {
+      expect(await ask(nobody, client), where).toMatchObject(served);
+      expect(await ask(root, client), where).toEqual(refused);
+    }
+    expect(upstream.requests).toHaveLength(Object.keys(clients).length);
   });
 });
 

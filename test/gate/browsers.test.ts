@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { startDaemon, type Daemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import type { HeaderLines } from '../support/http-bytes.ts';
+import { judged, judgedPort } from '../support/judged.ts';
 import { ask, type RawResponse } from '../support/raw-client.ts';
 import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
 
@@ -35,11 +36,17 @@ const ofBrowsers: Record<string, HeaderLines> = {
 };
 
 describe('browsers are refused', () => {
-  test.for(Object.entries(ofBrowsers))('%s', async ([, lines]) => {
-    const headers = lines.map(([name, value]): [string, string] => [name, value.replace('PORT', String(daemon.port))]);
+  const requests = [{}, { method: 'GET', target: '/shutdown' }, { method: 'OPTIONS' }] as const;
+
+  test.for(Object.entries(ofBrowsers))('%s', ([, lines]) => {
+    const headers = lines.map(([name, value]): [string, string] => [name, value.replace('PORT', String(judgedPort))]);
+    for (const request of requests) expect(judged({ ...request, headers })).toBe('403 browser_not_allowed');
+  });
+
+  test('and learn nothing, nor does anything of theirs go up', async () => {
     const before = upstream.receivedBytes;
-    for (const request of [{}, { method: 'GET', target: '/shutdown' }, { method: 'OPTIONS' }] as const) {
-      const response = await ask(daemon.port, { ...request, headers });
+    for (const request of requests) {
+      const response = await ask(daemon.port, { ...request, headers: [['Origin', `http://127.0.0.1:${daemon.port}`]] });
       expect(response.status).toBe(403);
       expect(envelopeOf(response).code).toBe('browser_not_allowed');
       expectNoCors(response);

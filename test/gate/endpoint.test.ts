@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { startDaemon, type Daemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
+import { judged } from '../support/judged.ts';
 import { ask, connect, exchange, rawRequest, type RawRequest } from '../support/raw-client.ts';
 import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
 
@@ -58,11 +59,17 @@ describe('any other request target is refused', () => {
     '/shutdown', '/v1/shutdown', `/${'a'.repeat(10_000)}`,
     'http://127.0.0.1/v1/responses', 'http://localhost/v1/responses', 'https://api.openai.com/v1/responses', 'HTTP://127.0.0.1/v1/responses',
   ];
-  test.for(targets)('POST %s', async (target) => {
+  test.for(targets)('POST %s', (target) => {
+    expect(judged({ target })).toBe('403 endpoint_not_allowed');
+  });
+
+  test('and the answer says which one is served', async () => {
     const forwarded = await forwardedBy(async () => {
-      const response = await ask(daemon.port, { target });
-      expect(response.status).toBe(403);
-      expect(envelopeOf(response).message).toContain('POST /v1/responses');
+      for (const target of ['/v1/responses?', '/v1/../v1/responses', 'http://127.0.0.1/v1/responses', '*']) {
+        const response = await ask(daemon.port, { target });
+        expect(response.status).toBe(403);
+        expect(envelopeOf(response).message).toContain('POST /v1/responses');
+      }
     });
     expect(forwarded).toBe(0);
   });

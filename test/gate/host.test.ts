@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { startDaemon, type Daemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
+import { judged, judgedPort } from '../support/judged.ts';
 import { ask, exchange, rawRequest } from '../support/raw-client.ts';
 import { answer, freePort, startUpstream, type Upstream } from '../support/upstream.ts';
 
@@ -43,14 +44,19 @@ const refused: readonly string[] = [
 ];
 
 describe('refused', () => {
-  test.for(refused)('%s', async (pattern) => {
-    const host = Buffer.from(pattern.replaceAll('PORT', String(daemon.port)), 'utf8').toString('latin1');
+  test.for(refused)('%s', (pattern) => {
+    const host = Buffer.from(pattern.replaceAll('PORT', String(judgedPort)), 'utf8').toString('latin1');
+    expect(judged({ host })).toBe('403 host_not_allowed');
+    expect(judged({ method: 'GET', target: '/shutdown', host })).toBe('403 host_not_allowed');
+  });
+
+  test('so that nothing of the request goes up, and the answer says what it must be', async () => {
     const before = upstream.receivedBytes;
-    const response = await ask(daemon.port, { host });
-    expect(response.status).toBe(403);
-    expect(envelopeOf(response)).toMatchObject({ code: 'host_not_allowed', message: expect.stringContaining(`127.0.0.1:${daemon.port}`) });
-    const shutdown = await ask(daemon.port, { method: 'GET', target: '/shutdown', host });
-    expect(shutdown.status).toBe(403);
+    for (const request of [{}, { method: 'GET', target: '/shutdown' }]) {
+      const response = await ask(daemon.port, { ...request, host: `evil.example:${daemon.port}` });
+      expect(response.status).toBe(403);
+      expect(envelopeOf(response)).toMatchObject({ code: 'host_not_allowed', message: expect.stringContaining(`127.0.0.1:${daemon.port}`) });
+    }
     expect(upstream.receivedBytes).toBe(before);
     expect(daemon.exit).toBe(undefined);
   });
