@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, type TestContext } from 'vitest';
 import { cleanUp } from '../support/cleanup.ts';
 import { launch, nobody, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
 import { intrude, openWays } from '../support/intruder.ts';
 import { nativeTool, runTool } from '../support/native-tools.ts';
 import { ask } from '../support/raw-client.ts';
-import { needs } from '../support/skip.ts';
+import { isMet, needs } from '../support/skip.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
 
 const who: Record<string, DaemonOptions> = {
@@ -24,9 +24,19 @@ async function inUse(options: DaemonOptions): Promise<Daemon> {
 }
 
 describe.for(Object.entries(who))('to %s', ([, options]) => {
+  let shared: Daemon | undefined;
+
+  beforeAll(async () => {
+    if (isMet('root and a build that other users can run')) shared = await inUse(options);
+  });
+
+  function daemonOf(context: TestContext, ...commands: readonly `command ${string}`[]): Daemon {
+    needs(context, 'root and a build that other users can run', ...commands);
+    return shared as Daemon;
+  }
+
   test('memory, environment, descriptors and mappings are closed, and it cannot be traced', async (context) => {
-    needs(context, 'root and a build that other users can run', 'command cc');
-    const daemon = await inUse(options);
+    const daemon = daemonOf(context, 'command cc');
     const ways = await intrude(daemon.pid, nobody);
     expect(ways.size).toBeGreaterThan(20);
     expect([...ways].filter(([, result]) => result === 'open')).toEqual([]);
@@ -34,16 +44,14 @@ describe.for(Object.entries(who))('to %s', ([, options]) => {
   });
 
   test('gdb cannot attach', async (context) => {
-    needs(context, 'root and a build that other users can run', 'command gdb');
-    const daemon = await inUse(options);
+    const daemon = daemonOf(context, 'command gdb');
     const { stdout, stderr } = await runTool('gdb', ['-nx', '-batch', '-p', String(daemon.pid), '-ex', 'info registers'], { user: nobody });
     expect(stderr).toMatch(/ptrace: Operation not permitted/);
     expect(stdout).not.toMatch(/^rip|^pc/m);
   });
 
   test('strace cannot attach', async (context) => {
-    needs(context, 'root and a build that other users can run', 'command strace');
-    const daemon = await inUse(options);
+    const daemon = daemonOf(context, 'command strace');
     const { code, stderr } = await runTool('strace', ['-f', '-p', String(daemon.pid)], { user: nobody });
     expect(code).not.toBe(0);
     expect(stderr).toMatch(/Operation not permitted/);

@@ -1,11 +1,14 @@
-import { chmodSync, copyFileSync, readFileSync } from 'node:fs';
+import { chmodSync, copyFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { caFile } from '../support/certificates.ts';
+import { findUsers } from '../../src/extras/users.ts';
+import { failureOf, optionsOf } from '../support/command-line.ts';
 import { nobody, runToExit, startDaemon } from '../support/daemon.ts';
 import { denying, noMemfdSecret } from '../support/deny.ts';
 import { openWays } from '../support/intruder.ts';
 import { refusalOf } from '../support/messages.ts';
+import { builtNative } from '../support/native.ts';
 import { lockedAreasOf, openFilesOf, statusOf, statusOfThreads } from '../support/process.ts';
 import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
@@ -16,6 +19,8 @@ const asNobody = ['--run-as', 'nobody'] as const;
 
 /** Real, effective, saved and file system id. */
 const four = (id: number): string => Array.from({ length: 4 }, () => id).join('\t');
+
+const recommendations = (stderr: string): number => stderr.split('\n').filter((line) => line.includes('--run-as')).length;
 
 describe('--run-as', () => {
   test.for([['by name', 'nobody'], ['by uid', String(nobody.uid)]])('gives up root for good in every thread, %s', async ([, user = ''], context) => {
@@ -52,31 +57,19 @@ describe('--run-as', () => {
     expect((await ask(daemon.port)).status).toBe(200);
   });
 
-  test('keeps no file open that is worth anything', async (context) => {
+  test('keeps no file open that is worth anything, and is recommended to nobody who does it', async (context) => {
     needs(context, 'root and a build that other users can run');
     const daemon = await startDaemon({ args: asNobody });
+    expect(recommendations(daemon.stderr)).toBe(0);
     const files = openFilesOf(daemon.pid).map(({ target }) => target).filter((target) => target.startsWith('/') && !target.startsWith('/dev/'));
     expect(files).toEqual([]);
   });
 
-  test('to root is refused: that gives up nothing', async (context) => {
+  test('to root is refused, which gives up nothing, and to a user that does not exist', async (context) => {
     needs(context, 'root');
-    for (const user of ['root', '0']) {
-      const exit = await runToExit({ args: ['--run-as', user] });
-      refusalOf(exit, [2, 3]);
-    }
-  });
-
-  test('to a user that does not exist is refused', async (context) => {
-    needs(context, 'root');
-    const exit = await runToExit({ args: ['--run-as', 'no-such-user'] });
-    expect(refusalOf(exit, 2)).toContain('no-such-user');
-  });
-
-  test('by a plain user is refused', async (context) => {
-    needs(context, 'root and a build that other users can run');
-    const other = /^(?!root|nobody)([^:]+):[^:]*:([1-9]\d*):/m.exec(readFileSync('/etc/passwd', 'utf8'))?.[1] ?? 'daemon';
-    refusalOf(await runToExit({ args: ['--run-as', other], user: nobody }), [1, 2, 3]);
+    const { message } = await failureOf(async () => findUsers(await optionsOf(['--run-as', '0']), builtNative()), 2);
+    expect(message).toBe('--run-as "root" is still root');
+    expect(refusalOf(await runToExit({ args: ['--run-as', 'no-such-user'] }), 2)).toContain('no-such-user');
   });
 
   test.for(['setgroups=EPERM', 'setgid=EPERM', 'setuid=EPERM'])('that fails (%s) ends the start with 3', async (rule, context) => {
@@ -96,16 +89,9 @@ describe('--run-as', () => {
 });
 
 describe('one line recommends it', () => {
-  const recommendations = (stderr: string): number => stderr.split('\n').filter((line) => line.includes('--run-as')).length;
-
   test('to root', async (context) => {
     needs(context, 'root');
     expect(recommendations((await startDaemon()).stderr)).toBe(1);
-  });
-
-  test('not to who does it', async (context) => {
-    needs(context, 'root');
-    expect(recommendations((await startDaemon({ args: asNobody })).stderr)).toBe(0);
   });
 
   test('not to others', async (context) => {

@@ -75,16 +75,9 @@ describe('the current folder has no say in what runs', () => {
     return folder;
   }
 
-  const path = process.env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin';
-  const paths: Record<string, string> = {
-    'an empty entry first': `:${path}`,
-    'an empty entry last': `${path}:`,
-    'a dot': `.:${path}`,
-    'a relative entry': `bin:./bin:../x:${path}`,
-    'empty entries everywhere': `::${path}::`,
-  };
-
-  test.for(Object.entries(paths))('with %s in PATH', async ([, value]) => {
+  test('with empty and relative entries everywhere in PATH', async () => {
+    const path = process.env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin';
+    const value = `::.:bin:./bin:../x:${path}::`;
     const folder = trap();
     mkdirSync(join(folder, 'bin'));
     for (const name of ['node', 'env', 'uname', 'readlink']) cpSync(join(folder, name), join(folder, 'bin', name));

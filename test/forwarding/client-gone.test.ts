@@ -1,7 +1,7 @@
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { endpoints } from '../support/endpoints.ts';
+import { responses } from '../support/endpoints.ts';
 import { chunk } from '../support/http-bytes.ts';
-import { establishedConnections, eventually, mebibyte, portsWithWaitingFin } from '../support/process-facts.ts';
+import { establishedConnections, eventually, mebibyte, hasWaitingFin } from '../support/process-facts.ts';
 import { Proxied, asking, startBoth } from '../support/proxied.ts';
 import { startRelay } from '../support/relay.ts';
 import { connect, type RawClient } from '../support/raw-client.ts';
@@ -10,7 +10,8 @@ import { answer, startUpstream, streamHead, type UpstreamConnection } from '../s
 import { startDaemon } from '../support/daemon.ts';
 import { caFile } from '../support/certificates.ts';
 
-describe.for(endpoints)('$name', (endpoint) => {
+describe('the upstream hears of it', () => {
+  const endpoint = responses;
   let both: Proxied;
 
   beforeAll(async () => {
@@ -113,8 +114,8 @@ describe.for(endpoints)('$name', (endpoint) => {
         expect(client.text).toBe('');
         part(client);
         // The upstream does not read, so only the kernel knows that the daemon has closed.
-        const hasLetGo = (): boolean => !establishedConnections().some(({ local }) => local === theDaemons);
-        await eventually(() => hasLetGo() || portsWithWaitingFin().has(ours), () => 'the connection to the upstream to close');
+        const hasLetGo = (): boolean => !establishedConnections().some(({ local, remote }) => local === theDaemons && remote === both.upstream.port);
+        await eventually(() => hasLetGo() || hasWaitingFin(ours, both.daemon.port), () => 'the connection to the upstream to close');
         const isTold = hasLetGo();
         request.connection.resume();
         expect(await request.connection.closed()).not.toBe('local');

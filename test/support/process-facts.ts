@@ -43,9 +43,9 @@ export function establishedConnections(): KernelConnection[] {
   return connectionsIn('01');
 }
 
-/** The local ports of connections whose FIN the other side has not acknowledged (FIN-WAIT-1). */
-export function portsWithWaitingFin(): ReadonlySet<number> {
-  return new Set(connectionsIn('04').map(({ local }) => local));
+/** Whether there is a connection between these ports whose FIN the other side has not acknowledged (FIN-WAIT-1). */
+export function hasWaitingFin(local: number, remote: number): boolean {
+  return connectionsIn('04').some((connection) => connection.local === local && connection.remote === remote);
 }
 
 /** Whether a connection to `port` is being made and has had no answer (SYN-SENT). */

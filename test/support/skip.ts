@@ -31,7 +31,8 @@ export function hasCommand(name: string): boolean {
   });
 }
 
-function isMet(need: Need): boolean {
+/** For what is started once for several tests. */
+export function isMet(need: Need): boolean {
   if (need === 'root') return process.getuid?.() === 0;
   if (need === 'not root') return process.getuid?.() !== 0;
   if (need === 'root and a build that other users can run') return isMet('root') && nobodyCanRun();
