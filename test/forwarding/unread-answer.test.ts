@@ -13,7 +13,7 @@ test.for(['FIN', 'RST'] as const)('a client that leaves with %s and has not read
     void request.reply(Buffer.concat([Buffer.from('1000000\r\n'), Buffer.alloc(0x1000000, 'x')]));
     const { remotePort } = request.connection.tcp;
     // The daemon has stopped to read: the upstream's bytes wait in the kernel.
-    await eventually(() => establishedConnections().some(({ local, unread }) => local === remotePort && unread > 0), () => 'the daemon to pause');
+    await eventually(() => establishedConnections().some(({ local, remote, unread }) => local === remotePort && remote === both.upstream.port && unread > 0), () => 'the daemon to pause');
     if (ending === 'FIN') client.close();
     else client.reset();
     expect(await request.connection.closed()).not.toBe('local');

@@ -3,7 +3,7 @@ import { startDaemon, type Daemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { judged, judgedPort } from '../support/judged.ts';
 import { ask, exchange, rawRequest } from '../support/raw-client.ts';
-import { answer, freePort, startUpstream, type Upstream } from '../support/upstream.ts';
+import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
 
 let upstream: Upstream;
 let daemon: Daemon;
@@ -108,11 +108,4 @@ test('on port 80 it has no port', async (context) => {
   for (const host of ['127.0.0.1', 'localhost']) expect((await ask(80, { host })).status).toBe(200);
   for (const host of ['127.0.0.1:80', 'localhost:80', 'evil.example', '127.0.0.1:', '']) expect((await ask(80, { host })).status, host).toBe(403);
   expect((await daemon.stop()).code).toBe(0);
-});
-
-test('on a chosen port it has that port', async () => {
-  const port = await freePort();
-  await startDaemon({ args: [...upstream.args, '--port', String(port)] });
-  expect((await ask(port)).status).toBe(200);
-  expect((await ask(port, { host: '127.0.0.1' })).status).toBe(403);
 });

@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { checkout, launcher } from '../support/daemon-paths.ts';
+import { checkout } from '../support/daemon-paths.ts';
 import { runToExit, startDaemon } from '../support/daemon.ts';
 import { refusalOf } from '../support/messages.ts';
 import { runTool } from '../support/native-tools.ts';
@@ -14,27 +14,7 @@ test('the bin of the package is executable in the checkout', () => {
   accessSync(join(checkout, bin['responses-api-proxy'] ?? ''), constants.X_OK);
 });
 
-test('it runs through a chain of symlinks, absolute and relative, from anywhere', async () => {
-  const folder = scratchFolder();
-  mkdirSync(join(folder, 'lib'));
-  mkdirSync(join(folder, 'bin with space'));
-  symlinkSync(launcher, join(folder, 'lib', 'absolute'));
-  symlinkSync('../lib/absolute', join(folder, 'bin with space', 'responses-api-proxy'));
-  const daemon = await startDaemon({ launcher: join(folder, 'bin with space', 'responses-api-proxy'), cwd: '/' });
-  expect((await ask(daemon.port, { method: 'GET' })).status).toBe(403);
-});
-
-test('it runs from PATH', async () => {
-  const folder = scratchFolder();
-  symlinkSync(launcher, join(folder, 'responses-api-proxy'));
-  const daemon = await startDaemon({ prefix: ['sh', '-c', `PATH="${folder}:$PATH"; exec responses-api-proxy`, 'sh'], cwd: folder });
-  expect((await ask(daemon.port, { method: 'GET' })).status).toBe(403);
-});
-
-test('the process that was started is the process that listens', async () => {
-  const daemon = await startDaemon();
-  expect(readFileSync(`/proc/${daemon.pid}/cmdline`, 'utf8')).toContain('main.js');
-});
+// From where it runs, by which links and names, is in custody/same-process.test.ts.
 
 test('arguments pass as they are', async () => {
   const folder = join(scratchFolder(), 'a b  $HOME "c" * \\');

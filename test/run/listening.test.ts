@@ -40,6 +40,7 @@ test('--port N is where it listens', async () => {
   const daemon = await startDaemon({ args: [...upstream.args, '--port', String(port)] });
   expect(daemon.port).toBe(port);
   expect((await ask(port)).status).toBe(200);
+  expect((await ask(port, { host: '127.0.0.1' })).status).toBe(403);
 });
 
 test('without --port each daemon gets a free port', async () => {
@@ -56,19 +57,13 @@ test('a port in use is an error with a hint', async () => {
   expect(exit.stderr).not.toContain('listening');
 });
 
-test('the announcement is one line of stderr, and stdout stays empty', async () => {
+test('it is announced when it is ready, in one line of stderr, and stdout stays empty', async () => {
   const upstream = await startUpstream({ answer: answer(200, '{}') });
   const daemon = await startDaemon({ args: upstream.args });
-  expect((await ask(daemon.port)).status).toBe(200);
+  // Immediately after the announcement.
+  expect((await Promise.all([ask(daemon.port), ask(daemon.port)])).map(({ status }) => status)).toEqual([200, 200]);
   const exit = await daemon.stop();
   expect(exit.stdout).toBe('');
   expect(exit.stderr.match(/listening on/g)).toHaveLength(1);
   expect(exit.stderr.split('\n')).toContain(`responses-api-proxy listening on 127.0.0.1:${daemon.port}`);
-});
-
-test('it is announced when it is ready, not before', async () => {
-  const upstream = await startUpstream({ answer: answer(200, '{}') });
-  const daemon = await startDaemon({ args: upstream.args });
-  // Immediately after the announcement.
-  expect(await Promise.all([ask(daemon.port), ask(daemon.port)]).then((both) => both.map(({ status }) => status))).toEqual([200, 200]);
 });

@@ -1,6 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { readPolicy } from '../../src/extras/policy/policy.ts';
+import { failureOf, misuseOf } from '../support/command-line.ts';
 import { nobody, runToExit, type DaemonOptions } from '../support/daemon.ts';
 import { refusalOf } from '../support/messages.ts';
 import { scratchFolder } from '../support/scratch.ts';
@@ -60,7 +62,7 @@ describe('--audit-log says what is wrong with its folder', () => {
 });
 
 test.for([['foo'], ['X-Name'], ['X-Name=value'], ['']])('--upstream-header %j says that a colon is missing', async ([header = '']) => {
-  const { message } = await refused(2, { args: ['--upstream-header', header] });
+  const { message } = await misuseOf(['--upstream-header', header]);
   expect(message).toBe(header === '' ? '--upstream-header needs a value' : "--upstream-header takes 'Name: value', with a colon");
 });
 
@@ -78,7 +80,7 @@ describe("a policy's syntax error has a line and a column", () => {
   ])('%j', async ([text, line, column]) => {
     const file = join(scratchFolder(), 'policy.json');
     writeFileSync(file, text);
-    const { message } = await refused(1, { args: ['--policy', file] });
+    const { message } = await failureOf(() => readPolicy(file, '/v1/responses', '/v1/responses'), 1);
     expect(message).toBe(`--policy ${file}: the policy is not JSON at line ${line}, column ${column}`);
   });
 });
