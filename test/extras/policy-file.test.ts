@@ -172,22 +172,12 @@ describe('a policy that is wrong: the message names the place', () => {
     expect(failureOf(text).message).toContain(`--policy: ${message}`);
   });
 
-  test.each([
-    ['functon', 'function'],
-    ['functions', 'function'],
-    ['fucntion', 'function'],
-    ['websearch', 'web_search'],
-    ['image_gen', 'image_generation'],
-    ['codeinterpreter', 'code_interpreter'],
-    ['localshell', 'local_shell'],
-    ['customs', 'custom'],
-    ['mpc', 'mcp'],
-  ])('a slip in a tool type, %s, is told with the nearest one', (slip, nearest) => {
-    const { message, hint } = failureOf(JSON.stringify({ tools: ['custom', slip] }));
+  test('a slip in a tool type is told with the known ones', () => {
+    const { message, hint } = failureOf('{"tools":["custom","functon"]}');
     expect(message).toContain('/tools/1 names an unknown tool type');
-    expect(hint).toContain(`did you mean ${nearest}?`);
-    expect(hint).toContain(`custom:${slip}`);
-    parsePolicy(JSON.stringify({ tools: ['custom', `custom:${slip}`] }), '/v1/responses');
+    expect(hint).toContain([...knownToolTypes].join(', '));
+    expect(hint).toContain('custom:functon');
+    parsePolicy('{"tools":["custom","custom:functon"]}', '/v1/responses');
   });
 
   test('the schema lists the tool types that the daemon knows', () => {

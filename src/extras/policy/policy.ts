@@ -7,7 +7,7 @@ import { isModelName } from './model-names.ts';
 import { FieldJudge } from './request-fields.ts';
 import { type JsonObject, type JsonValue, isArray, isObject, pointerStep } from './json-value.ts';
 import { readJsonObject } from './strict-json.ts';
-import { isSpelledToolType, readToolType } from './tool-types.ts';
+import { isSpelledToolType, knownToolTypes, readToolType } from './tool-types.ts';
 
 /** Largest body that is read whole where the policy does not say. Codex's requests have about 55 KB, images some MB. */
 export const defaultMaxBodyBytes = 16 * 1024 * 1024;
@@ -198,13 +198,13 @@ class PolicyReader {
     const types = new Set<string>();
     for (const [index, text] of spelled.entries()) {
       const place = `/tools/${index}`;
-      const reading = readToolType(text);
-      if (reading.kind === 'unknown') {
-        const hint = `did you mean ${reading.nearest}? Write custom:${text} for a type that the daemon does not know`;
+      const type = readToolType(text);
+      if (type === undefined) {
+        const hint = `known are ${[...knownToolTypes].join(', ')}; write custom:${text} for another one`;
         throw this.#wrong(place, `names an unknown tool type, ${foreign(text)}`, hint);
       }
-      if (types.has(reading.type)) throw this.#wrong(place, 'stands there twice');
-      types.add(reading.type);
+      if (types.has(type)) throw this.#wrong(place, 'stands there twice');
+      types.add(type);
     }
     return types;
   }
