@@ -70,14 +70,14 @@ describe('a name that a lenient reader takes for another', () => {
     [`{${base},"MODEL":"gpt-5"}`, '400 models'],
     [`{${base},"model ":"gpt-4"}`, '400 models'],
     [`{${base},"model\\u0000":"gpt-4"}`, '400 models'],
-    [`{${base},"mo\\ud800del":"gpt-4"}`, '400 models'],
-    [`{${base},"\uff4d\uff4f\uff44\uff45\uff4c":"gpt-4"}`, '400 models'], // fullwidth
-    [`{${base},"\\uff4dodel":"gpt-4"}`, '400 models'],
+    [`{${base},"mo\\ud800del":"gpt-4"}`, '400 fields'],
+    [`{${base},"\uff4d\uff4f\uff44\uff45\uff4c":"gpt-4"}`, '400 fields'], // fullwidth
+    [`{${base},"\\uff4dodel":"gpt-4"}`, '400 fields'],
     [`{${base},"Tools":[]}`, '400 tools'],
-    [`{${base},"tool\u017f":[]}`, '400 tools'], // long s: what Go's encoding/json takes for an s
+    [`{${base},"tool\u017f":[]}`, '400 fields'], // long s: what Go's encoding/json takes for an s
     [`{${base},"toolChoice":"auto"}`, '400 tools'],
     [`{${base},"tool-choice":"auto"}`, '400 tools'],
-    [`{${base},"\u212aind":1,"bac\u212aground":true}`, '400 background'], // Kelvin sign
+    [`{${base},"\u212aind":1,"bac\u212aground":true}`, '400 fields'], // Kelvin sign
     [`{${base},"Store":true}`, '400 stored_state'],
     [`{${base},"previousResponseId":"x"}`, '400 stored_state'],
     [`{${base},"Previous_Response_ID":"x"}`, '400 stored_state'],
@@ -102,13 +102,10 @@ describe('a name that a lenient reader takes for another', () => {
     expect(refusalOf(body)).toBe('admitted');
   });
 
-  test('in one request, more names beyond ASCII than the API could need are refused; they are not worth the time', () => {
-    const names = (count: number): string => Array.from({ length: count }, (_, index) => `"\ufdfa${index}":1`).join(',');
-    expect(refusalOf(`{${base},"text":{${names(100)}}}`)).toBe('admitted');
-    expect(refusalOf(`{${base},"text":{${names(101)}}}`)).toBe('400 fields');
-    expect(refusalOf(`{${base},"text":[${`{${names(10)}},`.repeat(10)}{"\uff4dodel":"gpt-4"}]}`)).toBe('400 fields');
-    // In schemas and maps they can be as many as the client likes.
-    expect(refusalOf(`{${base},"metadata":{${names(4000)}},"tools":[{"type":"function","parameters":{${names(4000)}}}]}`)).toBe('admitted');
+  test('names beyond ASCII stand in schemas and maps alone', () => {
+    const names = Array.from({ length: 4000 }, (_, index) => `"\ufdfa${index}":1`).join(',');
+    expect(refusalOf(`{${base},"text":{"\ufdfa":1}}`)).toBe('400 fields');
+    expect(refusalOf(`{${base},"metadata":{${names}},"tools":[{"type":"function","parameters":{${names}}}]}`)).toBe('admitted');
   });
 
   test('a very long name costs little and is refused', () => {

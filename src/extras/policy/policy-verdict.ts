@@ -78,7 +78,7 @@ export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): Pol
 export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
   if (body.length > policy.maxBodyBytes) return { refusal: tooLarge(policy), facts: noFacts };
   if (policy.fields === undefined) return { refusal: undefined, facts: noFacts };
-  const reading = readJsonObject(body, policy.fields.last);
+  const reading = readJsonObject(body);
   if (reading.kind === 'invalid') {
     const message = `The policy needs an unambiguous JSON body: this one ${reading.why}.`;
     return { refusal: { status: 400, isFinal: true, code: 'invalid_body', rule: 'body', message }, facts: noFacts };

@@ -75,16 +75,15 @@ export function readPolicy(file: string, endpoint: string, upstreamTarget: strin
  */
 export function parsePolicy(text: string, endpoint: string, source = '--policy'): Policy {
   const reader = new PolicyReader(source);
-  const bytes = Buffer.from(text);
-  const reading = readJsonObject(bytes);
-  if (reading.kind === 'invalid') throw reader.failure(`${reading.why}${placeIn(bytes, reading.at)}`, 'a policy is one JSON object; policy.schema.json says what may stand in it');
+  const reading = readJsonObject(Buffer.from(text));
+  if (reading.kind === 'invalid') throw reader.failure(`${reading.why}${placeIn(text, reading.at)}`, 'a policy is one JSON object; policy.schema.json says what may stand in it');
   return reader.policy(reading.object, endpoint);
 }
 
 /** Where an offset lies, in the words of an editor. */
-function placeIn(bytes: Buffer, offset: number | undefined): string {
+function placeIn(text: string, offset: number | undefined): string {
   if (offset === undefined) return '';
-  const lines = bytes.toString('utf8', 0, offset).split('\n');
+  const lines = text.slice(0, offset).split('\n');
   return ` at line ${lines.length}, column ${[...(lines.at(-1) ?? '')].length + 1}`;
 }
 

@@ -1,8 +1,7 @@
 import { type FieldTable, fieldTable } from './api-fields.ts';
 import { type EndpointKind, type FieldRule, type FieldRules, type Objection, isGiven, objection, rulesInForce, within, withoutRule } from './field-rules.ts';
-import { LastDocument } from './last-document.ts';
 import { isModelName, matchesModel } from './model-names.ts';
-import { type NamesRead, NameFolder, addNamesRead, maxFoldedNames } from './names-read.ts';
+import { type NamesRead, addNamesRead, fold, isAscii } from './names-read.ts';
 import { type Place, judgeAddress, judgeGrantedText, placeOf, waysOut } from './remote-urls.ts';
 import { isReference, judgeStorage, judgeStoredMember, storedIds, storedNames } from './stored-state.ts';
 import { type JsonObject, type JsonValue, isArray, isObject, pointerStep } from './json-value.ts';
@@ -43,14 +42,6 @@ export class FieldJudge {
   readonly #allowedFields: ReadonlySet<string>;
   /** Top-level fields that must not be there, each by the first rule that refuses it. */
   readonly #refusedFields: ReadonlyArray<readonly [field: string, rule: FieldRule, why: string]>;
-  /** For the reader of what is judged here. */
-  readonly last = new LastDocument();
-  /** Elements of the last request's top-level lists in which nothing was found; and of this one. */
-  #passed: ReadonlySet<JsonObject> = new Set();
-  #passing = new Set<JsonObject>();
-  #names = new NameFolder();
-  /** The last request as a whole, and what was found in it. */
-  #judged: { body: JsonObject; found: Objection | undefined } | undefined;
 
   constructor(rules: FieldRules, endpoint: EndpointKind) {
     this.#rules = rules;
@@ -74,13 +65,7 @@ export class FieldJudge {
 
   /** The first objection to a request, in the order of its fields; the ones about the request as a whole come first. */
   judge(body: JsonObject): Objection | undefined {
-    if (this.#judged?.body === body) return this.#judged.found;
-    this.#passing = new Set();
-    this.#names = new NameFolder();
-    const found = this.#judgeWhole(body) ?? this.#walkTop(body) ?? this.#tools.judgeSearchModel(body) ?? this.#judgeUnknownFields(body);
-    this.#passed = this.#passing;
-    this.#judged = { body, found };
-    return found;
+    return this.#judgeWhole(body) ?? this.#walkTop(body) ?? this.#tools.judgeSearchModel(body) ?? this.#judgeUnknownFields(body);
   }
 
   /**
@@ -180,28 +165,21 @@ export class FieldJudge {
   }
 
   #judgeTopMember(name: string, value: JsonValue, body: JsonObject): Objection | undefined {
-    const folded = this.#names.fold(name);
-    const misnamed = this.#judgeName(name, folded, this.#topNames);
-    if (folded === undefined || misnamed !== undefined) return misnamed;
+    const folded = fold(name);
+    const misnamed = judgeName(name, folded, this.#topNames);
+    if (misnamed !== undefined) return misnamed;
     if (value === null || freeFormAtTop.has(name)) return undefined;
     const place = !Object.hasOwn(this.#table, name) ? 'granted' : itemFields.has(name) && this.#endpoint === 'responses' ? 'items' : 'plain';
-    return this.#judgeMember(name, folded, value, body, place) ?? this.#walkValue(value, place, this.#passed);
+    return this.#judgeMember(name, folded, value, body, place) ?? this.#walkValue(value, place);
   }
 
-  /** @param passed elements that need not be judged once more: the reader takes over what the last request said in the same way */
-  #walkValue(value: JsonValue, place: Place, passed?: ReadonlySet<JsonObject>): Objection | undefined {
+  #walkValue(value: JsonValue, place: Place): Objection | undefined {
     if (isObject(value)) return this.#walkObject(value, place);
     if (!isArray(value)) return undefined;
     for (const [index, item] of value.entries()) {
-      const isKnown = passed !== undefined && isObject(item);
-      if (isKnown && passed.has(item)) {
-        this.#passing.add(item);
-        continue;
-      }
       const isText = place === 'granted' && typeof item === 'string' && !this.#rules.remoteUrls;
       const found = isText ? judgeGrantedText(item) : this.#walkValue(item, place);
       if (found !== undefined) return within(index, found);
-      if (isKnown) this.#passing.add(item);
     }
     return undefined;
   }
@@ -221,18 +199,10 @@ export class FieldJudge {
   }
 
   #judgeInnerMember(name: string, value: JsonValue, object: JsonObject, place: Place): Objection | undefined {
-    const folded = this.#names.fold(name);
-    const misnamed = this.#judgeName(name, folded, this.#innerNames);
-    if (folded === undefined || misnamed !== undefined) return misnamed;
+    const folded = fold(name);
+    const misnamed = judgeName(name, folded, this.#innerNames);
+    if (misnamed !== undefined) return misnamed;
     return this.#judgeMember(name, folded, value, object, place) ?? (typeof value === 'object' ? this.#walkValue(value, placeOf(name, object, place)) : undefined);
-  }
-
-  /** Go's encoding/json takes "Model" for "model", protobuf takes "toolChoice" for "tool_choice". */
-  #judgeName(name: string, folded: string | undefined, namesRead: NamesRead): Objection | undefined {
-    if (folded === undefined) return objection('fields', `more than ${maxFoldedNames} names beyond ASCII`);
-    const known = namesRead.get(folded);
-    if (known === undefined || known.name === name) return undefined;
-    return objection(known.rule, `a name that differs from "${known.name}" in case or punctuation alone`);
   }
 
   /** What the rules say of one member, its inside apart. `value` is not null. */
@@ -256,8 +226,16 @@ export class FieldJudge {
     if (typeRule === undefined || !isGiven(type)) return undefined;
     if (typeof type !== 'string' || !/^[\x20-\x7e]*$/.test(type)) return objection(typeRule, 'a type that is no name');
     if (this.#rules.storedState || type.length > maxReferenceTypeLength) return undefined;
-    return this.#names.fold(type) === 'itemreference' ? objection('stored_state', 'a reference to a stored item') : undefined;
+    return fold(type) === 'itemreference' ? objection('stored_state', 'a reference to a stored item') : undefined;
   }
+}
+
+/** Go's encoding/json takes "Model" for "model", protobuf takes "toolChoice" for "tool_choice". */
+function judgeName(name: string, folded: string, namesRead: NamesRead): Objection | undefined {
+  if (!isAscii(name)) return objection('fields', 'a name beyond ASCII, outside of what a client makes up');
+  const known = namesRead.get(folded);
+  if (known === undefined || known.name === name) return undefined;
+  return objection(known.rule, `a name that differs from "${known.name}" in case or punctuation alone`);
 }
 
 function isPositiveInteger(value: JsonValue | undefined): value is number {
