@@ -85,12 +85,12 @@ export class RequestOversight implements RequestObserver, Overseer {
   }
 
   judgeHead(rawHeaders: RawHeaders): Denial | undefined {
-    const { policy, limits, isRecorded, canRecord } = this.#rules;
+    const { policy, limits, isRecorded, canRecord, held } = this.#rules;
     if (this.expired !== undefined) return this.expired;
     if (!canRecord()) return unrecorded;
     if (isRecorded && policy?.fields === undefined) {
       this.#readsUpload = true;
-      this.#entry.readBody();
+      this.#entry.readBody(held);
     }
     // Where only its length counts, a body that declares it is judged now.
     if (policy?.fields === undefined && contentLength(rawHeaders) !== undefined) this.#needsBody = false;
@@ -154,7 +154,7 @@ export class RequestOversight implements RequestObserver, Overseer {
   }
 
   head(status: number, rawHeaders: RawHeaders): void {
-    this.#entry.head(status, rawHeaders, this.#rules.readsAnswer);
+    this.#entry.head(status, rawHeaders, this.#rules.readsAnswer ? this.#rules.held : undefined);
   }
 
   received(bytes: Buffer): void {
@@ -186,7 +186,7 @@ export class RequestOversight implements RequestObserver, Overseer {
   }
 
   #judgeNoBody(): void {
-    if (this.#needsBody && this.#rules.isRecorded) this.#entry.readBody();
+    if (this.#needsBody && this.#rules.isRecorded) this.#entry.readBody(this.#rules.held);
     this.#needsBody = false;
   }
 }

@@ -26,9 +26,53 @@ export class MemoryBudget {
   }
 }
 
+/** Bytes that come in pieces, in one buffer: a piece must not copy all that came before, and one of a byte must not cost a hundred. */
+export class Pieces {
+  /** Undefined where it is not known. */
+  readonly #length: number | undefined;
+  /** A single piece as it is, or a buffer with room for more. */
+  #buffer: Buffer | undefined;
+  #filled = 0;
+
+  /** @param length how many bytes there will be, if that is known */
+  constructor(length?: number) {
+    this.#length = length;
+  }
+
+  /** What is here so far; undefined for nothing. */
+  get bytes(): Buffer | undefined {
+    return this.#buffer?.subarray(0, this.#filled);
+  }
+
+  get filled(): number {
+    return this.#filled;
+  }
+
+  /** How much memory it will take with so many bytes more. */
+  memoryWith(more: number): number {
+    const filled = this.#filled + more;
+    if (this.#buffer === undefined || filled <= this.#buffer.length) return this.#buffer?.length ?? more;
+    return this.#length ?? Math.ceil(filled * 1.5);
+  }
+
+  add(piece: Buffer): void {
+    const memory = this.memoryWith(piece.length);
+    if (this.#buffer === undefined) {
+      this.#buffer = piece;
+    } else {
+      if (memory > this.#buffer.length) {
+        const larger = Buffer.allocUnsafeSlow(memory);
+        this.#buffer.copy(larger, 0, 0, this.#filled);
+        this.#buffer = larger;
+      }
+      piece.copy(this.#buffer, this.#filled);
+    }
+    this.#filled += piece.length;
+  }
+}
+
 /**
- * Reads a body into one buffer: a client may send it in pieces of a byte, each of which would cost a hundred. If the
- * client leaves meanwhile, nothing more happens.
+ * Reads a body into one buffer. If the client leaves meanwhile, nothing more happens.
  *
  * @param length as the head says; undefined where it does not
  * @param mayHold is told how many bytes there will be with the next piece, and how much memory that takes; says whether to go on after it
@@ -40,43 +84,24 @@ export function gather(
   mayHold: (bytes: number, memory: number) => boolean,
   done: (body: Buffer | null, gathering: Gathering) => void,
 ): void {
-  let body: Buffer | null = null; // a single piece as it is, or a buffer with room for more
-  let filled = 0;
+  const body = new Pieces(length);
   let timer: NodeJS.Timeout | undefined;
-
-  /** Each piece must not copy all that came before it. */
-  const memoryFor = (bytes: number): number => {
-    if (body === null || bytes <= body.length) return body?.length ?? bytes;
-    return length ?? Math.ceil(bytes * 1.5);
-  };
-
-  const append = (piece: Buffer, memory: number): void => {
-    if (body !== null && memory > body.length) {
-      const larger = Buffer.allocUnsafeSlow(memory);
-      body.copy(larger, 0, 0, filled);
-      body = larger;
-    }
-    if (body === null) body = piece;
-    else piece.copy(body, filled);
-    filled += piece.length;
-  };
 
   const finish = (gathering: Gathering): true => {
     req.off('readable', read);
     clearTimeout(timer);
-    done(body?.subarray(0, filled) ?? null, gathering);
+    done(body.bytes ?? null, gathering);
     return true;
   };
 
   /** Returns whether it is over. */
   const read = (): boolean => {
     for (let piece = req.read() as Buffer | null; piece !== null; piece = req.read() as Buffer | null) {
-      const memory = memoryFor(filled + piece.length);
-      const goesOn = mayHold(filled + piece.length, memory);
-      append(piece, memory);
+      const goesOn = mayHold(body.filled + piece.length, body.memoryWith(piece.length));
+      body.add(piece);
       if (!goesOn) return finish('stopped');
     }
-    return (filled === length || req.complete) && finish('whole');
+    return (body.filled === length || req.complete) && finish('whole');
   };
 
   if (read()) return;

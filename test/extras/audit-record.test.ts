@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { AuditEntries } from '../../src/extras/audit/audit-entry.ts';
 import { type AuditRecord, recordText, targetOf, traceparentOf } from '../../src/extras/audit/audit-record.ts';
+import { MemoryBudget } from '../../src/extras/whole-body.ts';
 import { endpoint, linesOf, openLog, record } from '../support/audit.ts';
 import { scratchFolder } from '../support/scratch.ts';
 
@@ -123,6 +124,7 @@ test('of a traceparent of a later version, only what is known is kept', () => {
 });
 
 describe('an exchange', () => {
+  const held = new MemoryBudget(1024 * 1024);
   const names = ['authorization', 'cookie', 'x-api-key', 'user-agent', 'host', 'x-request-id', 'session-id', 'originator', 'content-type', 'accept', 'tracestate', 'x-codex-turn', 'traceparent'];
   const headers = names.flatMap((name) => [name, `${canary}-${name}`]);
   const bodyOf = (more: object): Buffer => Buffer.from(JSON.stringify({
@@ -136,9 +138,9 @@ describe('an exchange', () => {
     const entries = new AuditEntries((done) => log.append(done));
     for (const form of ['application/json', 'text/event-stream'] as const) {
       const entry = entries.begin({ uid: 1000, method: 'POST', target: endpoint, rawHeaders: headers });
-      entry.readBody();
+      entry.readBody(held);
       entry.sent(bodyOf({ model: 'gpt-5', stream: true }));
-      entry.head(200, [...headers.filter((_, index) => index % 2 === 0).flatMap((name) => name === 'x-request-id' ? [] : [name, canary]), 'Content-Type', form, 'X-Request-Id', 'req_1']);
+      entry.head(200, [...headers.filter((_, index) => index % 2 === 0).flatMap((name) => name === 'x-request-id' ? [] : [name, canary]), 'Content-Type', form, 'X-Request-Id', 'req_1'], held);
       const answer = JSON.stringify({ id: canary, output: [{ text: canary }], error: canary, instructions: canary, usage: { input_tokens: 1, [canary]: 2, input_tokens_details: { cached_tokens: canary } } });
       entry.received(Buffer.from(form === 'application/json' ? answer : `event: response.completed\nid: ${canary}\ndata: {"type":"response.completed","response":${answer}}\n\n`));
       entry.end('complete');
@@ -178,22 +180,39 @@ describe('an exchange', () => {
   test('what a policy read counts more than what the answer says; what it would refuse is noted', () => {
     const kept: AuditRecord[] = [];
     const entry = new AuditEntries((done) => kept.push(done)).begin({ uid: 0, method: 'POST', target: endpoint, rawHeaders: ['Content-Encoding', 'zstd'] });
-    entry.readBody();
+    entry.readBody(held);
     entry.asks('gpt-5', false);
     entry.wouldRefuse('models');
     entry.wouldRefuse('tools');
-    entry.head(200, ['content-type', 'application/json']);
+    entry.head(200, ['content-type', 'application/json'], held);
     entry.received(Buffer.from('{"model":"gpt-5-2025-08-07"}'));
     entry.end('complete');
     expect(kept).toMatchObject([{ model: 'gpt-5', stream: false, decision: 'would_refuse', rule: 'models' }]);
   });
 
+  test.each([
+    ['{"model":"gpt-5","input":"x"}', { model: 'gpt-5', stream: false }],
+    ['{"model":"gpt-5","stream":true}', { model: 'gpt-5', stream: true }],
+    ['{"model":5,"stream":"true"}', { model: 'gpt-5-2025-08-07', stream: undefined }],
+    ['{"model":"gpt-5","stream":true', { model: 'gpt-5-2025-08-07', stream: undefined }],
+    [`{"model":"gpt-5","input":"${'x'.repeat(1024 * 1024)}"}`, { model: 'gpt-5-2025-08-07', stream: undefined }],
+  ])('without a policy, model and stream are read out of the body: %.40s', (body, facts) => {
+    const kept: AuditRecord[] = [];
+    const entry = new AuditEntries((done) => kept.push(done)).begin({ uid: 0, method: 'POST', target: endpoint, rawHeaders: [] });
+    entry.readBody(held);
+    for (let at = 0; at < body.length; at += 1000) entry.sent(Buffer.from(body.slice(at, at + 1000)));
+    entry.head(200, ['content-type', 'application/json'], held);
+    entry.received(Buffer.from('{"model":"gpt-5-2025-08-07"}'));
+    entry.end('complete');
+    expect(kept).toMatchObject([facts]);
+  });
+
   test('a body that cannot be read leaves the model to the answer', () => {
     const kept: AuditRecord[] = [];
     const entry = new AuditEntries((done) => kept.push(done)).begin({ uid: 0, method: 'POST', target: endpoint, rawHeaders: ['Content-Encoding', 'gzip'] });
-    entry.readBody();
+    entry.readBody(held);
     entry.sent(Buffer.from('{"model":"not compressed at all"}'));
-    entry.head(200, ['content-type', 'application/json']);
+    entry.head(200, ['content-type', 'application/json'], held);
     entry.received(Buffer.from('{"model":"gpt-5-2025-08-07"}'));
     entry.end('complete');
     expect(kept).toMatchObject([{ model: 'gpt-5-2025-08-07', stream: undefined }]);

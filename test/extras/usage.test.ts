@@ -1,23 +1,35 @@
 import { describe, expect, test } from 'vitest';
 import { chatApi, responsesApi, type Reply } from '../../scripts/stand-in-replies.ts';
 import type { JsonObject } from '../../scripts/stand-in-steps.ts';
+import { maxCollectedBytes } from '../../src/extras/usage/collected.ts';
 import { AnswerReader, type Answered, formOf } from '../../src/extras/usage/usage.ts';
+import { MemoryBudget } from '../../src/extras/whole-body.ts';
 import { chatCompletions, responses, type Endpoint } from '../support/endpoints.ts';
 import { Random, seed } from '../support/random.ts';
 
 type Form = 'json' | 'events';
 
-function read(form: Form, pieces: readonly Buffer[]): Answered {
-  const reader = new AnswerReader(form);
+const mebibyte = 1024 * 1024;
+
+function read(form: Form, pieces: Iterable<Buffer>, held = new MemoryBudget(64 * mebibyte)): Answered {
+  const reader = new AnswerReader(form, held);
   for (const piece of pieces) reader.write(piece);
-  return reader.end();
+  const answered = reader.end();
+  expect(isUnused(held), 'all memory is given back').toBe(true);
+  return answered;
 }
 
-/** What is read, checked for the answer cut at every byte, and into single bytes. */
+function isUnused(held: MemoryBudget): boolean {
+  const had = held.take(0) && !held.take(64 * mebibyte + 1);
+  held.giveBack(64 * mebibyte + 1);
+  return had;
+}
+
+/** What is read, checked for the answer cut at a thousand places, and into single bytes. */
 function readAllWays(form: Form, text: string): Answered {
   const bytes = Buffer.from(text);
   const whole = read(form, [bytes]);
-  const step = Math.max(1, Math.floor(bytes.length / 20_000));
+  const step = Math.max(1, Math.floor(bytes.length / 1_000));
   for (let at = 1; at < bytes.length; at += step) {
     const answered = read(form, [bytes.subarray(0, at), bytes.subarray(at)]);
     if (JSON.stringify(answered) !== JSON.stringify(whole)) expect(answered, `cut at ${at}`).toEqual(whole);
@@ -60,7 +72,7 @@ describe.for([{ endpoint: responses, api: responsesApi, last: 1 }, { endpoint: c
       expect(readAllWays('json', JSON.stringify(body))).toEqual(expected);
       expect(readAllWays('json', JSON.stringify(body, null, 2))).toEqual(expected);
     });
-    test.each([['LF', '\n'], ['CRLF', '\r\n'], ['CR', '\r']])(`${name}, as events, with %s`, (_, lineEnd) => {
+    test.each([['LF', '\n'], ['CRLF', '\r\n']])(`${name}, as events, with %s`, (_, lineEnd) => {
       expect(readAllWays('events', stream(events, lineEnd))).toEqual(expected);
     });
     test(`${name}, as events without names`, () => {
@@ -134,16 +146,60 @@ describe('events in other forms', () => {
     });
   });
 
-  test('a last event of many megabytes, of which nothing is kept', () => {
-    const reader = new AnswerReader('events');
-    reader.write(Buffer.from('event: response.completed\ndata: {"response":{"output":[{"text":"'));
-    const piece = Buffer.from('Hello \\"world\\". '.repeat(4096));
+  test('lines that end with a carriage return alone are not read', () => {
+    expect(readAllWays('events', `event: response.completed\rdata: ${JSON.stringify(completed)}\r\r`)).toEqual({ model: undefined, usage: undefined });
+  });
+
+  test('a name given twice: what the event says is unknown', () => {
+    expect(readAllWays('events', `data: ${JSON.stringify(completed).replace('"usage"', '"usage":{"total_tokens":0},"usage"')}\n\n`)).toEqual({ model: undefined, usage: undefined });
+  });
+});
+
+/** The same many times, and then something else. */
+function* many(piece: Buffer, bytes: number, beginning: string, end: string): Generator<Buffer> {
+  yield Buffer.from(beginning);
+  for (let sent = 0; sent < bytes; sent += piece.length) yield piece;
+  yield Buffer.from(end);
+}
+
+describe('what is too large to be collected', () => {
+  const usage = (total: number): string => JSON.stringify({ usage: { total_tokens: total } }).slice(1);
+  const text = Buffer.from('Hello \\"world\\". '.repeat(4096));
+  const event = (bytes: number, name = 'response.completed'): Iterable<Buffer> => many(text, bytes, `event: ${name}\ndata: {"x":"`, `",${usage(3)}\n\n`);
+  const json = (bytes: number): Iterable<Buffer> => many(text, bytes, '{"x":"', `",${usage(3)}`);
+
+  test('leaves the usage unknown, so that it is estimated', () => {
+    for (const [form, pieces] of [['events', event], ['json', json]] as const) {
+      expect(read(form, pieces(maxCollectedBytes - mebibyte)).usage?.total).toBe(3);
+      expect(read(form, pieces(maxCollectedBytes)).usage).toBe(undefined);
+      expect(read(form, many(text, 2 * maxCollectedBytes, '{"x":"', '')).usage).toBe(undefined);
+    }
+  });
+
+  test('also where an earlier event said something; a later one counts', () => {
+    const earlier = Buffer.from(`data: {${usage(1)}\n\n`);
+    const later = Buffer.from(`data: {${usage(7)}\n\n`);
+    expect(read('events', [earlier, ...event(maxCollectedBytes)]).usage).toBe(undefined);
+    expect(read('events', [...event(maxCollectedBytes, 'response.output_item.done'), later]).usage?.total).toBe(7);
+  });
+
+  test('counts against the budget of memory, which others may have used up', () => {
+    const held = new MemoryBudget(64 * mebibyte);
+    held.take(60 * mebibyte);
+    const reader = new AnswerReader('json', held);
+    for (const piece of json(5 * mebibyte)) reader.write(piece);
+    held.giveBack(60 * mebibyte);
+    expect(reader.end().usage).toBe(undefined);
+    expect(isUnused(held)).toBe(true);
+  });
+
+  test('in pieces of a byte, it takes no more memory than in large ones', () => {
+    const byte = Buffer.from('x');
     globalThis.gc?.();
-    const before = process.memoryUsage().heapUsed;
-    for (let i = 0; i < 1000; i++) reader.write(piece);
-    expect(process.memoryUsage().heapUsed - before).toBeLessThan(32 * 1024 * 1024);
-    reader.write(Buffer.from(`"}],${JSON.stringify(completed.response).slice(1)}}\n\n`));
-    expect(reader.end()).toEqual(expected);
+    const before = process.memoryUsage();
+    expect(read('json', many(byte, 4 * mebibyte, '{"x":"', `",${usage(3)}`)).usage?.total).toBe(3);
+    const after = process.memoryUsage();
+    expect(after.external + after.heapUsed - before.external - before.heapUsed).toBeLessThan(64 * mebibyte);
   });
 });
 

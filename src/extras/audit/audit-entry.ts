@@ -2,8 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { type RawHeaders, valuesOf } from '../../gate/raw-headers.ts';
 import type { RequestHead } from '../../proxy/observer.ts';
 import type { AuditRecord, Ending } from './audit-record.ts';
-import { RequestReader } from '../usage/request-reader.ts';
+import { factsOf } from '../policy/body-facts.ts';
+import { readJsonObject } from '../policy/strict-json.ts';
+import { Collected } from '../usage/collected.ts';
 import { AnswerReader, formOf } from '../usage/usage.ts';
+import type { MemoryBudget } from '../whole-body.ts';
 
 const idBytes = 8;
 
@@ -50,7 +53,7 @@ export class AuditEntry {
   readonly #onEnd: (record: AuditRecord) => void;
   readonly #head: RequestHead;
   readonly #startedMs: number = performance.now();
-  #request: RequestReader | undefined;
+  #request: Collected | undefined;
   #answer: AnswerReader | undefined;
   #decision: AuditRecord['decision'] = 'allowed';
   /** Those that refused it, or would have; the first refused. */
@@ -77,9 +80,9 @@ export class AuditEntry {
     this.#stream = stream;
   }
 
-  /** No policy reads the body, so it is read as it passes, unless it is compressed. */
-  readBody(): void {
-    if (foreignEncoding(this.#head.rawHeaders) === undefined) this.#request = new RequestReader();
+  /** No policy reads the body, so it is collected as it passes, unless it is compressed. */
+  readBody(held: MemoryBudget): void {
+    if (foreignEncoding(this.#head.rawHeaders) === undefined) this.#request = new Collected(held);
   }
 
   /** A policy in shadow mode would have refused it, by this rule, and perhaps by others. */
@@ -99,21 +102,22 @@ export class AuditEntry {
   /** Bytes of the body went up. To be called after they did: reading them takes time. */
   sent(bytes: Buffer): void {
     this.#bytesUp += bytes.length;
-    this.#request?.write(bytes);
+    this.#request?.add(bytes);
   }
 
   /**
    * The upstream's answer begins.
    *
    * @param rawHeaders as they go to the client: names and values in turn
-   * @param isRead whether its body is read, for the model and what it cost
+   * @param held memory for reading its body, for the model and what it cost; undefined where it is not read
    */
-  head(status: number, rawHeaders: RawHeaders, isRead = true): void {
+  head(status: number, rawHeaders: RawHeaders, held: MemoryBudget | undefined): void {
     this.#answered(status);
+    this.#readRequest();
     [this.#upstreamRequestId] = valuesOf(rawHeaders, 'x-request-id');
-    if (!isRead) return;
+    if (held === undefined) return;
     const form = formOf(rawHeaders);
-    if (form !== undefined) this.#answer = new AnswerReader(form);
+    if (form !== undefined) this.#answer = new AnswerReader(form, held);
     else this.#unreadEncoding = foreignEncoding(rawHeaders);
   }
 
@@ -134,8 +138,9 @@ export class AuditEntry {
     if (this.#hasEnded) return undefined;
     this.#hasEnded = true;
     if (status !== undefined) this.#answered(status);
-    const asked = this.#request?.asked;
+    this.#readRequest();
     const answered = this.#answer?.end();
+    this.#answer = undefined;
     const traceparents = valuesOf(this.#head.rawHeaders, 'traceparent');
     const record: AuditRecord = {
       time: Date.now(),
@@ -146,8 +151,8 @@ export class AuditEntry {
       decision: this.#decision,
       rule: this.#refusedBy[0],
       rules: this.#decision === 'would_refuse' ? this.#refusedBy : undefined,
-      model: this.#model ?? asked?.model ?? answered?.model,
-      stream: this.#stream ?? asked?.stream,
+      model: this.#model ?? answered?.model,
+      stream: this.#stream,
       status: this.#status,
       bytesUp: this.#bytesUp,
       bytesDown: this.#bytesDown,
@@ -161,6 +166,16 @@ export class AuditEntry {
     };
     this.#onEnd(record);
     return record;
+  }
+
+  /** An answer mostly begins when all of the body is up. One that begins sooner leaves unknown what the request says. */
+  #readRequest(): void {
+    const body = this.#request?.take();
+    this.#request = undefined;
+    const reading = body && readJsonObject(body);
+    if (reading?.kind !== 'object') return;
+    const { model, stream } = factsOf(reading.object);
+    this.asks(model, stream);
   }
 
   #answered(status: number): void {

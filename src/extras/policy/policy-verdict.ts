@@ -1,5 +1,5 @@
+import { type BodyFacts, factsOf } from './body-facts.ts';
 import type { FieldRule, Objection } from './field-rules.ts';
-import { isModelName } from './model-names.ts';
 import type { Policy } from './policy.ts';
 import { shortPlace } from './json-value.ts';
 import { readJsonObject } from './strict-json.ts';
@@ -24,14 +24,6 @@ export interface PolicyRefusal {
   rule: PolicyRule;
   /** For the client alone: it may quote what the client sent. */
   message: string;
-}
-
-/** Facts from a body, for the audit log. */
-export interface BodyFacts {
-  /** Printable ASCII; undefined if the request names no model, or something that is no model name. */
-  readonly model: string | undefined;
-  /** Undefined if the body was not parsed. */
-  readonly stream: boolean | undefined;
 }
 
 export interface BodyVerdict {
@@ -83,8 +75,7 @@ export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
     const message = `The policy needs an unambiguous JSON body: this one ${reading.why}.`;
     return { refusal: { status: 400, isFinal: true, code: 'invalid_body', rule: 'body', message }, facts: noFacts };
   }
-  const [model, stream] = [reading.object.get('model'), reading.object.get('stream')];
-  const facts: BodyFacts = { model: typeof model === 'string' && isModelName(model) ? model : undefined, stream: stream === true };
+  const facts = factsOf(reading.object);
   if (policy.mode === 'shadow') {
     const [refusal, ...others] = policy.fields.judgeByEach(reading.object).map(denied);
     return { refusal, others, facts };

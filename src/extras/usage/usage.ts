@@ -1,6 +1,8 @@
 import { type RawHeaders, valuesOf } from '../../gate/raw-headers.ts';
-import { EventStream } from './event-stream.ts';
-import { JsonScanner, type Scalar, wantedMembers } from './json-scanner.ts';
+import { type JsonObject, type JsonValue, isObject } from '../policy/json-value.ts';
+import { readJsonObject } from '../policy/strict-json.ts';
+import type { MemoryBudget } from '../whole-body.ts';
+import { Collected } from './collected.ts';
 
 /** What an answer cost, in tokens. Undefined is what the upstream did not say. */
 export interface Usage {
@@ -20,71 +22,92 @@ export interface Answered {
   readonly usage: Usage | undefined;
 }
 
-/** The paths by which an answer's members are found; of several, the first that is there counts. */
-interface Place {
-  readonly model: string;
-  readonly usage: Readonly<Record<keyof Usage, readonly string[]>>;
-}
-
-/** A JSON answer, a piece of a chat completion. */
-const atTop = placeBelow('');
-/** An event of the Responses API has its answer in `response`. */
-const inResponse = placeBelow('response.');
-
-const wanted = wantedMembers([atTop, inResponse].flatMap(({ model, usage }) => [model, ...Object.values(usage).flat()]));
-
 /** Of the events of the Responses API, those that carry usage. The first two of every stream repeat all of the request. */
 const finalEvents: ReadonlySet<string> = new Set(['response.completed', 'response.incomplete', 'response.failed']);
+
+/** The longest name of an event, with `event: ` before it. */
+const maxNameBytes = 128;
+
+const dataField = 'data:';
+const nothing = Buffer.alloc(0);
+const [lineFeed, carriageReturn] = [0x0a, 0x0d];
 
 /** All of an answer's tokens; undefined where nothing is known of them. */
 export function totalOf(usage: Usage | undefined): number | undefined {
   return usage === undefined ? undefined : (usage.total ?? (usage.input ?? 0) + (usage.output ?? 0));
 }
 
+/** The Responses API's names, and those of chat completions and embeddings. */
+const inputNames = ['input_tokens', 'prompt_tokens'];
+const outputNames = ['output_tokens', 'completion_tokens'];
+
 /**
- * Reads the usage out of an answer as it passes: out of a JSON answer, or out of the last event that has one. Nothing
- * is kept, changed or held back; memory is bounded, however large an answer or event is. Never throws.
+ * Reads the usage out of an answer as it passes: out of a JSON answer, or out of the last event that has one. An event ends
+ * with an empty line, and lines with LF or CRLF (WHATWG HTML, section 9.2.6; nobody sends a CR alone). What is too large to
+ * be collected leaves the usage unknown. Never throws.
  */
 export class AnswerReader {
-  readonly #scanner = new JsonScanner(wanted);
-  readonly #events: EventStream | undefined;
+  readonly #form: 'json' | 'events';
+  /** The JSON answer, or the event that we are in. */
+  readonly #collected: Collected;
+  /** The line that we are in is not empty. */
+  #hasText = false;
   #answered: Answered = { model: undefined, usage: undefined };
 
-  /** @param form what the answer's bytes are, see `formOf` */
-  constructor(form: 'json' | 'events') {
-    if (form === 'json') return;
-    this.#events = new EventStream({
-      wants: (name) => !name.startsWith('response.') || finalEvents.has(name),
-      data: (bytes) => this.#scanner.write(bytes),
-      end: () => this.#take(),
-    });
+  /**
+   * @param form what the answer's bytes are, see `formOf`
+   * @param held for what is collected
+   */
+  constructor(form: 'json' | 'events', held: MemoryBudget) {
+    this.#form = form;
+    this.#collected = new Collected(held);
   }
 
   /** Reads the body's next bytes. */
   write(bytes: Buffer): void {
-    (this.#events ?? this.#scanner).write(bytes);
+    if (this.#form === 'json') return this.#collected.add(bytes);
+    let event = 0;
+    let line = 0;
+    for (let end = bytes.indexOf(lineFeed); end !== -1; end = bytes.indexOf(lineFeed, line)) {
+      const hasText = this.#hasText || hasTextBetween(bytes, line, end);
+      this.#hasText = false;
+      line = end + 1;
+      if (hasText) continue;
+      this.#endEvent(this.#collected.take(bytes.subarray(event, line)));
+      event = line;
+    }
+    this.#collected.add(bytes.subarray(event));
+    this.#hasText ||= hasTextBetween(bytes, line, bytes.length);
   }
 
-  /** What was read, once no more bytes come, be it the end or not. */
+  /** What was read, once no more bytes come, be it the end or not. An event whose empty line is missing counts as well. */
   end(): Answered {
-    if (this.#events === undefined) this.#take();
-    else this.#events.end();
+    const rest = this.#collected.take();
+    if (this.#form === 'events') this.#endEvent(rest);
+    else this.#read(rest);
     return this.#answered;
   }
 
-  /** The text that the scanner has read is over. The last one that says something counts. */
-  #take(): void {
-    const { found, isComplete } = this.#scanner;
-    if (isComplete && found.size > 0) {
-      const model = found.get(inResponse.model) ?? found.get(atTop.model);
-      // Most pieces of a chat completion have nothing but a model.
-      const hasUsage = found.size > 1 || model === undefined;
-      this.#answered = {
-        model: typeof model === 'string' ? model : this.#answered.model,
-        usage: (hasUsage ? (usageOf(found, inResponse) ?? usageOf(found, atTop)) : undefined) ?? this.#answered.usage,
-      };
-    }
-    this.#scanner.reset();
+  #endEvent(event: Buffer | undefined): void {
+    // Nearly all events have their name first, and are none of these.
+    const [, name = ''] = /^event: ?(response\.[a-z_.]+)/.exec(event?.toString('latin1', 0, maxNameBytes) ?? '') ?? [];
+    if (name !== '' && !finalEvents.has(name)) return;
+    const lines = event?.toString('utf8').split('\n') ?? [];
+    const data = lines.filter((line) => line.startsWith(dataField)).map((line) => line.slice(dataField.length));
+    this.#read(event && Buffer.from(data.join('\n')));
+  }
+
+  /** The last that says something counts: what was too large may have said something else. */
+  #read(json: Buffer | undefined): void {
+    if (json === undefined) this.#answered = { ...this.#answered, usage: undefined };
+    const reading = readJsonObject(json ?? nothing);
+    if (reading.kind === 'invalid') return;
+    // An event of the Responses API has its answer in `response`.
+    const answers = [reading.object.get('response'), reading.object].filter(isObject);
+    this.#answered = {
+      model: answers.map((answer) => answer.get('model')).find((model) => typeof model === 'string') ?? this.#answered.model,
+      usage: answers.map(usageOf).find((usage) => usage !== undefined) ?? this.#answered.usage,
+    };
   }
 }
 
@@ -100,36 +123,34 @@ export function formOf(rawHeaders: RawHeaders): 'json' | 'events' | undefined {
   return forms.some((type) => /^application\/(json|[\w.-]+\+json)\s*(;|$)/.test(type)) ? 'json' : undefined;
 }
 
-/** The names of the Responses API, and those of chat completions and embeddings. */
-function placeBelow(prefix: string): Place {
-  const paths = (...names: string[]): string[] => names.map((name) => `${prefix}usage.${name}`);
-  return {
-    model: `${prefix}model`,
-    usage: {
-      input: paths('input_tokens', 'prompt_tokens'),
-      cached: paths('input_tokens_details.cached_tokens', 'prompt_tokens_details.cached_tokens'),
-      output: paths('output_tokens', 'completion_tokens'),
-      reasoning: paths('output_tokens_details.reasoning_tokens', 'completion_tokens_details.reasoning_tokens'),
-      total: paths('total_tokens'),
-    },
+/** Whether a part of a line has more than the carriage return that may end it. */
+function hasTextBetween(bytes: Buffer, from: number, to: number): boolean {
+  return to - from > 1 || (to > from && bytes[from] !== carriageReturn);
+}
+
+function usageOf(answer: JsonObject): Usage | undefined {
+  const usage = answer.get('usage');
+  if (!isObject(usage)) return undefined;
+  const counts = {
+    input: countIn(usage, inputNames),
+    cached: countIn(usage, inputNames, 'cached_tokens'),
+    output: countIn(usage, outputNames),
+    reasoning: countIn(usage, outputNames, 'reasoning_tokens'),
+    total: countIn(usage, ['total_tokens']),
   };
+  return Object.values(counts).every((count) => count === undefined) ? undefined : counts;
 }
 
-function usageOf(found: ReadonlyMap<string, Scalar>, { usage: paths }: Place): Usage | undefined {
-  const [input, cached, output] = [countAt(found, paths.input), countAt(found, paths.cached), countAt(found, paths.output)];
-  const [reasoning, total] = [countAt(found, paths.reasoning), countAt(found, paths.total)];
-  const isNothing = input === undefined && cached === undefined && output === undefined && reasoning === undefined && total === undefined;
-  return isNothing ? undefined : { input, cached, output, reasoning, total };
+/** @param detail a part of the count, which stands beside it */
+function countIn(usage: JsonObject, names: readonly string[], detail?: string): number | undefined {
+  const values = names.map((name) => {
+    if (detail === undefined) return usage.get(name);
+    const details = usage.get(`${name}_details`);
+    return isObject(details) ? details.get(detail) : undefined;
+  });
+  return values.find(isCount);
 }
 
-function countAt(found: ReadonlyMap<string, Scalar>, paths: readonly string[]): number | undefined {
-  for (const path of paths) {
-    const value = found.get(path);
-    if (isCount(value)) return value;
-  }
-  return undefined;
-}
-
-function isCount(value: unknown): value is number {
+function isCount(value: JsonValue | undefined): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
