@@ -120,9 +120,9 @@ export class RequestOversight implements RequestObserver, Overseer {
     const { policy } = this.#rules;
     this.#needsBody = false;
     if (policy === undefined) return undefined;
-    const { refusal, others = [], facts } = judgeBody(policy, body);
+    const { refusals, facts } = judgeBody(policy, body);
     if (policy.fields !== undefined) this.#entry.asks(facts.model, facts.stream);
-    return refusal && this.#enforce([refusal, ...others]);
+    return this.#enforce(refusals);
   }
 
   admit(): Denial | undefined {

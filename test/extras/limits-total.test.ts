@@ -57,7 +57,7 @@ test('it counts since the log began, through restarts and rotations', async () =
   const third = await start(500);
   expect(await statuses(third, 2)).toEqual([200, 400]);
   const refused = await ask(third.daemon.port);
-  expect(envelopeOf(refused)).toMatchObject({ code: 'limit_reached', message: 'The policy (tokens_total) allows 500 tokens in all, and they are used up.' });
+  expect(envelopeOf(refused)).toMatchObject({ code: 'limit_reached', message: 'The policy (tokens_total) allows 500 in all, and they are used up.' });
 });
 
 test('it counts the records of earlier days', async () => {

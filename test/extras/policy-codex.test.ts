@@ -17,13 +17,13 @@ type Request = { [name: string]: unknown; input: Array<{ [name: string]: unknown
 function refusalOf(change: (request: Request) => void): string | undefined {
   const request = JSON.parse(recorded.toString()) as Request;
   change(request);
-  return judgeBody(policy, Buffer.from(JSON.stringify(request))).refusal?.message;
+  return judgeBody(policy, Buffer.from(JSON.stringify(request))).refusals[0]?.message;
 }
 
 describe('the example policy and a real request of the Codex CLI', () => {
   test('it passes', () => {
     expect(judgeHeaders(policy, ['content-type', 'application/json', 'content-length', String(recorded.length)])).toEqual([]);
-    expect(judgeBody(policy, recorded)).toEqual({ refusal: undefined, facts: { model: 'gpt-6.1-sol', stream: true } });
+    expect(judgeBody(policy, recorded)).toEqual({ refusals: [], facts: { model: 'gpt-6.1-sol', stream: true } });
   });
 
   test('so does what Codex adds in the turns after', () => {
@@ -54,7 +54,7 @@ describe('the example policy and a real request of the Codex CLI', () => {
   });
 
   test('a byte cut off or added makes it 400', () => {
-    expect(judgeBody(policy, recorded.subarray(0, -1)).refusal).toMatchObject({ status: 400, code: 'invalid_body', rule: 'body' });
-    expect(judgeBody(policy, Buffer.concat([recorded, Buffer.from('}')])).refusal).toMatchObject({ status: 400 });
+    expect(judgeBody(policy, recorded.subarray(0, -1)).refusals[0]).toMatchObject({ status: 400, code: 'invalid_body', rule: 'body' });
+    expect(judgeBody(policy, Buffer.concat([recorded, Buffer.from('}')])).refusals[0]).toMatchObject({ status: 400 });
   });
 });

@@ -20,7 +20,7 @@ const rest = '"stream":true,"store":false,"max_output_tokens":1000,"input":"x"';
 const base = `"model":"gpt-5",${rest}`;
 
 function refusalOf(body: string | Buffer): string {
-  const { refusal } = judgeBody(policy, Buffer.from(body as string));
+  const { refusals: [refusal] } = judgeBody(policy, Buffer.from(body as string));
   return refusal === undefined ? 'admitted' : `${refusal.status} ${refusal.rule}`;
 }
 
@@ -115,7 +115,7 @@ describe('a name that a lenient reader takes for another', () => {
 
 describe('a list of tools that calls itself one of an MCP server', () => {
   const judge = (body: object): string => {
-    const { refusal } = judgeBody(parsePolicy('{"tools":["function","mcp"]}', '/v1/responses'), Buffer.from(JSON.stringify(body)));
+    const { refusals: [refusal] } = judgeBody(parsePolicy('{"tools":["function","mcp"]}', '/v1/responses'), Buffer.from(JSON.stringify(body)));
     return refusal === undefined ? 'admitted' : `${refusal.rule} ${/at (\S+)\.$/.exec(refusal.message)?.[1]}`;
   };
   const list = { type: 'mcp_list_tools', tools: [{ type: 'web_search' }, { type: 'code_interpreter', container: { type: 'auto' } }] };
@@ -210,7 +210,7 @@ describe('names that objects of JavaScript have', () => {
 });
 
 test('a message says what and where, is short, and is one line of printable text', () => {
-  const { refusal } = judgeBody(policy, Buffer.from(`{${base},"tools":[{"type":"mcp\\u001b[31m${'x'.repeat(10_000)}"}]}`));
+  const { refusals: [refusal] } = judgeBody(policy, Buffer.from(`{${base},"tools":[{"type":"mcp\\u001b[31m${'x'.repeat(10_000)}"}]}`));
   expect(refusal?.message).toMatch(/^The policy \(tools\) does not allow a type that is no name, at \/tools\/0\/type\.$|^The policy \(tools\) does not allow the tool type /);
   expect(refusal?.message).toMatch(/^[\x20-\x7e\u2026]{1,400}$/);
 });

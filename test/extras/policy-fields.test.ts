@@ -7,7 +7,7 @@ import { parsePolicy } from '../../src/extras/policy/policy.ts';
 type Fields = Record<string, unknown>;
 
 function refusalOf(endpoint: string, policy: Fields, body: Fields): string {
-  const { refusal } = judgeBody(parsePolicy(JSON.stringify(policy), endpoint), Buffer.from(JSON.stringify(body)));
+  const { refusals: [refusal] } = judgeBody(parsePolicy(JSON.stringify(policy), endpoint), Buffer.from(JSON.stringify(body)));
   return refusal === undefined ? 'admitted' : `${refusal.rule} ${/at (\S+)\.$/.exec(refusal.message)?.[1]}`;
 }
 

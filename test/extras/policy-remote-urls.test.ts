@@ -6,7 +6,7 @@ const url = 'https://example.com/?secret';
 
 /** Where the policy refuses a request, by `remote_urls`. */
 function refusedAt(endpoint: string, fields: object, policy: object = {}): string | undefined {
-  const { refusal } = judgeBody(parsePolicy(JSON.stringify({ remote_urls: false, ...policy }), endpoint), Buffer.from(JSON.stringify({ model: 'm', ...fields })));
+  const { refusals: [refusal] } = judgeBody(parsePolicy(JSON.stringify({ remote_urls: false, ...policy }), endpoint), Buffer.from(JSON.stringify({ model: 'm', ...fields })));
   if (refusal !== undefined) expect(refusal).toMatchObject({ status: 400, rule: 'remote_urls' });
   return refusal && /at (\S+)\.$/.exec(refusal.message)?.[1];
 }
@@ -129,8 +129,8 @@ test('a container that exists already may have a network', () => {
 test('an approval for a call of an MCP server is one', () => {
   const approval = { input: [{ type: 'mcp_approval_response', approval_request_id: 'mcpr_1', approve: true }] };
   expect(refusedAt('/v1/responses', approval)).toBe('/input/0/type');
-  expect(judgeBody(parsePolicy('{"tools":["mcp"]}', '/v1/responses'), Buffer.from(JSON.stringify(approval))).refusal).toBeUndefined();
-  expect(judgeBody(parsePolicy('{"tools":["function"]}', '/v1/responses'), Buffer.from(JSON.stringify(approval))).refusal?.rule).toBe('tools');
+  expect(judgeBody(parsePolicy('{"tools":["mcp"]}', '/v1/responses'), Buffer.from(JSON.stringify(approval))).refusals[0]).toBeUndefined();
+  expect(judgeBody(parsePolicy('{"tools":["function"]}', '/v1/responses'), Buffer.from(JSON.stringify(approval))).refusals[0]?.rule).toBe('tools');
 });
 
 test('a search stays offline, also for readers of other names', () => {

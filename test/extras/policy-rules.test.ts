@@ -11,7 +11,7 @@ function verdictOn(endpoint: string, policy: Fields, body: Fields): BodyVerdict 
 
 function table(endpoint: string, rows: readonly Row[]): void {
   test.each(rows)('%j %j: %s', (policy, body, refusedAt) => {
-    const { refusal } = verdictOn(endpoint, policy, body);
+    const { refusals: [refusal] } = verdictOn(endpoint, policy, body);
     if (refusedAt === undefined) return expect(refusal).toBeUndefined();
     // A rule is named, unless the row has several.
     const rules = Object.keys(policy);
@@ -337,18 +337,18 @@ describe('a verdict on a body', () => {
   });
 
   test('is the same in shadow mode: the caller serves the request and records the refusal', () => {
-    expect(verdictOn('/v1/responses', { mode: 'shadow', tools: [] }, tools(fn)).refusal).toMatchObject({ status: 400, rule: 'tools' });
+    expect(verdictOn('/v1/responses', { mode: 'shadow', tools: [] }, tools(fn)).refusals[0]).toMatchObject({ status: 400, rule: 'tools' });
   });
 
   test('of more than max_body_bytes is refused before anything is read', () => {
     const policy = parsePolicy('{"max_body_bytes":10,"tools":[]}', '/v1/responses');
-    expect(judgeBody(policy, Buffer.from('not a JSON text'))).toMatchObject({ refusal: { status: 400, code: 'body_too_large', rule: 'max_body_bytes' } });
-    expect(judgeBody(policy, Buffer.from('{"user":1}')).refusal).toBeUndefined();
+    expect(judgeBody(policy, Buffer.from('not a JSON text'))).toMatchObject({ refusals: [{ status: 400, code: 'body_too_large', rule: 'max_body_bytes' }] });
+    expect(judgeBody(policy, Buffer.from('{"user":1}')).refusals[0]).toBeUndefined();
   });
 
   test('with max_body_bytes alone looks at nothing else', () => {
     const policy = parsePolicy('{"max_body_bytes":10}', '/v1/responses');
-    expect(judgeBody(policy, Buffer.from('not JSON'))).toEqual({ refusal: undefined, facts: { model: undefined, stream: undefined } });
+    expect(judgeBody(policy, Buffer.from('not JSON'))).toEqual({ refusals: [], facts: { model: undefined, stream: undefined } });
   });
 });
 

@@ -4,7 +4,7 @@ import { parsePolicy } from '../../src/extras/policy/policy.ts';
 
 /** Where `stored_state: false` alone refuses a request that says `store: false` and this. */
 function refusedAt(endpoint: string, fields: object): string | undefined {
-  const { refusal } = judgeBody(parsePolicy('{"stored_state":false}', endpoint), Buffer.from(JSON.stringify({ model: 'm', store: false, ...fields })));
+  const { refusals: [refusal] } = judgeBody(parsePolicy('{"stored_state":false}', endpoint), Buffer.from(JSON.stringify({ model: 'm', store: false, ...fields })));
   if (refusal !== undefined) expect(refusal).toMatchObject({ status: 400, rule: 'stored_state' });
   return refusal && /at (\S+)\.$/.exec(refusal.message)?.[1];
 }

@@ -1,4 +1,4 @@
-import { type JsonValue, pointerStep } from './json-value.ts';
+import type { JsonValue } from './json-value.ts';
 
 /** The two kinds of request whose fields we know; `other` is any other JSON endpoint. */
 export type EndpointKind = 'responses' | 'chat' | 'other';
@@ -20,43 +20,9 @@ export interface FieldRules {
   readonly fields: readonly string[] | undefined;
 }
 
-/** Why a rule refuses a request. */
-export interface Objection {
-  rule: FieldRule;
-  /** Completes "The policy does not allow ...". */
-  why: string;
-  /** A JSON pointer; empty for the whole body. */
-  place: string;
-}
-
-/** @param place where in the body, as a JSON pointer */
-export function objection(rule: FieldRule, why: string, place = ''): Objection {
-  return { rule, why, place };
-}
-
-/** The same objection, seen from one level further out. */
-export function within(step: string | number, found: Objection): Objection {
-  found.place = pointerStep(step) + found.place;
-  return found;
-}
-
 /** The API treats null like an absent field. */
 export function isGiven(value: JsonValue | undefined): boolean {
   return value !== undefined && value !== null;
-}
-
-/** The same rules but for one. `fields` alone cannot be left out: it comes with any of the others. */
-export function withoutRule(rules: FieldRules, rule: Exclude<FieldRule, 'fields'>): FieldRules {
-  const off: Record<typeof rule, Partial<FieldRules>> = {
-    models: { models: undefined },
-    tools: { tools: undefined },
-    remote_urls: { remoteUrls: true },
-    stored_state: { storedState: true },
-    background: { background: true },
-    max_output_tokens: { maxOutputTokens: undefined },
-    stream_only: { streamOnly: false },
-  };
-  return { ...rules, ...off[rule] };
 }
 
 /** Which rules of a policy look at fields. */

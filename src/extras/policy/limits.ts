@@ -120,14 +120,9 @@ export class Limits {
     return all.filter((refusal) => refusal !== undefined);
   }
 
-  /** The first of them: what a request would be told. */
-  refusal(): LimitRefusal | undefined {
-    return this.#outOfTokens() ?? this.#outOfTokensToday() ?? this.#tooManyThisMinute() ?? this.#tooManyAtOnce();
-  }
-
   /** Admits a request, or says why not. */
   admit(): Admission {
-    const refusal = this.refusal();
+    const [refusal] = this.refusals();
     if (refusal !== undefined) return { refusal };
     this.#running++;
     this.#noteAdmission(this.#clock.steadyMs());
@@ -156,7 +151,7 @@ export class Limits {
   #outOfTokens(): LimitRefusal | undefined {
     const { tokensTotal } = this.#settings;
     if (tokensTotal === undefined || this.#tokensInAll < tokensTotal) return undefined;
-    return usedUp('tokens_total', `${tokens(tokensTotal)} in all, and they are used up`);
+    return usedUp('tokens_total', `${tokensTotal} in all, and they are used up`);
   }
 
   #outOfTokensToday(): LimitRefusal | undefined {
@@ -165,7 +160,7 @@ export class Limits {
     this.#turnDay();
     if (this.#tokensOfDay < tokensPerDay) return undefined;
     const midnightMs = (this.#day + 1) * dayMs;
-    const what = `${tokens(tokensPerDay)} a day (UTC)`;
+    const what = `${tokensPerDay} a day (UTC)`;
     const waitSeconds = (midnightMs - this.#clock.wallMs()) / 1000;
     if (waitSeconds <= maxRetrySeconds) return reached('tokens_per_day', what, waitSeconds);
     return usedUp('tokens_per_day', `${what}, and they are used up until ${minuteOf(midnightMs)}`);
@@ -177,13 +172,13 @@ export class Limits {
     if (oldest === undefined) return undefined;
     const waitMs = oldest + windowMs - this.#clock.steadyMs();
     if (waitMs <= 0) return undefined;
-    return reached('requests_per_minute', `${requests(this.#admittedAt.length)} a minute`, waitMs / 1000);
+    return reached('requests_per_minute', `${this.#admittedAt.length} a minute`, waitMs / 1000);
   }
 
   #tooManyAtOnce(): LimitRefusal | undefined {
     const { concurrent } = this.#settings;
     if (concurrent === undefined || this.#running < concurrent) return undefined;
-    return reached('concurrent', `${requests(concurrent)} at once`, concurrentRetrySeconds);
+    return reached('concurrent', `${concurrent} at once`, concurrentRetrySeconds);
   }
 
   /** A clock that is set back a little, around midnight, does not give a day's tokens a second time. */
@@ -249,14 +244,6 @@ function reached(rule: LimitRule, what: string, waitSeconds: number): LimitRefus
 
 function usedUp(rule: LimitRule, what: string): LimitRefusal {
   return { status: 400, isFinal: true, code: 'limit_reached', rule, message: `The policy (${rule}) allows ${what}.` };
-}
-
-function requests(count: number): string {
-  return count === 1 ? '1 request' : `${count} requests`;
-}
-
-function tokens(count: number): string {
-  return count === 1 ? '1 token' : `${count} tokens`;
 }
 
 /** Such as `2026-01-31T00:00Z`. */

@@ -1,7 +1,7 @@
 import { type BodyFacts, factsOf } from './body-facts.ts';
-import type { FieldRule, Objection } from './field-rules.ts';
+import type { FieldRule } from './field-rules.ts';
+import type { Objection } from './findings.ts';
 import type { Policy } from './policy.ts';
-import { shortPlace } from './json-value.ts';
 import { readJsonObject } from './strict-json.ts';
 
 /** The rule that a refusal names. `body` and `encoding` are preconditions of all rules that read the body. */
@@ -27,9 +27,8 @@ export interface PolicyRefusal {
 }
 
 export interface BodyVerdict {
-  readonly refusal: PolicyRefusal | undefined;
-  /** In shadow mode, the refusals of the other rules. */
-  readonly others?: readonly PolicyRefusal[];
+  /** One for each rule. The first is told to the client; the others are recorded in shadow mode. */
+  readonly refusals: readonly PolicyRefusal[];
   readonly facts: BodyFacts;
 }
 
@@ -68,20 +67,14 @@ export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): Pol
 
 /** Decides on a complete body. The verdict holds for exactly these bytes: they are what must go upstream. */
 export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
-  if (body.length > policy.maxBodyBytes) return { refusal: tooLarge(policy), facts: noFacts };
-  if (policy.fields === undefined) return { refusal: undefined, facts: noFacts };
+  if (body.length > policy.maxBodyBytes) return { refusals: [tooLarge(policy)], facts: noFacts };
+  if (policy.fields === undefined) return { refusals: [], facts: noFacts };
   const reading = readJsonObject(body);
   if (reading.kind === 'invalid') {
     const message = `The policy needs an unambiguous JSON body: this one ${reading.why}.`;
-    return { refusal: { status: 400, isFinal: true, code: 'invalid_body', rule: 'body', message }, facts: noFacts };
+    return { refusals: [{ status: 400, isFinal: true, code: 'invalid_body', rule: 'body', message }], facts: noFacts };
   }
-  const facts = factsOf(reading.object);
-  if (policy.mode === 'shadow') {
-    const [refusal, ...others] = policy.fields.judgeByEach(reading.object).map(denied);
-    return { refusal, others, facts };
-  }
-  const objection = policy.fields.judge(reading.object);
-  return { refusal: objection && denied(objection), facts };
+  return { refusals: policy.fields.judge(reading.object).map(denied), facts: factsOf(reading.object) };
 }
 
 /** The refusal of a body that grew beyond the policy's limit while it was read. */
@@ -91,7 +84,7 @@ export function tooLarge({ maxBodyBytes }: Policy): PolicyRefusal {
 }
 
 function denied({ rule, why, place }: Objection): PolicyRefusal {
-  return { status: 400, isFinal: true, code: 'policy_denied', rule, message: `The policy (${rule}) does not allow ${why}, at ${shortPlace(place)}.` };
+  return { status: 400, isFinal: true, code: 'policy_denied', rule, message: `The policy (${rule}) does not allow ${why}, at ${place}.` };
 }
 
 function unsupported(message: string): PolicyRefusal {

@@ -1,4 +1,4 @@
-import { type Objection, objection } from './field-rules.ts';
+import type { Findings } from './findings.ts';
 import { type JsonObject, type JsonValue, isArray, isObject } from './json-value.ts';
 
 /** Ways out of OpenAI's servers, beside the URLs. */
@@ -47,20 +47,21 @@ function inherited(place: Place): Place {
 }
 
 /** Judges one member that has a value. @param folded its name without case and punctuation */
-export function judgeAddress(name: string, folded: string, value: JsonValue, object: JsonObject, place: Place): Objection | undefined {
+export function judgeAddress(name: string, folded: string, value: JsonValue, object: JsonObject, place: Place, findings: Findings): void {
   if (waysOut.has(name)) {
     const isClosed = name === 'network_policy' && isObject(value) && value.get('type') === 'disabled';
-    return isClosed ? undefined : objection('remote_urls', name);
+    if (!isClosed) findings.add('remote_urls', name);
+  } else if (isUrlName(folded)) {
+    if (name !== 'url' || !cites(object, place)) judgeUrl(value, findings);
+  } else if (typeof value === 'string') {
+    if (inlineData.has(folded) && isUrl(value)) findings.add('remote_urls', 'a URL in the place of data');
+    if (place === 'granted') judgeGrantedText(value, findings);
   }
-  if (isUrlName(folded)) return name === 'url' && cites(object, place) ? undefined : judgeUrl(value);
-  if (typeof value !== 'string') return undefined;
-  if (inlineData.has(folded) && isUrl(value)) return objection('remote_urls', 'a URL in the place of data');
-  return place === 'granted' ? judgeGrantedText(value) : undefined;
 }
 
 /** In a field that we do not know, an address can have any name. */
-export function judgeGrantedText(text: string): Objection | undefined {
-  return /^[\x00-\x20]*([a-z][a-z0-9+.-]*:)?\/\//i.test(text.slice(0, urlBeginning)) ? objection('remote_urls', 'a URL in a field of its own') : undefined;
+export function judgeGrantedText(text: string, findings: Findings): void {
+  if (/^[\x00-\x20]*([a-z][a-z0-9+.-]*:)?\/\//i.test(text.slice(0, urlBeginning))) findings.add('remote_urls', 'a URL in a field of its own');
 }
 
 function cites(object: JsonObject, place: Place): boolean {
@@ -69,12 +70,9 @@ function cites(object: JsonObject, place: Place): boolean {
 }
 
 /** A URL, several, or an object that holds one under a name of its own. Only what brings its data with it passes. */
-function judgeUrl(value: JsonValue): Objection | undefined {
-  for (const url of isArray(value) ? value : [value]) {
-    if (isObject(url)) continue;
-    if (typeof url !== 'string' || !/^data:/i.test(url)) return objection('remote_urls', 'a URL that is no data: URL');
-  }
-  return undefined;
+function judgeUrl(value: JsonValue, findings: Findings): void {
+  const isClosed = (url: JsonValue): boolean => isObject(url) || (typeof url === 'string' && /^data:/i.test(url));
+  if (!(isArray(value) ? value : [value]).every(isClosed)) findings.add('remote_urls', 'a URL that is no data: URL');
 }
 
 function isUrlName(folded: string): boolean {

@@ -1,10 +1,11 @@
 import { type FieldTable, fieldTable } from './api-fields.ts';
-import { type EndpointKind, type FieldRule, type FieldRules, type Objection, isGiven, objection, rulesInForce, within, withoutRule } from './field-rules.ts';
+import { type EndpointKind, type FieldRule, type FieldRules, isGiven, rulesInForce } from './field-rules.ts';
+import { Findings, type Objection } from './findings.ts';
 import { isModelName, matchesModel } from './model-names.ts';
 import { type NamesRead, addNamesRead, fold, isAscii } from './names-read.ts';
 import { type Place, judgeAddress, judgeGrantedText, placeOf, waysOut } from './remote-urls.ts';
 import { isReference, judgeStorage, judgeStoredMember, storedIds, storedNames } from './stored-state.ts';
-import { type JsonObject, type JsonValue, isArray, isObject, pointerStep } from './json-value.ts';
+import { type JsonObject, type JsonValue, isArray, isObject } from './json-value.ts';
 import { ToolJudge, quoted } from './tool-judge.ts';
 
 /** Top-level members that hold what a client made up: the API reads no tool, file or address in them. */
@@ -63,24 +64,14 @@ export class FieldJudge {
     return new Map(this.#refusedFields.map(([field, rule]) => [field, rule]));
   }
 
-  /** The first objection to a request, in the order of its fields; the ones about the request as a whole come first. */
-  judge(body: JsonObject): Objection | undefined {
-    return this.#judgeWhole(body) ?? this.#walkTop(body) ?? this.#tools.judgeSearchModel(body) ?? this.#judgeUnknownFields(body);
-  }
-
-  /**
-   * The objections of all rules, one for each: `judge` stops at the first, so the request is judged again without the rules
-   * that have objected. For shadow mode, where it may take several times as long.
-   */
-  judgeByEach(body: JsonObject): Objection[] {
-    const found: Objection[] = [];
-    let rules = this.#rules;
-    for (let next = this.judge(body); next !== undefined; next = new FieldJudge(rules, this.#endpoint).judge(body)) {
-      found.push(next);
-      if (next.rule === 'fields') break; // what is unknown is looked for last
-      rules = withoutRule(rules, next.rule);
-    }
-    return found;
+  /** The objections to a request, one for each rule, in the order of its fields; the ones about the request as a whole come first. */
+  judge(body: JsonObject): readonly Objection[] {
+    const findings = new Findings();
+    this.#judgeWhole(body, findings);
+    for (const [name, value] of body) findings.within(name, () => this.#judgeTopMember(name, value, body, findings));
+    this.#tools.judgeSearchModel(body, findings);
+    this.#judgeUnknownFields(body, findings);
+    return findings.all;
   }
 
   #innerNamesRead(): NamesRead {
@@ -109,14 +100,15 @@ export class FieldJudge {
   }
 
   /** What the request's own members say, and what they leave unsaid. */
-  #judgeWhole(body: JsonObject): Objection | undefined {
+  #judgeWhole(body: JsonObject, findings: Findings): void {
     const { models, storedState, background, streamOnly } = this.#rules;
-    if (models !== undefined && typeof body.get('model') !== 'string') return objection('models', 'a request that names no model', '/model');
-    if (streamOnly && body.get('stream') !== true) return objection('stream_only', 'a request without "stream": true', '/stream');
-    if (!background && isGiven(body.get('background')) && body.get('background') !== false) {
-      return objection('background', 'work in the background', '/background');
-    }
-    return this.#judgeTokens(body) ?? (storedState ? undefined : judgeStorage(body)) ?? this.#judgeRefused(body) ?? this.#tools.judgeToolChoice(body);
+    if (models !== undefined && typeof body.get('model') !== 'string') findings.add('models', 'a request that names no model', 'model');
+    if (streamOnly && body.get('stream') !== true) findings.add('stream_only', 'a request without "stream": true', 'stream');
+    if (!background && (body.get('background') ?? false) !== false) findings.add('background', 'work in the background', 'background');
+    this.#judgeTokens(body, findings);
+    if (!storedState) judgeStorage(body, findings);
+    for (const [field, rule, why] of this.#refusedFields) if (isGiven(body.get(field))) findings.add(rule, why, field);
+    this.#tools.judgeToolChoice(body, findings);
   }
 
   #tokenFields(): string[] {
@@ -124,128 +116,103 @@ export class FieldJudge {
   }
 
   /** Without a bound of its own an answer may be as long as the model likes. Chat bounds each of its `n` answers. */
-  #judgeTokens(body: JsonObject): Objection | undefined {
+  #judgeTokens(body: JsonObject, findings: Findings): void {
     const most = this.#rules.maxOutputTokens;
-    if (most === undefined) return undefined;
+    if (most === undefined) return;
     const fields = this.#tokenFields();
     const given = fields.filter((field) => isGiven(body.get(field)));
-    if (given.length === 0) return objection('max_output_tokens', `a request without ${fields[0]}`, pointerStep(fields[0] ?? ''));
-    const answers = this.#endpoint === 'chat' && isGiven(body.get('n')) ? body.get('n') : 1;
-    if (!isPositiveInteger(answers)) return objection('max_output_tokens', 'an n that is no whole number', '/n');
+    if (given.length === 0) findings.add('max_output_tokens', `a request without ${fields[0]}`, ...fields.slice(0, 1));
+    const answers = (this.#endpoint === 'chat' ? body.get('n') : undefined) ?? 1;
+    if (!isPositiveInteger(answers)) return findings.add('max_output_tokens', 'an n that is no whole number', 'n');
     for (const field of given) {
       const tokens = body.get(field);
-      if (!isPositiveInteger(tokens) || tokens * answers > most) {
-        return objection('max_output_tokens', `more than ${most} output tokens, or what is no number of tokens`, pointerStep(field));
-      }
+      if (isPositiveInteger(tokens) && tokens * answers <= most) continue;
+      findings.add('max_output_tokens', `more than ${most} output tokens, or what is no number of tokens`, field);
     }
-    return undefined;
-  }
-
-  #judgeRefused(body: JsonObject): Objection | undefined {
-    const found = this.#refusedFields.find(([field]) => isGiven(body.get(field)));
-    return found && objection(found[1], found[2], pointerStep(found[0]));
   }
 
   /** Comes last: a rule that finds something inside of an unknown field says more of it. */
-  #judgeUnknownFields(body: JsonObject): Objection | undefined {
+  #judgeUnknownFields(body: JsonObject, findings: Findings): void {
     for (const name of body.keys()) {
       if (this.#allowedFields.has(name)) continue;
       const why = (Object.hasOwn(this.#table, name) ? this.#table[name]?.granted : undefined) ?? 'the published API does not have it';
-      return objection('fields', `a field that the policy does not grant (${why})`, pointerStep(name));
+      findings.add('fields', `a field that the policy does not grant (${why})`, name);
     }
-    return undefined;
   }
 
-  #walkTop(body: JsonObject): Objection | undefined {
-    for (const [name, value] of body) {
-      const found = this.#judgeTopMember(name, value, body);
-      if (found !== undefined) return within(name, found);
-    }
-    return undefined;
-  }
-
-  #judgeTopMember(name: string, value: JsonValue, body: JsonObject): Objection | undefined {
+  #judgeTopMember(name: string, value: JsonValue, body: JsonObject, findings: Findings): void {
     const folded = fold(name);
-    const misnamed = judgeName(name, folded, this.#topNames);
-    if (misnamed !== undefined) return misnamed;
-    if (value === null || freeFormAtTop.has(name)) return undefined;
+    judgeName(name, folded, this.#topNames, findings);
+    if (value === null || freeFormAtTop.has(name)) return;
     const place = !Object.hasOwn(this.#table, name) ? 'granted' : itemFields.has(name) && this.#endpoint === 'responses' ? 'items' : 'plain';
-    return this.#judgeMember(name, folded, value, body, place) ?? this.#walkValue(value, place);
+    this.#judgeMember(name, folded, value, body, place, findings);
+    this.#walk(value, place, findings);
   }
 
-  #walkValue(value: JsonValue, place: Place): Objection | undefined {
-    if (isObject(value)) return this.#walkObject(value, place);
-    if (!isArray(value)) return undefined;
-    for (const [index, item] of value.entries()) {
-      const isText = place === 'granted' && typeof item === 'string' && !this.#rules.remoteUrls;
-      const found = isText ? judgeGrantedText(item) : this.#walkValue(item, place);
-      if (found !== undefined) return within(index, found);
+  #walk(value: JsonValue, place: Place, findings: Findings): void {
+    if (isObject(value)) this.#walkObject(value, place, findings);
+    for (const [index, item] of isArray(value) ? value.entries() : []) {
+      findings.within(index, () => {
+        if (place === 'granted' && typeof item === 'string' && !this.#rules.remoteUrls) judgeGrantedText(item, findings);
+        this.#walk(item, place, findings);
+      });
     }
-    return undefined;
   }
 
-  #walkObject(object: JsonObject, place: Place): Objection | undefined {
-    if (place === 'items' && !this.#rules.storedState && isReference(object)) {
-      return objection('stored_state', 'an item that is a reference to a stored one');
+  #walkObject(object: JsonObject, place: Place, findings: Findings): void {
+    const type = object.get('type');
+    if (place === 'items') {
+      if (!this.#rules.storedState && isReference(object)) findings.add('stored_state', 'an item that is a reference to a stored one');
+      this.#tools.judgeItemType(type, findings);
     }
-    const typed = this.#judgeType(object.get('type')) ?? (place === 'items' ? this.#tools.judgeItemType(object.get('type')) : undefined);
-    if (typed !== undefined) return within('type', typed);
+    this.#judgeType(type, findings);
     for (const [name, value] of object) {
-      if (value === null || (place !== 'granted' && freeFormInside.get(name)?.has(object.get('type')) === true)) continue;
-      const found = this.#judgeInnerMember(name, value, object, place);
-      if (found !== undefined) return within(name, found);
+      if (value === null || (place !== 'granted' && freeFormInside.get(name)?.has(type) === true)) continue;
+      const folded = fold(name);
+      findings.within(name, () => {
+        judgeName(name, folded, this.#innerNames, findings);
+        this.#judgeMember(name, folded, value, object, place, findings);
+        this.#walk(value, placeOf(name, object, place), findings);
+      });
     }
-    return undefined;
-  }
-
-  #judgeInnerMember(name: string, value: JsonValue, object: JsonObject, place: Place): Objection | undefined {
-    const folded = fold(name);
-    const misnamed = judgeName(name, folded, this.#innerNames);
-    if (misnamed !== undefined) return misnamed;
-    return this.#judgeMember(name, folded, value, object, place) ?? (typeof value === 'object' ? this.#walkValue(value, placeOf(name, object, place)) : undefined);
   }
 
   /** What the rules say of one member, its inside apart. `value` is not null. */
-  #judgeMember(name: string, folded: string, value: JsonValue, object: JsonObject, place: Place): Objection | undefined {
+  #judgeMember(name: string, folded: string, value: JsonValue, object: JsonObject, place: Place, findings: Findings): void {
     const { models, remoteUrls, storedState } = this.#rules;
-    if (models !== undefined && (folded.endsWith('model') || folded.endsWith('models'))) {
-      const found = judgeModels(value, models);
-      if (found !== undefined) return found;
-    }
+    if (models !== undefined && (folded.endsWith('model') || folded.endsWith('models'))) judgeModels(value, models, findings);
     if (name === 'tools') {
       const isMcpList = place === 'items' && object.get('type') === 'mcp_list_tools';
-      const found = isMcpList ? this.#tools.judgeMcpToolList(value) : this.#tools.judgeTools(value);
-      if (found !== undefined) return found;
+      if (isMcpList) this.#tools.judgeMcpToolList(value, findings);
+      else this.#tools.judgeTools(value, findings);
     }
-    const found = storedState ? undefined : judgeStoredMember(name, value);
-    return found ?? (remoteUrls ? undefined : judgeAddress(name, folded, value, object, place));
+    if (!storedState) judgeStoredMember(name, value, findings);
+    if (!remoteUrls) judgeAddress(name, folded, value, object, place, findings);
   }
 
-  #judgeType(type: JsonValue | undefined): Objection | undefined {
+  #judgeType(type: JsonValue | undefined, findings: Findings): void {
     const { typeRule } = this.#tools;
-    if (typeRule === undefined || !isGiven(type)) return undefined;
-    if (typeof type !== 'string' || !/^[\x20-\x7e]*$/.test(type)) return objection(typeRule, 'a type that is no name');
-    if (this.#rules.storedState || type.length > maxReferenceTypeLength) return undefined;
-    return fold(type) === 'itemreference' ? objection('stored_state', 'a reference to a stored item') : undefined;
+    if (typeRule === undefined || !isGiven(type)) return;
+    if (typeof type !== 'string' || !/^[\x20-\x7e]*$/.test(type)) return findings.add(typeRule, 'a type that is no name', 'type');
+    const isReferenceType = type.length <= maxReferenceTypeLength && fold(type) === 'itemreference';
+    if (isReferenceType && !this.#rules.storedState) findings.add('stored_state', 'a reference to a stored item', 'type');
   }
 }
 
 /** Go's encoding/json takes "Model" for "model", protobuf takes "toolChoice" for "tool_choice". */
-function judgeName(name: string, folded: string, namesRead: NamesRead): Objection | undefined {
-  if (!isAscii(name)) return objection('fields', 'a name beyond ASCII, outside of what a client makes up');
+function judgeName(name: string, folded: string, namesRead: NamesRead, findings: Findings): void {
   const known = namesRead.get(folded);
-  if (known === undefined || known.name === name) return undefined;
-  return objection(known.rule, `a name that differs from "${known.name}" in case or punctuation alone`);
+  if (!isAscii(name)) findings.add('fields', 'a name beyond ASCII, outside of what a client makes up');
+  else if (known !== undefined && known.name !== name) findings.add(known.rule, `a name that differs from "${known.name}" in case or punctuation alone`);
 }
 
 function isPositiveInteger(value: JsonValue | undefined): value is number {
   return Number.isSafeInteger(value) && (value as number) > 0;
 }
 
-function judgeModels(value: JsonValue, allowed: readonly string[]): Objection | undefined {
+function judgeModels(value: JsonValue, allowed: readonly string[], findings: Findings): void {
   for (const model of isArray(value) ? value : [value]) {
-    if (typeof model !== 'string' || !isModelName(model)) return objection('models', 'a model that is no name');
-    if (!allowed.some((pattern) => matchesModel(model, pattern))) return objection('models', `the model ${quoted(model)}`);
+    if (typeof model !== 'string' || !isModelName(model)) findings.add('models', 'a model that is no name');
+    else if (!allowed.some((pattern) => matchesModel(model, pattern))) findings.add('models', `the model ${quoted(model)}`);
   }
-  return undefined;
 }

@@ -1,4 +1,5 @@
-import { type Objection, isGiven, objection } from './field-rules.ts';
+import { isGiven } from './field-rules.ts';
+import type { Findings } from './findings.ts';
 import { type JsonObject, type JsonValue, isArray, isObject } from './json-value.ts';
 
 /** What the API finds among its own stored objects, wherever it stands in a request. */
@@ -28,29 +29,32 @@ const contentOf: ReadonlyMap<JsonValue | undefined, string> = new Map<JsonValue 
 ]);
 
 /** What a request says of storing: both endpoints store what does not say otherwise, chat completions in new accounts. */
-export function judgeStorage(body: JsonObject): Objection | undefined {
-  if (body.get('store') !== false) return objection('stored_state', 'a stored answer: "store": false is missing', '/store');
+export function judgeStorage(body: JsonObject, findings: Findings): void {
+  if (body.get('store') !== false) findings.add('stored_state', 'a stored answer: "store": false is missing', 'store');
   const retention = body.get('prompt_cache_retention');
-  const isLong = isGiven(retention) && retention !== 'in_memory';
-  return isLong ? objection('stored_state', 'a prompt cache that outlives the memory', '/prompt_cache_retention') : undefined;
+  if (isGiven(retention) && retention !== 'in_memory') findings.add('stored_state', 'a prompt cache that outlives the memory', 'prompt_cache_retention');
 }
 
 /** Judges one member that has a value, wherever it stands. */
-export function judgeStoredMember(name: string, value: JsonValue): Objection | undefined {
-  if (storedIds.has(name)) return objection('stored_state', name);
+export function judgeStoredMember(name: string, value: JsonValue, findings: Findings): void {
+  const why = storedIn(name, value);
+  if (why !== undefined) findings.add('stored_state', why);
+}
+
+function storedIn(name: string, value: JsonValue): string | undefined {
   switch (name) {
     case 'container':
-      return typeof value === 'string' ? objection('stored_state', 'a container that exists already') : undefined;
+      return typeof value === 'string' ? 'a container that exists already' : undefined;
     case 'audio':
       // Chat: what the assistant said aloud in an earlier answer.
-      return isObject(value) && isGiven(value.get('id')) ? objection('stored_state', 'a stored audio answer') : undefined;
+      return isObject(value) && isGiven(value.get('id')) ? 'a stored audio answer' : undefined;
     case 'voice':
       // Custom voices are objects with an id, such as voice_1234; all that OpenAI has for everyone are plain words.
-      return typeof value === 'string' && /^[a-z]+$/.test(value) ? undefined : objection('stored_state', 'a custom voice');
+      return typeof value === 'string' && /^[a-z]+$/.test(value) ? undefined : 'a custom voice';
     case 'ttl':
-      return value === defaultCacheLifetime ? undefined : objection('stored_state', `a prompt cache of more than ${defaultCacheLifetime}`);
+      return value === defaultCacheLifetime ? undefined : `a prompt cache of more than ${defaultCacheLifetime}`;
     default:
-      return undefined;
+      return storedIds.has(name) ? name : undefined;
   }
 }
 

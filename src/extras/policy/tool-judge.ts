@@ -1,5 +1,6 @@
-import { type FieldRule, type FieldRules, type Objection, isGiven, objection, within } from './field-rules.ts';
-import { type JsonObject, type JsonValue, isArray, isObject, pointerStep } from './json-value.ts';
+import { type FieldRule, type FieldRules, isGiven } from './field-rules.ts';
+import type { Findings } from './findings.ts';
+import { type JsonObject, type JsonValue, isArray, isObject } from './json-value.ts';
 import { knownToolTypes } from './tool-types.ts';
 
 /** The search tools that can do with what OpenAI has found before. The older ones do not ask. */
@@ -22,94 +23,89 @@ export class ToolJudge {
   }
 
   /** Judges `tools`, wherever they stand. */
-  judgeTools(tools: JsonValue): Objection | undefined {
+  judgeTools(tools: JsonValue, findings: Findings): void {
     const rule = this.typeRule;
-    if (!isArray(tools)) return rule && objection(rule, 'tools that are no list');
-    for (const [index, tool] of tools.entries()) {
-      const found = isObject(tool) ? (this.#judgeTool(tool) ?? this.#judgeReach(tool)) : rule && objection(rule, 'a tool that is no object');
-      if (found !== undefined) return within(index, found);
+    if (rule !== undefined && !isArray(tools)) findings.add(rule, 'tools that are no list');
+    for (const [index, tool] of isArray(tools) ? tools.entries() : []) {
+      findings.within(index, () => {
+        if (isObject(tool)) this.#judgeTool(tool, findings);
+        else if (rule !== undefined) findings.add(rule, 'a tool that is no object');
+      });
     }
-    return undefined;
   }
 
   /** Judges what an MCP server once said of its tools. They have no types: with one, they would be tools of ours. */
-  judgeMcpToolList(tools: JsonValue): Objection | undefined {
-    const rule = this.typeRule;
-    if (rule === undefined) return undefined;
+  judgeMcpToolList(tools: JsonValue, findings: Findings): void {
+    this.#judgeToolType('mcp', findings);
     const isList = isArray(tools) && tools.every((tool) => isObject(tool) && !isGiven(tool.get('type')));
-    return this.#judgeToolType('mcp') ?? (isList ? undefined : objection(rule, 'a tool with a type in a list of an MCP server'));
+    if (this.typeRule !== undefined && !isList) findings.add(this.typeRule, 'a tool with a type in a list of an MCP server');
   }
 
   /** An approval makes OpenAI call an MCP server, if it has the request for it. */
-  judgeItemType(type: JsonValue | undefined): Objection | undefined {
-    return type === 'mcp_approval_response' ? this.#judgeToolType('mcp') : undefined;
+  judgeItemType(type: JsonValue | undefined, findings: Findings): void {
+    if (type === 'mcp_approval_response') this.#judgeToolType('mcp', findings, 'type');
   }
 
   /** Judges what a request says of tools beside the lists of them. */
-  judgeToolChoice(body: JsonObject): Objection | undefined {
+  judgeToolChoice(body: JsonObject, findings: Findings): void {
     const rule = this.typeRule;
-    if (rule === undefined) return undefined;
-    const [choice, functions, call, search] = ['tool_choice', 'functions', 'function_call', 'web_search_options'].map((name) => body.get(name));
+    if (rule === undefined) return;
+    const choice = body.get('tool_choice');
     if (isObject(choice)) {
-      const found = choice.get('type') === 'allowed_tools' ? undefined : this.#judgeTool(choice);
-      if (found !== undefined) return within('tool_choice', found);
+      if (choice.get('type') !== 'allowed_tools') this.#judgeToolType(choice.get('type'), findings, 'tool_choice', 'type');
     } else if (isGiven(choice) && choice !== 'none' && choice !== 'auto' && choice !== 'required') {
-      return objection(rule, 'an unknown tool_choice', '/tool_choice');
+      findings.add(rule, 'an unknown tool_choice', 'tool_choice');
     }
     // Chat's older names for tools of the type `function`, and its own way to ask for a search.
-    const asked = [isGiven(functions) && 'functions', isGiven(call) && call !== 'none' && 'function_call'].find((field) => field !== false);
-    const found = asked === undefined ? undefined : this.#judgeToolType('function');
-    if (found !== undefined) return { ...found, place: pointerStep(asked ?? '') };
-    return isGiven(search) ? this.#judgeWebSearch('/web_search_options') : undefined;
+    if (isGiven(body.get('functions'))) this.#judgeToolType('function', findings, 'functions');
+    if (isGiven(body.get('function_call')) && body.get('function_call') !== 'none') this.#judgeToolType('function', findings, 'function_call');
+    if (isGiven(body.get('web_search_options'))) this.#judgeWebSearch(findings, 'web_search_options');
   }
 
-  judgeSearchModel(body: JsonObject): Objection | undefined {
-    return this.typeRule !== undefined && searchModel.test(String(body.get('model'))) ? this.#judgeWebSearch('/model') : undefined;
+  judgeSearchModel(body: JsonObject, findings: Findings): void {
+    if (this.typeRule !== undefined && searchModel.test(String(body.get('model')))) this.#judgeWebSearch(findings, 'model');
   }
 
-  /** A search that is asked for without a tool in a list. */
-  #judgeWebSearch(place: string): Objection | undefined {
-    const found = this.#judgeToolType('web_search') ?? this.#judgeReach(new Map([['type', 'web_search']]));
-    return found && { ...found, place };
+  /** A search that is asked for without a tool in a list: a live one. */
+  #judgeWebSearch(findings: Findings, step: string): void {
+    this.#judgeToolType('web_search', findings, step);
+    this.#judgeLiveSearch('web_search', findings, step);
   }
 
-  #judgeTool(tool: JsonObject): Objection | undefined {
-    const found = this.#judgeToolType(tool.get('type'));
-    return found && within('type', found);
-  }
-
-  #judgeToolType(type: JsonValue | undefined): Objection | undefined {
+  #judgeToolType(type: JsonValue | undefined, findings: Findings, ...steps: string[]): void {
     const { tools, remoteUrls, storedState } = this.#rules;
-    if (this.typeRule === undefined) return undefined;
-    if (typeof type !== 'string') return objection(this.typeRule, 'a tool without a type');
-    if (tools !== undefined && !tools.has(type)) return objection('tools', `the tool type ${quoted(type)}`);
-    if (!remoteUrls && type === 'mcp') return objection('remote_urls', 'an MCP server');
-    if (!storedState && type === 'file_search') return objection('stored_state', 'file_search');
+    if (this.typeRule === undefined) return;
+    if (typeof type !== 'string') return findings.add(this.typeRule, 'a tool without a type', ...steps);
+    if (tools !== undefined && !tools.has(type)) findings.add('tools', `the tool type ${quoted(type)}`, ...steps);
+    if (!remoteUrls && type === 'mcp') findings.add('remote_urls', 'an MCP server', ...steps);
+    if (!storedState && type === 'file_search') findings.add('stored_state', 'file_search', ...steps);
     // A new type that is named in `tools` is known to the author of the policy.
-    if (tools === undefined && !knownToolTypes.has(type)) return objection(this.typeRule, `the unknown tool type ${quoted(type)}`);
-    return undefined;
+    if (tools === undefined && !knownToolTypes.has(type)) findings.add(this.typeRule, `the unknown tool type ${quoted(type)}`, ...steps);
   }
 
-  /** What a tool of an allowed type may still reach. A type that is named in `tools` is meant to do what it does. */
-  #judgeReach(tool: JsonObject): Objection | undefined {
+  /** A search that may open pages calls any address that the model is told. A type that is named in `tools` is meant to do what it does. */
+  #judgeLiveSearch(type: string, findings: Findings, step: string): void {
+    const { tools, remoteUrls } = this.#rules;
+    if (!remoteUrls && tools?.has(type) !== true) findings.add('remote_urls', 'a web search with live access', step);
+  }
+
+  /** The type of a tool, and what one of an allowed type may still reach. */
+  #judgeTool(tool: JsonObject, findings: Findings): void {
     const { models, tools, remoteUrls } = this.#rules;
     const type = tool.get('type');
-    if (models !== undefined && tools === undefined && type === 'image_generation' && !isGiven(tool.get('model'))) {
-      return objection('models', 'image_generation by a model that the request does not name', '/model');
+    this.#judgeToolType(type, findings, 'type');
+    if (models !== undefined && tools?.has('image_generation') !== true && type === 'image_generation' && !isGiven(tool.get('model'))) {
+      findings.add('models', 'image_generation by a model that the request does not name', 'model');
     }
-    if (remoteUrls) return undefined;
-    // A search that may open pages calls any address that the model is told.
     const isOffline = searchesOffline.has(type) && tool.get('external_web_access') === false;
-    if (tools === undefined && String(type).startsWith('web_search') && !isOffline) {
-      return objection('remote_urls', 'a web search with live access', '/type');
-    }
+    if (typeof type === 'string' && type.startsWith('web_search') && !isOffline) this.#judgeLiveSearch(type, findings, 'type');
+    if (remoteUrls) return;
     // Its network policy was set when it was made.
-    const environment = tool.get('environment');
-    if (typeof tool.get('container') === 'string') return objection('remote_urls', 'a container whose network is unknown', '/container');
+    const [container, environment] = [tool.get('container'), tool.get('environment')];
+    if (typeof container === 'string') findings.add('remote_urls', 'a container whose network is unknown', 'container');
     if (isObject(environment) && isGiven(environment.get('container_id'))) {
-      return objection('remote_urls', 'a container whose network is unknown', '/environment/container_id');
+      findings.add('remote_urls', 'a container whose network is unknown', 'environment', 'container_id');
     }
-    return undefined;
   }
 }
 
