@@ -2,7 +2,6 @@ import { chmodSync, chownSync, closeSync, existsSync, linkSync, lstatSync, mkdir
 import net from 'node:net';
 import { dirname, join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
-import { ServerInfoFile } from '../../src/run/server-info.ts';
 import { cleanUp } from '../support/cleanup.ts';
 import { ServerInfoFile } from '../../src/run/server-info.ts';
 import { asUser } from '../support/as-user.ts';
@@ -232,7 +231,7 @@ describe('a file that names a daemon which is running', () => {
     const free = await freePort();
     const named = (info: unknown): unknown => {
       writeFileSync(file, JSON.stringify(info));
-      return new ServerInfoFile(file, undefined).liveDaemon();
+      return new ServerInfoFile(file, builtNative()).liveDaemon();
     };
     expect(named({ pid, port })).toEqual({ pid, port });
     for (const other of [{ pid, port: free }, { pid: process.pid, port }, { pid: 2 ** 22 + 1, port }, { pid: String(pid), port }, { pid, port: `${port}` }, { pid: -1, port }, {}, [], null, 'x']) {
