@@ -38,7 +38,7 @@ compile() {
 }
 
 # The sources that the starter shares with the addon. The addon has all but starter*.c.
-shared='src/native/failure.c src/native/filter.c src/native/hardening.c'
+shared="src/native/filter.c src/native/hardening.c"
 
 # build ARCH MACHINE COMPILER HINT
 build() {

@@ -26,6 +26,7 @@ import { keepIgnoring, listenForStop } from './run/signals.ts';
 import { Log } from './run/log.ts';
 import { fitConnections } from './run/open-files.ts';
 import { stderrDescriptor } from './run/preload.ts';
+import { heldPath } from './run/held-folder.ts';
 import { ServerInfoFile } from './run/server-info.ts';
 import { installationExposure } from './run/installation.ts';
 
@@ -69,7 +70,7 @@ async function main(): Promise<void> {
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
   const peerUidOf = await peerLookup(options, native);
-  const infoFile = openServerInfo(options, tokenOwner, native);
+  const infoFile = openServerInfo(options, tokenOwner);
   if (runAs !== undefined || options.check) await rehearse(true); // root may read files that the other user may not
   const memory = lockMemory(lockedBytes(isKeyRenewable), native, options.unsafeUnlockedMemory);
   cleanups.push(() => memory.wipe()); // the first of them: the others may fail or be slow
@@ -200,9 +201,9 @@ async function openOversight(options: Options, owner: Account | undefined, nativ
 }
 
 /** The file to be written once the daemon listens. It is looked at here, before the key is read. */
-function openServerInfo({ serverInfo, token }: Options, owner: Account | undefined, native: Native): ServerInfoFile | undefined {
+function openServerInfo({ serverInfo, token }: Options, owner: Account | undefined): ServerInfoFile | undefined {
   if (serverInfo === undefined) return undefined;
-  const file = new ServerInfoFile(serverInfo, native);
+  const file = new ServerInfoFile(serverInfo, heldPath('--server-info', serverInfo));
   file.check(token.kind === 'issued', owner);
   const other = file.liveDaemon();
   if (other !== undefined) log.say(`--server-info ${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); overwriting it`);

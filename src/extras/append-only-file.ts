@@ -1,7 +1,7 @@
-import { type Stats, closeSync, constants, fchownSync, fstatSync, openSync, unlinkSync } from 'node:fs';
+import { type Stats, closeSync, constants, fchownSync, fstatSync, openSync, statSync, unlinkSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Account } from '../native/native.ts';
 import { isPlanted } from '../run/file-trust.ts';
-import { pathOf, walkTo } from '../run/path-walk.ts';
 
 const appending = constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
@@ -12,24 +12,20 @@ const meanings: Readonly<Record<string, string>> = { ELOOP: 'it is a symbolic li
 
 /**
  * Opens a file for appending, and creates it if it is missing: with mode 0600 under any umask. The file itself
- * is never a link; as root, no folder on the way is one that another user can change (see `walkTo`): that user could have
- * root write to a file of root's, or make one in any folder. Does not wait for the reader of a FIFO.
+ * is never a link. Does not wait for the reader of a FIFO.
  *
+ * @param file by a path that no other user can lead elsewhere, see `heldPath`
  * @param access O_WRONLY or O_RDWR
  * @param owner of a new file; undefined for the daemon's own user
  * @returns its descriptor
  * @throws the system's error, or one in words: it is no regular file, has another name, or may have been planted
  */
 export function openToAppend(file: string, access: number, owner: Account | undefined): number {
-  const place = walkTo(file, { followsAsKernel: process.geteuid?.() !== 0 });
-  const path = pathOf(place);
   try {
-    return checked(openExisting(path, access) ?? create(path, access, owner), fstatSync(place.folder), owner);
+    return checked(openExisting(file, access) ?? create(file, access, owner), statSync(dirname(file)), owner);
   } catch (error) {
     const meaning = meanings[(error as NodeJS.ErrnoException).code ?? ''];
     throw meaning === undefined ? error : new Error(meaning);
-  } finally {
-    closeSync(place.folder);
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Account, Native } from '../native/native.ts';
 import type { Field } from '../proxy/headers.ts';
 import type { Observer, RequestHead, RequestObserver, RunControl } from '../proxy/observer.ts';
+import { heldPath } from '../run/held-folder.ts';
 import { AuditEntries } from './audit/audit-entry.ts';
 import { AuditLog } from './audit/audit-log.ts';
 import { tokensBefore, usesSince } from './audit/audit-past.ts';
@@ -60,8 +61,9 @@ export class Oversight implements Observer {
     if (policy?.mode === 'shadow' && file === undefined) report('without --audit-log, shadow mode records nowhere what the policy would refuse');
     const limits = policy?.limits === undefined ? undefined : new Limits(policy.limits);
     const countsInAll = limits !== undefined && policy?.limits?.tokensTotal !== undefined;
-    const log = file === undefined ? undefined : new AuditLog({ file, endpoint, owner, lock: native.lockFile, report, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });
-    if (file !== undefined && limits !== undefined) restore(limits, file, endpoint, countsInAll);
+    const path = file === undefined ? undefined : heldPath('--audit-log', file);
+    const log = file === undefined || path === undefined ? undefined : new AuditLog({ file, path, endpoint, owner, lock: native.lockFile, report, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });
+    if (path !== undefined && limits !== undefined) restore(limits, path, endpoint, countsInAll);
     this.#log = log;
     this.#entries = new AuditEntries((record) => log?.append(record));
     this.#rules = {

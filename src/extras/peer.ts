@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import type { Native } from '../native/native.ts';
+import { descriptorOf } from '../proxy/kernel-sockets.ts';
 import { exitCodes } from '../run/exit-codes.ts';
 import { Failure, reason } from '../run/failure.ts';
 
@@ -28,14 +29,13 @@ function makeLookup(native: Native): PeerLookup {
     throw cannotTell('it runs in a user namespace', 'run it outside (systemd: no PrivateUsers), or use --issue-token instead');
   }
   try {
-    native.peerUid('127.0.0.1', 1, '127.0.0.1', 1);
+    native.peerUid(-1); // no socket: it only makes sure that the kernel answers
   } catch (error) {
     throw cannotTell(`sock_diag failed: ${reason(error)}`, 'allow AF_NETLINK sockets, load the kernel module inet_diag, or use --issue-token instead');
   }
-  return ({ localAddress, localPort, remoteAddress, remotePort }) => {
-    if (localAddress === undefined || localPort === undefined || remoteAddress === undefined || remotePort === undefined) return undefined;
+  return (socket) => {
     try {
-      return native.peerUid(localAddress, localPort, remoteAddress, remotePort);
+      return native.peerUid(descriptorOf(socket) ?? -1);
     } catch {
       return undefined; // unknown, which the gate refuses
     }

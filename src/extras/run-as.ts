@@ -32,7 +32,7 @@ export function giveUpRoot({ name, uid, gid }: Account, native: Native): void {
     (process as unknown as InitGroups).initgroups(name, gid);
     process.setgid?.(gid);
     process.setuid?.(uid);
-    native.forbidTracing();
+    native.harden();
   } catch (error) {
     throw unsafe(`cannot become ${foreign(name)}: ${reason(error)}`, 'choose another user for --run-as');
   }

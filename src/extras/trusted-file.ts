@@ -1,18 +1,20 @@
-import { type Stats, closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
-import { isAbsolute } from 'node:path';
+import { type Stats, closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readlinkSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { Failure, reason } from '../run/failure.ts';
-import { isOurs, otherWriter } from '../run/file-trust.ts';
-import { UntrustedLink, openPath, pathOf, walkTo } from '../run/path-walk.ts';
+import { isOurs, isSticky, otherWriter } from '../run/file-trust.ts';
 
 /** What a shell hands over for `<(command)`: a descriptor, to which no folder leads. */
 const descriptorPath = /^\/(dev|proc\/self)\/fd\/\d+$/;
 
-/** A file or folder that another user can change. */
+/** As many links as the kernel follows in one path, path_resolution(7). */
+const maxLinks = 40;
+
+/** A file, folder or link that another user can change. */
 class Exposed extends Error {
   readonly hint: string;
 
-  constructor(path: string, writer: string, hint: string) {
-    super(`${path} can be changed by ${writer}`);
+  constructor(problem: string, hint: string) {
+    super(problem);
     this.hint = hint;
   }
 }
@@ -28,36 +30,55 @@ class Exposed extends Error {
 export function readTrustedFile(flag: string, file: string): string {
   let descriptor: number | undefined;
   try {
-    descriptor = descriptorPath.test(file) ? openSync(file, constants.O_RDONLY) : openTrusted(file);
+    descriptor = openSync(descriptorPath.test(file) ? file : resolveTrusted(file), constants.O_RDONLY | constants.O_NOCTTY);
     check(fstatSync(descriptor), file);
     return readFileSync(descriptor, 'utf8');
   } catch (error) {
     if (error instanceof Exposed) throw new Failure(`${flag} ${file}: ${error.message}`, { hint: error.hint });
-    const hint = error instanceof UntrustedLink ? 'name the file that it leads to' : 'it is read once, at start, by the user who starts the daemon';
-    throw new Failure(`cannot read ${flag} ${file}: ${reason(error)}`, { hint });
+    throw new Failure(`cannot read ${flag} ${file}: ${reason(error)}`, { hint: 'it is read once, at start, by the user who starts the daemon' });
   } finally {
     if (descriptor !== undefined) closeSync(descriptor);
   }
 }
 
-function openTrusted(file: string): number {
-  // From the top, also where the path is relative: someone who can rename the current folder could redirect the next start.
-  const place = walkTo(isAbsolute(file) ? file : `${process.cwd()}/${file}`, { followsLast: true, onFolder: (folder, path) => check(folder, path) });
-  let found: number | undefined;
-  try {
-    // It is looked at before it is opened: to open another user's FIFO would wait for that user.
-    found = openSync(pathOf(place), openPath | constants.O_NOFOLLOW);
-    check(fstatSync(found), file);
-    return openSync(`/proc/self/fd/${found}`, constants.O_RDONLY | constants.O_NOCTTY);
-  } finally {
-    closeSync(place.folder);
-    if (found !== undefined) closeSync(found);
+/**
+ * Follows a path from the top, also where it is relative: someone who can rename the current folder could redirect the next
+ * start. Each folder is checked before anything is looked up in it, so nobody can replace what was found there.
+ *
+ * @returns the file's path without links
+ * @throws {Exposed} or an error of the system's
+ */
+function resolveTrusted(file: string): string {
+  const names = resolve(file).split('/');
+  let path = '/';
+  let links = 0;
+  for (let name = names.shift(); name !== undefined; name = names.shift()) {
+    const folder = lstatSync(path);
+    check(folder, path);
+    const next = join(path, name);
+    const stats = lstatSync(next);
+    if (!stats.isSymbolicLink()) {
+      path = next;
+      continue;
+    }
+    // In a sticky folder others can give a link of ours from elsewhere a second name (fs.protected_hardlinks=0).
+    const isTrusted = isOurs(stats) && (!isSticky(folder) || stats.nlink === 1);
+    if (!isTrusted) throw new Exposed(`${next} is a symbolic link that another user can change`, 'name the file that it leads to');
+    if (++links > maxLinks) throw new Error('it leads through too many symbolic links');
+    const target = readlinkSync(next);
+    names.unshift(...target.split('/'));
+    if (target.startsWith('/')) path = '/';
   }
+  check(lstatSync(path), file); // before it is opened: to open another user's FIFO would wait for that user
+  return path;
 }
 
 /** @throws {Exposed} */
 function check(stats: Stats, path: string): void {
   const writer = otherWriter(stats, true);
   if (writer === undefined) return;
-  throw new Exposed(path, writer, isOurs(stats) ? `take the right to write from others: chmod go-w ${path}` : `give it to the user who starts the daemon, or to root: chown root ${path}`);
+  throw new Exposed(
+    `${path} can be changed by ${writer}`,
+    isOurs(stats) ? `take the right to write from others: chmod go-w ${path}` : `give it to the user who starts the daemon, or to root: chown root ${path}`,
+  );
 }

@@ -25,8 +25,8 @@ export const custodyOf: Readonly<Record<Locking, string>> = {
  */
 export function lockMemory(bytes: number, native: Native, isWaived: boolean): LockedMemory {
   try {
-    const { buffer, kind } = native.allocate(bytes, isWaived ? 'waived' : 'required');
-    return { buffer, kind, wipe: () => native.wipe(buffer) };
+    const { buffer, kind } = native.allocate(bytes, isWaived);
+    return { buffer, kind, wipe: () => buffer.fill(0) };
   } catch (error) {
     throw new Failure(`cannot lock ${bytes / 1024} KiB of memory (${(error as Error).message})`, {
       hint: 'raise RLIMIT_MEMLOCK to 64 KiB (ulimit -l 64, systemd: LimitMEMLOCK=64K), or allow memfd_secret or mlock in the seccomp profile; --unsafe-unlocked-memory runs without it',

@@ -4,313 +4,192 @@
 
 #include "native.h"
 
-#include <arpa/inet.h>
-#include <limits.h>
+#include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_AREA_BYTES = 1 << 30 };
+/* The longest text that is taken, with its end. A longer one is cut, and then names no account. */
+enum { MAX_ARGUMENTS = 2, MAX_TEXT_BYTES = sizeof ((struct account *)NULL)->name };
 
-/* When a Node-API call fails, an exception is pending: Node's own, or else a TypeError about the argument. */
-#define TRY(call)                                   \
-  do {                                              \
-    if ((call) != napi_ok) return throw_napi(env);  \
-  } while (0)
+/* Making a value cannot fail: no exception is pending, and V8 ends the process where it has no memory. */
+static napi_value number(napi_env env, double of) {
+  napi_value value = NULL;
+  napi_create_double(env, of, &value);
+  return value;
+}
 
-static napi_value throw_napi(napi_env env) {
-  const napi_extended_error_info *info;
-  bool pending = true;
-  napi_get_last_error_info(env, &info);
-  const char *message = info->error_message != NULL ? info->error_message : "invalid argument";
-  napi_is_exception_pending(env, &pending);
-  if (!pending) napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", message);
+static napi_value text(napi_env env, const char *of) {
+  napi_value value = NULL;
+  napi_create_string_utf8(env, of, NAPI_AUTO_LENGTH, &value);
+  return value;
+}
+
+static napi_value boolean(napi_env env, bool of) {
+  napi_value value = NULL;
+  napi_get_boolean(env, of, &value);
+  return value;
+}
+
+/* Throws an Error with errno, negative as in node:fs. */
+static napi_value throw_errno(napi_env env, const char *message) {
+  napi_value error = NULL, error_number = number(env, -errno);
+  napi_create_error(env, NULL, text(env, message), &error);
+  napi_set_named_property(env, error, "errno", error_number);
+  napi_throw(env, error);
   return NULL;
 }
 
-static napi_value set_string(napi_env env, napi_value object, const char *name, const char *text) {
-  napi_value value;
-  TRY(napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &value));
-  TRY(napi_set_named_property(env, object, name, value));
-  return object;
-}
-
-/* Throws an Error with the errno (negative, as in node:fs) and the system call. */
-static napi_value throw_failure(napi_env env, struct failure failure) {
-  napi_value message, error, number;
-  TRY(napi_create_string_utf8(env, strerror(failure.error), NAPI_AUTO_LENGTH, &message));
-  TRY(napi_create_error(env, NULL, message, &error));
-  TRY(napi_create_int32(env, -failure.error, &number));
-  TRY(napi_set_named_property(env, error, "errno", number));
-  if (set_string(env, error, "syscall", failure.syscall) != NULL) napi_throw(env, error);
-  return NULL;
-}
-
-static napi_value throw_unlockable(napi_env env, const struct lock_failures *failures) {
-  char reasons[128];
-  snprintf(reasons, sizeof reasons, "%s: %s, %s: %s",
-           failures->memfd_secret.syscall, strerror(failures->memfd_secret.error),
-           failures->mlock.syscall, strerror(failures->mlock.error));
-  napi_throw_error(env, NULL, reasons);
-  return NULL;
-}
-
-static const char *kind_of(enum protection protection) {
-  switch (protection) {
-    case MEMFD_SECRET: return "memfd_secret";
-    case MLOCK: return "mlock";
-    case UNLOCKED: break;
+/* Reads the arguments: `i` is an int, `b` a bool, `s` a char[MAX_TEXT_BYTES]. Throws if they are others. */
+static bool read_arguments(napi_env env, napi_callback_info info, const char *kinds, ...) {
+  size_t count = MAX_ARGUMENTS;
+  napi_value values[MAX_ARGUMENTS];
+  napi_status status = napi_get_cb_info(env, info, &count, values, NULL, NULL);
+  va_list targets;
+  va_start(targets, kinds);
+  for (size_t i = 0; kinds[i] != '\0' && status == napi_ok; i++) {
+    if (kinds[i] == 'i') status = napi_get_value_int32(env, values[i], va_arg(targets, int32_t *));
+    else if (kinds[i] == 'b') status = napi_get_value_bool(env, values[i], va_arg(targets, bool *));
+    else status = napi_get_value_string_utf8(env, values[i], va_arg(targets, char *), MAX_TEXT_BYTES, NULL);
   }
-  return "unlocked";
+  va_end(targets);
+  if (status != napi_ok) napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", "invalid argument");
+  return status == napi_ok;
 }
 
-/* allocate(bytes: number, locking: 'required' | 'waived'): { buffer: Buffer, kind: string } */
+/* allocate(bytes: number, isWaived: boolean): { buffer: Buffer, kind: string } */
 static napi_value allocate(napi_env env, napi_callback_info info) {
-  size_t count = 2;
-  napi_value arguments[2];
-  int64_t bytes;
-  char locking[16];
-  TRY(napi_get_cb_info(env, info, &count, arguments, NULL, NULL));
-  TRY(napi_get_value_int64(env, arguments[0], &bytes));
-  TRY(napi_get_value_string_utf8(env, arguments[1], locking, sizeof locking, NULL));
-  bool waived = strcmp(locking, "waived") == 0;
-  if (!waived && strcmp(locking, "required") != 0) {
-    napi_throw_type_error(env, "ERR_INVALID_ARG_VALUE", "locking is 'required' or 'waived'");
-    return NULL;
+  int32_t bytes;
+  bool waived;
+  if (!read_arguments(env, info, "ib", &bytes, &waived)) return NULL;
+  if (bytes < 1) {
+    errno = EINVAL;
+    return throw_errno(env, "no bytes");
   }
-  if (bytes < 1 || bytes > MAX_AREA_BYTES) {
-    napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "bytes is 1 to 1 GiB");
-    return NULL;
-  }
-
   struct area area;
-  struct lock_failures failures;
-  if (!allocate_locked((size_t)bytes, waived, &area, &failures)) return throw_unlockable(env, &failures);
-
-  napi_value buffer, result;
+  if (!allocate_locked((size_t)bytes, waived, &area)) {
+    char reasons[128];
+    int length = snprintf(reasons, sizeof reasons, "memfd_secret: %s", strerror(area.secret_error));
+    snprintf(reasons + length, sizeof reasons - (size_t)length, ", mlock: %s", strerror(area.lock_error));
+    napi_throw_error(env, NULL, reasons);
+    return NULL;
+  }
+  napi_value buffer, result = NULL;
   /* No finalizer: sockets hold bare pointers into the area while they write, so it must outlive every Buffer over it.
      The kernel frees it when the process ends, and clears the pages before another process gets them. */
-  TRY(napi_create_external_buffer(env, (size_t)bytes, area.data, NULL, NULL, &buffer));
-  TRY(napi_create_object(env, &result));
-  TRY(napi_set_named_property(env, result, "buffer", buffer));
-  return set_string(env, result, "kind", kind_of(area.protection));
-}
-
-/* wipe(bytes: Uint8Array): void */
-static napi_value wipe(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument;
-  void *data;
-  size_t length;
-  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
-  TRY(napi_get_typedarray_info(env, argument, NULL, &length, &data, NULL, NULL));
-  explicit_bzero(data, length);
-  return NULL;
-}
-
-static napi_value done(napi_env env, struct failure failure) {
-  return failure.error == 0 ? NULL : throw_failure(env, failure);
-}
-
-static napi_value boolean(napi_env env, bool value) {
-  napi_value result;
-  TRY(napi_get_boolean(env, value, &result));
+  if (napi_create_external_buffer(env, (size_t)bytes, area.data, NULL, NULL, &buffer) != napi_ok) {
+    errno = ENOMEM;
+    return throw_errno(env, "this node takes no memory of others");
+  }
+  napi_create_object(env, &result);
+  napi_set_named_property(env, result, "buffer", buffer);
+  napi_set_named_property(env, result, "kind", text(env, area.kind));
   return result;
 }
 
-/* Reads the one argument of a function that takes a descriptor. */
-static bool read_descriptor(napi_env env, napi_callback_info info, int *descriptor) {
-  size_t count = 1;
-  napi_value argument;
-  if (napi_get_cb_info(env, info, &count, &argument, NULL, NULL) == napi_ok && napi_get_value_int32(env, argument, descriptor) == napi_ok) return true;
-  throw_napi(env);
-  return false;
-}
-
-static napi_value forbidTracing(napi_env env, napi_callback_info info) {
+/* harden(): void */
+static napi_value harden_process(napi_env env, napi_callback_info info) {
   (void)info;
-  return done(env, forbid_tracing());
+  const char *what = harden();
+  return what == NULL ? NULL : throw_errno(env, what);
 }
 
-static napi_value forbidCoreDumps(napi_env env, napi_callback_info info) {
-  (void)info;
-  return done(env, forbid_core_dumps());
-}
-
-static napi_value forbidNewPrivileges(napi_env env, napi_callback_info info) {
-  (void)info;
-  return done(env, forbid_new_privileges());
-}
-
-static napi_value isStartedByStarter(napi_env env, napi_callback_info info) {
+/* isStartedByStarter(): boolean */
+static napi_value ask_for_starter(napi_env env, napi_callback_info info) {
   (void)info;
   return boolean(env, is_started_by_starter());
 }
 
 /* forbidStartCalls(opensLogs: boolean): void */
-static napi_value forbidStartCalls(napi_env env, napi_callback_info info) {
-  size_t count = 1;
+static napi_value enter_serving(napi_env env, napi_callback_info info) {
   bool opens_logs;
-  napi_value argument;
-  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
-  TRY(napi_get_value_bool(env, argument, &opens_logs));
-  return done(env, forbid_start_calls(opens_logs));
+  if (!read_arguments(env, info, "b", &opens_logs)) return NULL;
+  return forbid_start_calls(opens_logs) ? NULL : throw_errno(env, "seccomp");
 }
 
-static napi_value read_endpoint(napi_env env, const napi_value arguments[2], struct sockaddr_in *endpoint) {
-  char address[INET_ADDRSTRLEN + 1]; /* one more, so that a longer text is not cut into a valid address */
-  uint32_t port;
-  TRY(napi_get_value_string_utf8(env, arguments[0], address, sizeof address, NULL));
-  TRY(napi_get_value_uint32(env, arguments[1], &port));
-  *endpoint = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-  if (inet_pton(AF_INET, address, &endpoint->sin_addr) == 1 && port >= 1 && port <= 65535) return arguments[0];
-  napi_throw_type_error(env, "ERR_INVALID_ARG_VALUE", "an end of a connection is an IPv4 address and a port");
-  return NULL;
-}
-
-/* peerUid(localAddress, localPort, remoteAddress, remotePort): number | undefined */
-static napi_value peerUid(napi_env env, napi_callback_info info) {
-  size_t count = 4;
-  napi_value arguments[4], uid;
-  struct connection connection;
-  TRY(napi_get_cb_info(env, info, &count, arguments, NULL, NULL));
-  if (read_endpoint(env, arguments, &connection.local) == NULL) return NULL;
-  if (read_endpoint(env, arguments + 2, &connection.remote) == NULL) return NULL;
-
-  struct owner owner;
-  struct failure failure = find_peer(&connection, &owner);
-  if (failure.error != 0) return throw_failure(env, failure);
-  if (!owner.known) return NULL;
-  TRY(napi_create_uint32(env, owner.uid, &uid));
-  return uid;
-}
-
-/* hasHungUp(socket: number): boolean */
-static napi_value hasHungUp(napi_env env, napi_callback_info info) {
-  int socket;
-  return read_descriptor(env, info, &socket) ? boolean(env, has_hung_up(socket)) : NULL;
-}
-
-/* wasReset(socket: number): boolean */
-static napi_value wasReset(napi_env env, napi_callback_info info) {
-  int socket;
-  return read_descriptor(env, info, &socket) ? boolean(env, was_reset(socket)) : NULL;
-}
-
-/* unacknowledgedBytes(socket: number): number */
-static napi_value unacknowledgedBytes(napi_env env, napi_callback_info info) {
-  int socket, bytes;
-  napi_value result;
-  if (!read_descriptor(env, info, &socket)) return NULL;
-  struct failure failure = unacknowledged_bytes(socket, &bytes);
-  if (failure.error != 0) return throw_failure(env, failure);
-  TRY(napi_create_int32(env, bytes, &result));
-  return result;
-}
-
-/* resetOnClose(socket: number): void */
-static napi_value resetOnClose(napi_env env, napi_callback_info info) {
-  int socket;
-  return read_descriptor(env, info, &socket) ? done(env, reset_on_close(socket)) : NULL;
+/* peerUid(socket: number): number | undefined */
+static napi_value peer_uid(napi_env env, napi_callback_info info) {
+  int32_t socket;
+  uint32_t uid;
+  if (!read_arguments(env, info, "i", &socket)) return NULL;
+  int found = find_peer(socket, &uid);
+  if (found < 0) return throw_errno(env, "sock_diag");
+  return found == 0 ? NULL : number(env, uid);
 }
 
 /* lockFile(file: number): boolean */
-static napi_value lockFile(napi_env env, napi_callback_info info) {
-  int file;
-  bool locked;
-  if (!read_descriptor(env, info, &file)) return NULL;
-  struct failure failure = lock_file(file, &locked);
-  return failure.error == 0 ? boolean(env, locked) : throw_failure(env, failure);
-}
-
-/* unlinkAt(folder: number, name: string): void */
-static napi_value unlinkAt(napi_env env, napi_callback_info info) {
-  size_t count = 2;
-  int32_t folder;
-  napi_value arguments[2];
-  char name[NAME_MAX + 2]; /* one more than a name can have: a longer one is refused, not cut into another name */
-  TRY(napi_get_cb_info(env, info, &count, arguments, NULL, NULL));
-  TRY(napi_get_value_int32(env, arguments[0], &folder));
-  TRY(napi_get_value_string_utf8(env, arguments[1], name, sizeof name, NULL));
-  return done(env, unlink_at(folder, name));
-}
-
-static napi_value set_number(napi_env env, napi_value object, const char *name, uint32_t number) {
-  napi_value value;
-  TRY(napi_create_uint32(env, number, &value));
-  TRY(napi_set_named_property(env, object, name, value));
-  return object;
+static napi_value lock(napi_env env, napi_callback_info info) {
+  int32_t file;
+  if (!read_arguments(env, info, "i", &file)) return NULL;
+  int locked = lock_file(file);
+  return locked < 0 ? throw_errno(env, "flock") : boolean(env, locked);
 }
 
 /* account(nameOrUid: string): { name: string, uid: number, gid: number } | undefined */
 static napi_value account(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument, result;
-  char name_or_uid[256]; /* a longer name is cut, and then matches nothing: `struct account` has no room for it either */
-  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
-  TRY(napi_get_value_string_utf8(env, argument, name_or_uid, sizeof name_or_uid, NULL));
-
+  char name_or_uid[MAX_TEXT_BYTES];
   struct account found;
-  if (!find_account(name_or_uid, &found)) return NULL;
-  TRY(napi_create_object(env, &result));
-  if (set_string(env, result, "name", found.name) == NULL) return NULL;
-  if (set_number(env, result, "uid", found.uid) == NULL) return NULL;
-  return set_number(env, result, "gid", found.gid);
-}
-
-/* inspectSocket(descriptor: number): { family, type, protocol, isListening, address, port } */
-static napi_value inspectSocket(napi_env env, napi_callback_info info) {
-  int descriptor;
-  napi_value result, listening;
-  if (!read_descriptor(env, info, &descriptor)) return NULL;
-  struct socket_facts facts;
-  struct failure failure = inspect_socket(descriptor, &facts);
-  if (failure.error != 0) return throw_failure(env, failure);
-  TRY(napi_create_object(env, &result));
-  if (set_number(env, result, "family", (uint32_t)facts.family) == NULL) return NULL;
-  if (set_number(env, result, "type", (uint32_t)facts.type) == NULL) return NULL;
-  if (set_number(env, result, "protocol", (uint32_t)facts.protocol) == NULL) return NULL;
-  if (set_number(env, result, "port", facts.port) == NULL) return NULL;
-  TRY(napi_get_boolean(env, facts.listening != 0, &listening));
-  TRY(napi_set_named_property(env, result, "isListening", listening));
-  return set_string(env, result, "address", facts.address);
-}
-
-/* holdPort(port: number): number */
-static napi_value holdPort(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  uint32_t port;
-  int descriptor;
-  napi_value argument, result;
-  TRY(napi_get_cb_info(env, info, &count, &argument, NULL, NULL));
-  TRY(napi_get_value_uint32(env, argument, &port));
-  struct failure failure = hold_port((uint16_t)port, &descriptor);
-  if (failure.error != 0) return throw_failure(env, failure);
-  TRY(napi_create_int32(env, descriptor, &result));
+  napi_value result = NULL;
+  if (!read_arguments(env, info, "s", name_or_uid) || !find_account(name_or_uid, &found)) return NULL;
+  napi_create_object(env, &result);
+  napi_set_named_property(env, result, "name", text(env, found.name));
+  napi_set_named_property(env, result, "uid", number(env, found.uid));
+  napi_set_named_property(env, result, "gid", number(env, found.gid));
   return result;
 }
 
+/* inspectSocket(socket: number): { family, type, protocol, isListening, address, port } */
+static napi_value inspect(napi_env env, napi_callback_info info) {
+  int32_t socket;
+  struct socket_facts facts;
+  napi_value result = NULL;
+  if (!read_arguments(env, info, "i", &socket)) return NULL;
+  if (!inspect_socket(socket, &facts)) return throw_errno(env, "getsockopt");
+  napi_create_object(env, &result);
+  napi_set_named_property(env, result, "family", number(env, facts.family));
+  napi_set_named_property(env, result, "type", number(env, facts.type));
+  napi_set_named_property(env, result, "protocol", number(env, facts.protocol));
+  napi_set_named_property(env, result, "isListening", boolean(env, facts.listening != 0));
+  napi_set_named_property(env, result, "address", text(env, facts.address));
+  napi_set_named_property(env, result, "port", number(env, facts.port));
+  return result;
+}
+
+/* Functions of one number that give one, or -1. */
+static struct simple {
+  const char *name;
+  int (*call)(int);
+} simple[] = {
+  {"pollEnds", poll_ends},
+  {"unacknowledgedBytes", unacknowledged_bytes},
+  {"resetOnClose", reset_on_close},
+  {"holdPort", hold_port},
+};
+
+static napi_value call_simple(napi_env env, napi_callback_info info) {
+  int32_t argument;
+  void *function;
+  if (!read_arguments(env, info, "i", &argument)) return NULL;
+  napi_get_cb_info(env, info, NULL, NULL, NULL, &function);
+  int result = ((struct simple *)function)->call(argument);
+  return result < 0 ? throw_errno(env, ((struct simple *)function)->name) : number(env, result);
+}
+
 NAPI_MODULE_INIT() {
-#define METHOD(name) {#name, NULL, name, NULL, NULL, NULL, napi_enumerable, NULL}
-  const napi_property_descriptor exported[] = {
-    METHOD(allocate),
-    METHOD(wipe),
-    METHOD(forbidTracing),
-    METHOD(forbidCoreDumps),
-    METHOD(forbidNewPrivileges),
-    METHOD(isStartedByStarter),
-    METHOD(forbidStartCalls),
-    METHOD(peerUid),
-    METHOD(hasHungUp),
-    METHOD(wasReset),
-    METHOD(unacknowledgedBytes),
-    METHOD(resetOnClose),
-    METHOD(lockFile),
-    METHOD(unlinkAt),
-    METHOD(account),
-    METHOD(inspectSocket),
-    METHOD(holdPort),
+  static const struct {
+    const char *name;
+    napi_callback call;
+  } functions[] = {
+    {"allocate", allocate}, {"harden", harden_process}, {"isStartedByStarter", ask_for_starter}, {"forbidStartCalls", enter_serving},
+    {"peerUid", peer_uid}, {"lockFile", lock}, {"account", account}, {"inspectSocket", inspect},
   };
-#undef METHOD
-  TRY(napi_define_properties(env, exports, sizeof exported / sizeof *exported, exported));
+  for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+    napi_property_descriptor property = {.utf8name = functions[i].name, .method = functions[i].call, .attributes = napi_enumerable};
+    if (napi_define_properties(env, exports, 1, &property) != napi_ok) return NULL;
+  }
+  for (size_t i = 0; i < sizeof simple / sizeof *simple; i++) {
+    napi_property_descriptor property = {.utf8name = simple[i].name, .method = call_simple, .attributes = napi_enumerable, .data = &simple[i]};
+    if (napi_define_properties(env, exports, 1, &property) != napi_ok) return NULL;
+  }
   return exports;
 }

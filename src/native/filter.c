@@ -116,21 +116,15 @@ void filter_pointer(struct filter *filter, int call, unsigned argument, uint32_t
   end_argument(filter, forbidden);
 }
 
-struct failure filter_install(struct filter *filter) {
+bool filter_install(struct filter *filter) {
   answer(filter, SECCOMP_RET_ALLOW);
-  if (NATIVE_ARCHITECTURE == 0 || filter->length > MAX_FILTER_LENGTH) {
-    errno = ENOSYS;
-    return failed("seccomp");
-  }
+  errno = ENOSYS;
+  if (NATIVE_ARCHITECTURE == 0 || filter->length > MAX_FILTER_LENGTH) return false;
   struct sock_fprog program = {filter->length, filter->code};
   /* SPEC_ALLOW keeps kernels before 5.16 from slowing the process down (Spectre v4). Kernels before 4.17 do not know it. */
   unsigned long flags = SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
   long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
   if (result < 0 && errno == EINVAL) result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
-  if (result < 0) return failed("seccomp");
-  if (result > 0) { /* the id of a thread that cannot take the filter, because it has installed one of its own */
-    errno = EBUSY;
-    return failed("seccomp");
-  }
-  return (struct failure){0};
+  if (result > 0) errno = EBUSY; /* the id of a thread that cannot take the filter, because it has installed one of its own */
+  return result == 0;
 }

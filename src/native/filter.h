@@ -39,7 +39,7 @@ void filter_other_values(struct filter *filter, int call, unsigned argument, con
 void filter_pointer(struct filter *filter, int call, unsigned argument, uint32_t forbidden);
 
 /* Puts the filter on all threads of this process, for good. Needs no_new_privs. */
-struct failure filter_install(struct filter *filter);
+bool filter_install(struct filter *filter);
 
 #define CALLS(list) list, sizeof(list) / sizeof *(list)
 

@@ -13,52 +13,33 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static struct failure not_obeyed(const char *syscall) {
-  errno = EPERM;
-  return failed(syscall);
-}
-
 /*
  * ptrace(2) asks whether it may attach, and attaches a moment later. It holds a lock meanwhile (cred_guard_mutex) that
  * putting a filter on all threads takes too. So once this filter, which forbids nothing, is in place, TracerPid shows every
  * tracer that was still allowed.
  */
-static struct failure await_tracers(void) {
+static bool await_tracers(void) {
   struct filter nothing = {.length = 0};
   return filter_install(&nothing);
 }
 
 /*
- * No ptrace(2), no /proc/PID/mem, environ, fd or maps for the same user, and no core dump of any kind. The
- * setting belongs to the address space, so it covers all threads. execve(2) and a change of uid or gid reset it
- * (commit_creds() falls back to fs.suid_dumpable); call this again afterwards.
+ * - No core file. A core_pattern that pipes to a program ignores this limit (core(5)); the last setting stops that.
+ * - No set-user-ID bits and no file capabilities on execve(2). This belongs to a thread and to those it creates later.
+ * - No ptrace(2), no /proc/PID/mem, environ, fd or maps for the same user, and no core dump of any kind. This belongs to the
+ *   address space, so it covers all threads.
+ *
+ * The starter does it while there is one thread. execve(2) and a change of uid or gid undo the last one (commit_creds()
+ * falls back to fs.suid_dumpable), so the daemon does it again then.
  */
-struct failure forbid_tracing(void) {
-  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return failed("prctl");
-  if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0) return not_obeyed("prctl");
-  return is_started_by_starter() ? await_tracers() : (struct failure){0}; /* --unsafe-no-sandbox: no filters at all */
-}
-
-/*
- * No core file even if the setting above is reset. A core_pattern that pipes to a program ignores this limit (core(5));
- * only forbid_tracing() stops that.
- */
-struct failure forbid_core_dumps(void) {
+const char *harden(void) {
   struct rlimit limit = {0, 0};
-  if (setrlimit(RLIMIT_CORE, &limit) != 0) return failed("setrlimit");
-  if (getrlimit(RLIMIT_CORE, &limit) != 0) return failed("getrlimit");
-  if (limit.rlim_cur != 0 || limit.rlim_max != 0) return not_obeyed("setrlimit");
-  return (struct failure){0};
-}
-
-/*
- * From here on execve(2) grants no set-user-ID bits and no file capabilities. The setting belongs to a thread and to those
- * it creates later. The starter makes it while there is only one; the daemon calls this again to be sure.
- */
-struct failure forbid_new_privileges(void) {
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return failed("prctl");
-  if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) return not_obeyed("prctl");
-  return (struct failure){0};
+  errno = EPERM; /* for a kernel that accepts a setting and ignores it */
+  if (setrlimit(RLIMIT_CORE, &limit) != 0 || getrlimit(RLIMIT_CORE, &limit) != 0 || limit.rlim_cur != 0 || limit.rlim_max != 0) return "core dumps";
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) return "new privileges";
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0) return "tracing and /proc/PID/mem of the same user";
+  /* --unsafe-no-sandbox: no filters at all */
+  return !is_started_by_starter() || await_tracers() ? NULL : "tracing";
 }
 
 bool is_started_by_starter(void) {

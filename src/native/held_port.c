@@ -4,6 +4,7 @@
  */
 #include "native.h"
 
+#include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -11,12 +12,12 @@
  * Bound, but not listening: a client is refused at once, and tries 127.0.0.1. Another socket can share the port only if
  * both have SO_REUSEADDR, or both have SO_REUSEPORT, so this one has neither. libuv always sets the first.
  */
-struct failure hold_port(uint16_t port, int *descriptor) {
-  struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-  *descriptor = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (*descriptor < 0) return failed("socket");
-  if (bind(*descriptor, (struct sockaddr *)&address, sizeof address) == 0) return (struct failure){0};
-  struct failure failure = failed("bind");
-  close(*descriptor);
-  return failure;
+int hold_port(int port) {
+  struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+  int descriptor = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (descriptor < 0 || bind(descriptor, (struct sockaddr *)&address, sizeof address) == 0) return descriptor;
+  int error = errno;
+  close(descriptor);
+  errno = error;
+  return -1;
 }

@@ -12,6 +12,7 @@
 
 #include "syscall_numbers.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -54,55 +55,39 @@ static bool populate(const struct pages *pages) {
  * Secret pages leave the kernel's direct map: read(2), write(2) and this process's own instructions reach them,
  * /proc/PID/mem, process_vm_readv(2) and a core dump do not (mm/secretmem.c). They are always locked.
  */
-static struct failure map_secret(struct pages *pages) {
+static bool map_secret(struct pages *pages) {
   int fd = (int)syscall(NR_memfd_secret, O_CLOEXEC);
-  if (fd < 0) return failed("memfd_secret");
-
-  struct failure failure = {0};
-  if (ftruncate(fd, (off_t)pages->bytes) != 0 || !reserve(pages)) {
-    failure = failed("memfd_secret");
-  } else if (mmap(pages->start, pages->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
-    /* EAGAIN: RLIMIT_MEMLOCK. Keep the reservation: a failed MAP_FIXED may have left a hole in it, and another
-       thread may have mapped something there since. */
-    failure = failed("memfd_secret");
-  } else if (madvise(pages->start, pages->bytes, MADV_DONTFORK) != 0 || !populate(pages)) {
-    failure = failed("memfd_secret");
-    release(pages);
-  }
+  if (fd < 0) return false;
+  /* EAGAIN: RLIMIT_MEMLOCK. Keep the reservation: a failed MAP_FIXED may have left a hole in it, and another thread may
+     have mapped something there since. */
+  bool mapped = ftruncate(fd, (off_t)pages->bytes) == 0 && reserve(pages) &&
+                mmap(pages->start, pages->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
+  bool usable = mapped && madvise(pages->start, pages->bytes, MADV_DONTFORK) == 0 && populate(pages);
+  int error = errno;
+  if (mapped && !usable) release(pages);
   /* The mapping keeps the memory alive; a descriptor would be one more way in (pidfd_getfd(2)). */
   close(fd);
-  return failure;
+  errno = error;
+  return usable;
 }
 
-static struct failure map_private(struct pages *pages) {
-  if (!reserve(pages)) return failed("mmap");
-  if (mprotect(pages->start, pages->bytes, PROT_READ | PROT_WRITE) == 0 &&
-      madvise(pages->start, pages->bytes, MADV_DONTDUMP) == 0 &&
-      madvise(pages->start, pages->bytes, MADV_DONTFORK) == 0) {
-    return (struct failure){0};
-  }
-  struct failure failure = failed("mmap");
-  release(pages);
-  return failure;
+static bool map_private(struct pages *pages) {
+  return reserve(pages) && mprotect(pages->start, pages->bytes, PROT_READ | PROT_WRITE) == 0 &&
+         madvise(pages->start, pages->bytes, MADV_DONTDUMP) == 0 && madvise(pages->start, pages->bytes, MADV_DONTFORK) == 0;
 }
 
-bool allocate_locked(size_t bytes, bool waive_locking, struct area *area, struct lock_failures *failures) {
+bool allocate_locked(size_t bytes, bool waive_locking, struct area *area) {
   struct pages pages = {.bytes = (bytes + page_bytes() - 1) / page_bytes() * page_bytes()};
 
-  failures->memfd_secret = map_secret(&pages);
-  if (failures->memfd_secret.error == 0) {
-    area->protection = MEMFD_SECRET;
-  } else {
-    failures->mlock = map_private(&pages);
-    if (failures->mlock.error != 0) return false;
-    area->protection = MLOCK;
-    if (mlock(pages.start, pages.bytes) != 0) {
-      failures->mlock = failed("mlock");
-      area->protection = UNLOCKED;
-      if (!waive_locking) {
-        release(&pages);
-        return false;
-      }
+  area->kind = "memfd_secret";
+  if (!map_secret(&pages)) {
+    area->secret_error = errno;
+    area->kind = "mlock";
+    bool mapped = map_private(&pages);
+    if (!mapped || mlock(pages.start, pages.bytes) != 0) {
+      area->lock_error = errno;
+      area->kind = "unlocked";
+      if (!mapped || !waive_locking) return false; /* the caller ends, and the pages with it */
     }
   }
   area->data = pages.start + (pages.bytes - bytes);

@@ -4,33 +4,26 @@ import { fileURLToPath } from 'node:url';
 /** How the key's memory is protected, strongest first. */
 export type Locking = 'memfd_secret' | 'mlock' | 'unlocked';
 
-/** The C addon. Every function throws an Error with `errno` and `syscall` when it fails. */
+/** The C addon. Every function throws an Error with `errno` when it fails. */
 export interface Native {
   /** Zeroed memory between two inaccessible pages. It is not freed before the process ends. Where it fails, the message says what failed. */
-  allocate(bytes: number, locking: 'required' | 'waived'): { buffer: Buffer; kind: Locking };
-  /** Overwrites with zeros; the compiler cannot optimise it away. */
-  wipe(buffer: Uint8Array): void;
-  forbidTracing(): void;
-  forbidCoreDumps(): void;
-  forbidNewPrivileges(): void;
+  allocate(bytes: number, isWaived: boolean): { buffer: Buffer; kind: Locking };
+  /** Forbids core dumps, new privileges and tracing. Where one fails, the message says which. */
+  harden(): void;
   /** Whether the starter's filter is in place (`starter_filter.c`). */
   isStartedByStarter(): boolean;
   /** Forbids, in all threads, the system calls that only the start needed (`serving_filter.c`). */
   forbidStartCalls(opensLogs: boolean): void;
-  /** The uid at the other end of an accepted loopback connection, from the kernel; undefined if no process owns that socket. */
-  peerUid(localAddress: string, localPort: number, remoteAddress: string, remotePort: number): number | undefined;
-  /** Whether the peer of a connected socket has closed it, even while unread bytes are left. */
-  hasHungUp(descriptor: number): boolean;
-  /** Whether a connected socket that is still open here has ended with a reset. */
-  wasReset(descriptor: number): boolean;
+  /** The uid at the other end of an accepted loopback connection, from the kernel; undefined if no process owns that socket, or it is none. */
+  peerUid(descriptor: number): number | undefined;
+  /** What poll(2) says of a connected socket, in its numbers: POLLRDHUP, POLLHUP, POLLERR. */
+  pollEnds(descriptor: number): number;
   /** Bytes written to a connected socket that the peer has not acknowledged (SIOCOUTQ). */
   unacknowledgedBytes(descriptor: number): number;
   /** Makes closing a connected socket send a reset (SO_LINGER with 0 s). */
   resetOnClose(descriptor: number): void;
   /** Locks an open file until it is closed (flock(2)); false if another process holds the lock. */
   lockFile(descriptor: number): boolean;
-  /** Removes a file by its name in an open folder, which is given by its descriptor (unlinkat(2)). */
-  unlinkAt(folder: number, name: string): void;
   /** What kind of socket a descriptor is; fails with ENOTSOCK or EBADF if it is not one. */
   inspectSocket(descriptor: number): SocketFacts;
   /** Binds a socket to a port of [::1], without listening (`held_port.c`). The descriptor is the caller's to close. */

@@ -4,7 +4,6 @@
  */
 #include "native.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
@@ -36,9 +35,8 @@ union answer {
   char bytes[1024];
 };
 
-/* Gives the kernel's message, or *found false if there is no such socket. */
-static struct failure ask(const struct sockaddr_in *source, const struct sockaddr_in *destination, bool *found,
-                          struct inet_diag_msg *message) {
+/* 1 and the kernel's message, 0 if there is no such socket, or -1. */
+static int ask(const struct sockaddr_in *source, const struct sockaddr_in *destination, struct inet_diag_msg *message) {
   struct question question = {
     .header = {
       .nlmsg_len = sizeof question,
@@ -61,85 +59,61 @@ static struct failure ask(const struct sockaddr_in *source, const struct sockadd
       },
     },
   };
-  if (send(diag, &question, sizeof question, 0) < 0) return failed("send");
+  if (send(diag, &question, sizeof question, 0) < 0) return -1;
 
   union answer answer;
-  for (;;) {
-    ssize_t length = recv(diag, &answer, sizeof answer, 0);
-    if (length < 0 && errno == EINTR) continue;
-    if (length < 0) return failed("recv");
-    if (!NLMSG_OK(&answer.header, (size_t)length)) continue;
-    /* Skips late answers to earlier questions. */
-    if (answer.header.nlmsg_seq == sequence && answer.header.nlmsg_pid == diag_port) break;
-  }
+  ssize_t length;
+  do { /* skips late answers to earlier questions */
+    length = recv(diag, &answer, sizeof answer, 0);
+    if (length < 0 && errno != EINTR) return -1;
+  } while (length < 0 || !NLMSG_OK(&answer.header, (size_t)length) || answer.header.nlmsg_seq != sequence || answer.header.nlmsg_pid != diag_port);
 
-  *found = false;
-  if (answer.header.nlmsg_type == NLMSG_ERROR) {
-    const struct nlmsgerr *error = NLMSG_DATA(&answer.header);
-    if (answer.header.nlmsg_len < NLMSG_LENGTH(sizeof *error)) errno = EBADMSG;
-    else if (error->error == -ENOENT) return (struct failure){0};
-    else errno = -error->error;
-    return failed("sock_diag");
+  const struct nlmsgerr *error = NLMSG_DATA(&answer.header);
+  errno = EBADMSG;
+  if (answer.header.nlmsg_type == SOCK_DIAG_BY_FAMILY && answer.header.nlmsg_len >= NLMSG_LENGTH(sizeof *message)) {
+    memcpy(message, NLMSG_DATA(&answer.header), sizeof *message);
+    return 1;
   }
-  if (answer.header.nlmsg_type != SOCK_DIAG_BY_FAMILY || answer.header.nlmsg_len < NLMSG_LENGTH(sizeof *message)) {
-    errno = EBADMSG;
-    return failed("sock_diag");
-  }
-  memcpy(message, NLMSG_DATA(&answer.header), sizeof *message);
-  *found = true;
-  return (struct failure){0};
+  if (answer.header.nlmsg_type != NLMSG_ERROR || answer.header.nlmsg_len < NLMSG_LENGTH(sizeof *error)) return -1;
+  errno = -error->error;
+  return errno == ENOENT ? 0 : -1;
 }
 
 /*
  * The kernel says ENOENT both for "no such socket" and for "no such module". To rule out the second, it has to find a
  * socket that certainly exists: one of ours, listening.
  */
-static struct failure check_that_it_answers(void) {
+static bool it_answers(void) {
   struct sockaddr_in no_peer = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_port = htons(1)};
   struct sockaddr_in listener = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-  socklen_t length = sizeof listener;
-
+  struct inet_diag_msg message;
   int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return failed("socket");
-
-  struct failure failure = {0};
-  if (bind(fd, (struct sockaddr *)&listener, sizeof listener) != 0) failure = failed("bind");
-  else if (listen(fd, 1) != 0) failure = failed("listen");
-  else if (getsockname(fd, (struct sockaddr *)&listener, &length) != 0) failure = failed("getsockname");
-  else {
-    bool found;
-    struct inet_diag_msg message;
-    failure = ask(&listener, &no_peer, &found, &message);
-    if (failure.error == 0 && !found) {
-      errno = ENOENT;
-      failure = failed("sock_diag");
-    }
-  }
+  bool found = fd >= 0 && bind(fd, (struct sockaddr *)&listener, sizeof listener) == 0 && listen(fd, 1) == 0 &&
+               getsockname(fd, (struct sockaddr *)&listener, &(socklen_t){sizeof listener}) == 0 &&
+               ask(&listener, &no_peer, &message) == 1;
+  int error = errno;
   close(fd);
-  return failure;
+  errno = error;
+  return found;
 }
 
-static struct failure open_diag(void) {
+static bool open_diag(void) {
   diag = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-  if (diag < 0) return failed("socket");
+  if (diag < 0) return false;
 
   struct timeval timeout = {.tv_sec = ANSWER_TIMEOUT_SECONDS};
   struct sockaddr_nl address = {.nl_family = AF_NETLINK}; /* port 0 is the kernel; once connected, no other sender is heard */
-  socklen_t length = sizeof address;
-
-  struct failure failure = {0};
-  if (setsockopt(diag, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) != 0) failure = failed("setsockopt");
-  else if (connect(diag, (struct sockaddr *)&address, sizeof address) != 0) failure = failed("connect");
-  else if (getsockname(diag, (struct sockaddr *)&address, &length) != 0) failure = failed("getsockname");
-  else {
+  if (setsockopt(diag, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) == 0 &&
+      connect(diag, (struct sockaddr *)&address, sizeof address) == 0 &&
+      getsockname(diag, (struct sockaddr *)&address, &(socklen_t){sizeof address}) == 0) {
     diag_port = address.nl_pid;
-    failure = check_that_it_answers();
+    if (it_answers()) return true;
   }
-  if (failure.error != 0) {
-    close(diag);
-    diag = -1;
-  }
-  return failure;
+  int error = errno;
+  close(diag);
+  diag = -1;
+  errno = error;
+  return false;
 }
 
 /* Plain IPv4, or as an IPv6 socket writes it: ::ffff:127.0.0.1. */
@@ -166,26 +140,18 @@ static bool is_connected(const struct inet_diag_msg *message) {
   }
 }
 
-static bool is_other_end(const struct inet_diag_msg *message, const struct connection *connection) {
-  return is_connected(message) && message->id.idiag_sport == connection->remote.sin_port &&
-         message->id.idiag_dport == connection->local.sin_port &&
-         is_address(message, message->id.idiag_src, connection->remote.sin_addr.s_addr) &&
-         is_address(message, message->id.idiag_dst, connection->local.sin_addr.s_addr);
-}
-
 /* The owner is unknown once the peer has closed its socket: an orphan has inode 0, and a uid 0 that does not mean root. */
-struct failure find_peer(const struct connection *connection, struct owner *owner) {
-  *owner = (struct owner){0};
-  if (diag < 0) {
-    struct failure failure = open_diag();
-    if (failure.error != 0) return failure;
-  }
-  bool found;
+int find_peer(int socket, uint32_t *uid) {
+  struct sockaddr_in local = {0}, remote = {0};
   struct inet_diag_msg message;
-  struct failure failure = ask(&connection->remote, &connection->local, &found, &message);
-  if (failure.error != 0 || !found) return failure;
-
-  owner->known = is_other_end(&message, connection) && message.idiag_inode != 0;
-  owner->uid = message.idiag_uid;
-  return failure;
+  if (diag < 0 && !open_diag()) return -1;
+  if (getsockname(socket, (struct sockaddr *)&local, &(socklen_t){sizeof local}) != 0 || local.sin_family != AF_INET) return 0;
+  if (getpeername(socket, (struct sockaddr *)&remote, &(socklen_t){sizeof remote}) != 0) return 0; /* it is gone */
+  int found = ask(&remote, &local, &message);
+  if (found != 1) return found;
+  *uid = message.idiag_uid;
+  return is_connected(&message) && message.idiag_inode != 0 &&
+         message.id.idiag_sport == remote.sin_port && message.id.idiag_dport == local.sin_port &&
+         is_address(&message, message.id.idiag_src, remote.sin_addr.s_addr) &&
+         is_address(&message, message.id.idiag_dst, local.sin_addr.s_addr);
 }

@@ -42,7 +42,7 @@ static const int refused[] = {
 #endif
 #ifdef __x86_64__
   SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat,
-  SYS_rename, SYS_link, SYS_symlink, SYS_mknod, SYS_mkdir, SYS_rmdir, SYS_unlink, SYS_creat,
+  SYS_rename, SYS_link, SYS_symlink, SYS_mknod, SYS_mkdir, SYS_rmdir, SYS_creat,
 #endif
   SYS_memfd_create, NR_memfd_secret, SYS_setrlimit,
   SYS_tkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, NR_pidfd_open, NR_pidfd_send_signal,
@@ -57,7 +57,7 @@ static const uint32_t opening[] = {PR_SET_DUMPABLE, PR_SET_PTRACER};
 /* O_TMPFILE includes O_DIRECTORY, which readers of folders set too. */
 static const uint32_t writing = O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY);
 
-struct failure forbid_start_calls(bool opens_logs) {
+bool forbid_start_calls(bool opens_logs) {
   static struct filter filter;
   const uint32_t self[] = {(uint32_t)getpid()};
   filter_begin(&filter);

@@ -23,7 +23,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-enum { EXIT_FAILED = 1, EXIT_MISUSED = 2, EXIT_UNSAFE = 3, MAX_SIGNAL = 64 };
+enum { MAX_SIGNAL = 64 };
 
 static const char *const passed_on[] = {
   "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy",
@@ -32,19 +32,20 @@ static const char *const passed_on[] = {
 
 enum { PASSED_ON = sizeof passed_on / sizeof *passed_on };
 
-_Noreturn static void fail(int code, const char *hint, int error, const char *what, const char *object) {
-  const char *reason = strerror(error);
-  fprintf(stderr, "responses-api-proxy: %s%s: %c%s\nhint: %s\n", what, object, tolower(reason[0]), reason + 1, hint);
+void fail(int code, const char *hint, const char *format, ...) {
+  va_list values;
+  va_start(values, format);
+  fputs("responses-api-proxy: ", stderr);
+  vfprintf(stderr, format, values);
+  fprintf(stderr, "\nhint: %s\n", hint);
   exit(code);
 }
 
-static void must(struct failure failure, const char *what) {
-  if (failure.error == 0) return;
-  bool is_filter = strcmp(failure.syscall, "seccomp") == 0;
-  fail(EXIT_UNSAFE,
-       is_filter ? "a kernel without seccomp filters, or a seccomp profile, refuses them; --unsafe-no-sandbox goes without"
-                 : "a seccomp profile may refuse prctl or setrlimit; allow them",
-       failure.error, what, "");
+const char *reason(void) {
+  static char words[128];
+  snprintf(words, sizeof words, "%s", strerror(errno));
+  words[0] = (char)tolower(words[0]);
+  return words;
 }
 
 /* Node resets all signals at start. Signals that nohup or a background job ignored are passed on for it to ignore again. */
@@ -57,30 +58,35 @@ static unsigned long long ignored_signals(void) {
   return mask;
 }
 
-/* Why Landlock is missing (an errno in words) or incomplete (its version), for the daemon to explain; NULL if neither. */
-static const char *lacking(struct failure failure, int version) {
-  static char word[16];
-  if (failure.error != 0) return strerror(failure.error);
-  if (version >= LANDLOCK_WITH_PORTS) return NULL;
-  snprintf(word, sizeof word, "%d", version);
-  return word;
-}
-
 static char *variable(const char *name, const char *value) {
   size_t length = strlen(name) + 1 + strlen(value) + 1;
   char *text = malloc(length);
-  if (text == NULL) fail(EXIT_FAILED, "free some memory", ENOMEM, "cannot start", "");
+  if (text == NULL) fail(EXIT_FAILED, "free some memory", "cannot start: %s", reason());
   snprintf(text, length, "%s=%s", name, value);
   return text;
 }
 
-/* The daemon's whole environment. src/run/hardening.ts refuses any other variable. */
-static char **environment(const char *landlock) {
-  static char *variables[PASSED_ON + 3];
+/* The open folders: "--server-info=3 --audit-log=4 ". */
+static char *folders(const struct needs *needs) {
+  static char text[PLACES * 32];
+  size_t length = 0;
+  for (const struct place *place = needs->places; place < needs->places + PLACES; place++) {
+    if (place->file != NULL) length += (size_t)snprintf(text + length, sizeof text - length, "%s=%d ", place->flag, place->folder);
+  }
+  return text;
+}
+
+/*
+ * The daemon's whole environment. src/run/hardening.ts refuses any other variable. `landlock` says why that is missing (in
+ * words) or incomplete (its version), for the daemon to explain; NULL if neither.
+ */
+static char **environment(const struct needs *needs, const char *landlock) {
+  static char *variables[PASSED_ON + 4];
   char mask[sizeof "ffffffffffffffff"];
   size_t count = 0;
   snprintf(mask, sizeof mask, "%llx", ignored_signals());
   variables[count++] = variable("RESPONSES_API_PROXY_IGNORED_SIGNALS", mask);
+  variables[count++] = variable("RESPONSES_API_PROXY_FOLDERS", folders(needs));
   if (landlock != NULL) variables[count++] = variable("RESPONSES_API_PROXY_LANDLOCK", landlock);
   for (size_t i = 0; i < PASSED_ON; i++) {
     const char *value = getenv(passed_on[i]);
@@ -95,16 +101,24 @@ int main(int count, char **arguments) {
     return EXIT_MISUSED;
   }
   char *const *command = arguments + 1;
-  struct needs needs = read_needs(command);
-  const char *landlock = NULL;
-  must(forbid_core_dumps(), "cannot forbid core dumps");
-  must(forbid_new_privileges(), "cannot forbid new privileges");
+  struct needs needs;
+  char version_text[16];
+  const char *landlock = NULL, *open = harden();
+  if (open != NULL) fail(EXIT_UNSAFE, "a seccomp profile may refuse prctl or setrlimit; allow them", "cannot forbid %s: %s", open, reason());
+  read_needs(command, &needs);
+  open_folders(&needs);
   if (!needs.no_sandbox) {
     int version;
-    struct failure failure = restrict_files_and_ports(*command, &needs, &version);
-    landlock = lacking(failure, version);
-    must(forbid_foreign_calls(), "cannot forbid system calls");
+    if (!restrict_files_and_ports(*command, &needs, &version)) landlock = strerror(errno);
+    else if (version < LANDLOCK_WITH_PORTS) {
+      snprintf(version_text, sizeof version_text, "%d", version);
+      landlock = version_text;
+    }
+    if (!forbid_foreign_calls()) {
+      fail(EXIT_UNSAFE, "a kernel without seccomp filters, or a seccomp profile, refuses them; --unsafe-no-sandbox goes without",
+           "cannot forbid system calls: %s", reason());
+    }
   }
-  execve(*command, command, environment(landlock));
-  fail(EXIT_FAILED, "the first node on PATH has to be the program itself, not a script", errno, "cannot start ", *command);
+  execve(*command, command, environment(&needs, landlock));
+  fail(EXIT_FAILED, "the first node on PATH has to be the program itself, not a script", "cannot start %s: %s", *command, reason());
 }

@@ -4,13 +4,26 @@
 
 #include "native.h"
 
+enum { EXIT_FAILED = 1, EXIT_MISUSED = 2, EXIT_UNSAFE = 3 };
+
+/* starter.c: ends the start with a message, and a hint on the next line. */
+__attribute__((format(printf, 3, 4))) _Noreturn void fail(int code, const char *hint, const char *format, ...);
+
+/* errno in words, as the daemon has them. */
+const char *reason(void);
+
 /* starter_flags.c: the files and ports that the daemon will need, read from its command line. */
-enum { MAX_WRITABLE_FILES = 16, MAX_PORTS = 16 };
+enum { MAX_PORTS = 16, PLACES = 2 };
+
+/* A file that the daemon creates, writes or removes. */
+struct place {
+  const char *flag;
+  const char *file; /* NULL if the flag is not given */
+  int folder;       /* starter_folders.c: an open O_PATH descriptor, which the daemon gets */
+};
 
 struct needs {
-  /* Files that the daemon creates, writes or removes. */
-  const char *files[MAX_WRITABLE_FILES];
-  size_t file_count;
+  struct place places[PLACES];
   /* TCP ports that it connects to. */
   uint16_t ports[MAX_PORTS];
   size_t port_count;
@@ -19,14 +32,17 @@ struct needs {
   bool no_sandbox;
 };
 
-struct needs read_needs(char *const arguments[]);
+void read_needs(char *const arguments[], struct needs *needs);
+
+/* starter_folders.c: ends the start if a folder cannot be opened. */
+void open_folders(struct needs *needs);
 
 /* starter_filter.c */
-struct failure forbid_foreign_calls(void);
+bool forbid_foreign_calls(void);
 
 /* starter_landlock.c: `version` is the kernel's version of Landlock, negative if it has none. */
 enum { LANDLOCK_WITH_PORTS = 4 };
 
-struct failure restrict_files_and_ports(const char *program, const struct needs *needs, int *version);
+bool restrict_files_and_ports(const char *program, const struct needs *needs, int *version);
 
 #endif

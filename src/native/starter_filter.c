@@ -53,7 +53,7 @@ static const uint32_t signalling[] = {F_SETOWN, F_SETSIG, F_SETOWN_EX};
 
 static const uint32_t probe[] = {STARTER_PROBE};
 
-struct failure forbid_foreign_calls(void) {
+bool forbid_foreign_calls(void) {
   static struct filter filter;
   filter_begin(&filter);
   filter_any_bit(&filter, SYS_clone, 0, namespaces, KILL);

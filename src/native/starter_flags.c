@@ -42,25 +42,23 @@ static void add_port_of(struct needs *needs, const char *url) {
   add_port(needs, colon[1] >= '0' && colon[1] <= '9' && rest == end ? port : 0);
 }
 
-struct needs read_needs(char *const arguments[]) {
-  static const char *const file_flags[] = {"--audit-log", "--server-info", NULL};
+void read_needs(char *const arguments[], struct needs *needs) {
   static const char *const proxies[] = {"HTTPS_PROXY", "https_proxy", NULL};
-  struct needs needs = {.ports_are_known = true};
+  *needs = (struct needs){.places = {{.flag = "--server-info"}, {.flag = "--audit-log"}}, .ports_are_known = true};
   const char *upstream = NULL;
   for (char *const *argument = arguments; *argument != NULL; argument++) {
-    if (strcmp(*argument, "--unsafe-no-sandbox") == 0) needs.no_sandbox = true;
-    for (const char *const *flag = file_flags; *flag != NULL; flag++) {
-      const char *file = value_of(*flag, argument);
-      if (file != NULL && needs.file_count < MAX_WRITABLE_FILES) needs.files[needs.file_count++] = file;
+    if (strcmp(*argument, "--unsafe-no-sandbox") == 0) needs->no_sandbox = true;
+    for (struct place *place = needs->places; place < needs->places + PLACES; place++) {
+      const char *file = value_of(place->flag, argument);
+      if (file != NULL && *file != '\0') place->file = file;
     }
     const char *url = value_of("--upstream-url", argument), *proxy = value_of("--upstream-proxy", argument);
     if (url != NULL) upstream = url;
-    if (proxy != NULL && strcmp(proxy, "none") != 0) add_port_of(&needs, proxy);
+    if (proxy != NULL && strcmp(proxy, "none") != 0) add_port_of(needs, proxy);
   }
-  add_port_of(&needs, upstream == NULL ? "https://api.openai.com" : upstream);
+  add_port_of(needs, upstream == NULL ? "https://api.openai.com" : upstream);
   for (const char *const *name = proxies; *name != NULL; name++) {
     const char *proxy = getenv(*name);
-    if (proxy != NULL && *proxy != '\0') add_port_of(&needs, proxy);
+    if (proxy != NULL && *proxy != '\0') add_port_of(needs, proxy);
   }
-  return needs;
 }

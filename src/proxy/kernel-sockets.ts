@@ -16,6 +16,9 @@ export interface KernelSockets {
   reset(socket: Socket): void;
 }
 
+/** What poll(2) answers: the other end has closed, both have, it was reset. Node has no constants for these. */
+const [POLLRDHUP, POLLHUP, POLLERR] = [0x2000, 0x10, 0x8];
+
 /** Knows nothing: for sockets that are none of the kernel's. */
 export const noKernelSockets: KernelSockets = {
   hasHungUp: () => false,
@@ -28,11 +31,11 @@ export function kernelSockets(native: Native): KernelSockets {
   return {
     hasHungUp(socket) {
       const descriptor = descriptorOf(socket);
-      return descriptor === null || (descriptor >= 0 && native.hasHungUp(descriptor));
+      return descriptor === null || (descriptor >= 0 && (native.pollEnds(descriptor) & (POLLRDHUP | POLLHUP | POLLERR)) !== 0);
     },
     wasReset(socket) {
       const descriptor = descriptorOf(socket) ?? -1;
-      return descriptor >= 0 && native.wasReset(descriptor);
+      return descriptor >= 0 && (native.pollEnds(descriptor) & (POLLHUP | POLLERR)) !== 0;
     },
     unacknowledgedBytes(socket) {
       const descriptor = descriptorOf(socket) ?? -1;
@@ -63,7 +66,7 @@ export function watchPresence(socket: Socket, sockets: KernelSockets, isOver: ()
 }
 
 /** Node has no public name for a socket's descriptor; its own tests and debuggers use this one. Null once it is closed. */
-function descriptorOf(socket: Socket): number | null {
+export function descriptorOf(socket: Socket): number | null {
   const { _handle: handle } = socket as unknown as { _handle: { fd: number } | null };
   return handle === null ? null : handle.fd;
 }

@@ -29,7 +29,7 @@ export function isSticky({ mode }: Stats): boolean {
  * Whether its mode lets others than its owner write. The daemon's own group does not count: where each user has a
  * private group, a umask of 002 is common. An ACL that lets others write shows as the group's right.
  */
-export function isWritableByOthers({ mode, gid }: Stats): boolean {
+function isWritableByOthers({ mode, gid }: Stats): boolean {
   return (mode & othersWrite) !== 0 || ((mode & groupWrites) !== 0 && gid !== process.getegid?.());
 }
 

@@ -9,6 +9,7 @@ import { foreign } from './log.ts';
 /** All that the starter passes on (`../native/starter.c`). Any other variable means that node was started without it. */
 const allowedEnvironment = new Set([
   'RESPONSES_API_PROXY_IGNORED_SIGNALS',
+  'RESPONSES_API_PROXY_FOLDERS',
   'RESPONSES_API_PROXY_LANDLOCK',
   'HTTPS_PROXY',
   'https_proxy',
@@ -60,29 +61,20 @@ export function checkCleanStart(): void {
   if (option !== undefined) throw unsafe(`node was started with ${foreign(option)}`, hint);
 }
 
-/** The steps of hardening, in their order, and what messages say that each forbids. */
-const steps = [
-  ['forbidTracing', 'tracing and /proc/PID/mem of the same user'],
-  ['forbidCoreDumps', 'core dumps'],
-  ['forbidNewPrivileges', 'new privileges'],
-] as const;
-
 /**
  * Closes the process to other processes of its user: no ptrace, no /proc/PID/mem, no core dump, no setuid helper.
  *
  * @returns the addon, without which none of it is possible
- * @throws {Failure} with exit code 3 when a step fails
+ * @throws {Failure} with exit code 3 when that fails
  */
 export function harden(): Native {
   const native = load();
-  for (const [step, what] of steps) {
-    try {
-      native[step]();
-    } catch (error) {
-      throw unsafe(`cannot forbid ${what}: ${reason(error)}`, 'a seccomp profile may refuse prctl or setrlimit; allow them');
-    }
+  try {
+    native.harden();
+    return native;
+  } catch (error) {
+    throw unsafe(`cannot forbid ${(error as Error).message}: ${reason(error)}`, 'a seccomp profile may refuse prctl or setrlimit; allow them');
   }
-  return native;
 }
 
 function load(): Native {

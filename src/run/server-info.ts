@@ -1,9 +1,8 @@
-import { type Stats, accessSync, closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { type Stats, accessSync, closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { Account, Native } from '../native/native.ts';
+import type { Account } from '../native/native.ts';
 import { Failure, reason } from './failure.ts';
 import { isPlanted } from './file-trust.ts';
-import { type Place, UntrustedLink, pathOf, walkTo } from './path-walk.ts';
 
 /** What a client needs to find the daemon, written once it is listening. */
 export interface ServerInfo {
@@ -19,25 +18,18 @@ const openFlags = constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCT
 /** More than any line of ours has. What is there may be another user's, and of any length. */
 const maxLineBytes = 4096;
 
-/**
- * The file of `--server-info`. Its folder is looked up once, see `walkTo`, and made if it is missing; from then on the
- * file is reached through that folder alone. Otherwise the user who may change a part of the path could have root write
- * and give away a file in any folder.
- */
+/** The file of `--server-info`. */
 export class ServerInfoFile {
   readonly #file: string;
-  readonly #place: Place;
-  readonly #native: Native;
+  readonly #path: string;
 
-  /** @throws {Failure} */
-  constructor(file: string, native: Native) {
+  /**
+   * @param file as the flag says, for messages
+   * @param path by which it is reached: no other user may be able to lead it elsewhere, see `heldPath`
+   */
+  constructor(file: string, path: string) {
     this.#file = file;
-    this.#native = native;
-    try {
-      this.#place = walkTo(file, { makesFolders: true });
-    } catch (error) {
-      throw this.#failure(reason(error), error instanceof UntrustedLink ? 'name the folder that it leads to' : undefined);
-    }
+    this.#path = path;
   }
 
   /**
@@ -50,7 +42,7 @@ export class ServerInfoFile {
     this.#inWords(() => {
       const fd = this.#openExisting(hasToken, owner);
       if (fd !== undefined) closeSync(fd);
-      else accessSync(dirname(pathOf(this.#place)), constants.W_OK | constants.X_OK);
+      else accessSync(dirname(this.#path), constants.W_OK | constants.X_OK);
     });
   }
 
@@ -86,7 +78,7 @@ export class ServerInfoFile {
         ftruncateSync(fd);
         writeSync(fd, `${JSON.stringify(info)}\n`);
       } catch (error) {
-        if (existing === undefined) this.#unlink(); // a client would find it empty
+        if (existing === undefined) unlinkSync(this.#path); // a client would find it empty
         throw error;
       } finally {
         closeSync(fd);
@@ -97,7 +89,7 @@ export class ServerInfoFile {
   /** Removes the file if it is still ours. That it may be gone, replaced or out of reach by now is no error. */
   remove(pid: number): void {
     try {
-      if (this.#read()?.pid === pid) this.#unlink();
+      if (this.#read()?.pid === pid) unlinkSync(this.#path);
     } catch {
       // Not ours to remove.
     }
@@ -105,7 +97,7 @@ export class ServerInfoFile {
 
   /** @throws when it is not there, cannot be opened or holds no JSON */
   #read(): ServerInfo | undefined {
-    const fd = openSync(pathOf(this.#place), openFlags | constants.O_RDONLY);
+    const fd = openSync(this.#path, openFlags | constants.O_RDONLY);
     try {
       if (!fstatSync(fd).isFile()) return undefined;
       const line = Buffer.alloc(maxLineBytes);
@@ -119,12 +111,12 @@ export class ServerInfoFile {
     let fd: number;
     try {
       // Without O_CREAT: in a sticky folder that refuses even root to open another user's file (fs.protected_regular).
-      fd = openSync(pathOf(this.#place), openFlags | constants.O_WRONLY);
+      fd = openSync(this.#path, openFlags | constants.O_WRONLY);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw error;
     }
-    const refusal = unfit(fstatSync(fd), fstatSync(this.#place.folder), hasToken, owner);
+    const refusal = unfit(fstatSync(fd), statSync(dirname(this.#path)), hasToken, owner);
     if (refusal !== undefined) {
       closeSync(fd);
       throw this.#failure(refusal);
@@ -143,21 +135,16 @@ export class ServerInfoFile {
 
   #create(info: ServerInfo, owner: Account | undefined): number {
     const mode = info.token === undefined ? 0o644 : 0o600;
-    const fd = openSync(pathOf(this.#place), openFlags | constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, mode);
+    const fd = openSync(this.#path, openFlags | constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, mode);
     try {
       fchmodSync(fd, mode); // under any umask
       if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
     } catch (error) {
       closeSync(fd);
-      this.#unlink();
+      unlinkSync(this.#path);
       throw error;
     }
     return fd;
-  }
-
-  /** By unlinkat(2): node's unlink(2) takes any path, and a sandbox cannot tell which. */
-  #unlink(): void {
-    this.#native.unlinkAt(this.#place.folder, this.#place.name);
   }
 
   #failure(problem: string, hint = 'choose another file, or remove what is there'): Failure {

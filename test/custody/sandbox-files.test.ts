@@ -109,8 +109,8 @@ describe('with a log', () => {
     }
   });
 
-  test('a folder that is not there, or closed, is told in the same words as ever', async (context) => {
-    expect(refusalOf(await runToExit({ args: ['--audit-log', join(folder, 'none', 'log')] }), 1)).toMatch(/cannot open --audit-log .*: no such file or directory/);
+  test('a folder that is not there, or closed, ends the start', async (context) => {
+    expect(refusalOf(await runToExit({ args: ['--audit-log', join(folder, 'none', 'log')] }), 1)).toMatch(/cannot open the folder of --audit-log .*: no such file or directory/);
     needs(context, 'root and a build that other users can run');
     chmodSync(folder, 0o755);
     chmodSync(join(folder, 'elsewhere'), 0o700);

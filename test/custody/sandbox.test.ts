@@ -44,7 +44,6 @@ const refused: Record<string, readonly [Call, refusal: number]> = {
   rename: [[82, bad, bad], errno.EPERM], renameat: [[264, none, bad, none, bad], errno.EPERM], renameat2: [[316, none, bad, none, bad], errno.EPERM],
   link: [[86, bad, bad], errno.EPERM], linkat: [[265, none, bad, none, bad], errno.EPERM], symlink: [[88, bad, bad], errno.EPERM], symlinkat: [[266, bad, none, bad], errno.EPERM],
   mknod: [[133, bad], errno.EPERM], mknodat: [[259, none, bad], errno.EPERM], mkdir: [[83, bad], errno.EPERM], mkdirat: [[258, none, bad], errno.EPERM], rmdir: [[84, bad], errno.EPERM],
-  unlink: [[87, bad], errno.EPERM],
   'unlinkat of a folder': [[263, none, bad, 0x200], errno.EPERM],
   truncate: [[76, bad, 0], errno.EPERM], utimensat: [[280, none, bad, bad], errno.EPERM], setxattr: [[188, bad, bad], errno.EPERM], fremovexattr: [[199, none, bad], errno.EPERM],
   memfd_create: [[319, bad, 0], errno.EPERM], memfd_secret: [[447, -1], errno.EPERM],

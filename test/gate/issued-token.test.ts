@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { ServerInfoFile } from '../../src/run/server-info.ts';
 import { failureOf, misuseOf } from '../support/command-line.ts';
-import { builtNative } from '../support/native.ts';
 import { nobody, runToExit, shell, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
 import { expectNoPieceOf, refusalOf } from '../support/messages.ts';
 import { ask, rawRequest, exchange } from '../support/raw-client.ts';
@@ -124,7 +123,7 @@ describe('a file that is there already', () => {
   test.for(Object.entries(unfit))('is refused: %s', async ([, make]) => {
     const file = join(scratchFolder(), 'server-info.json');
     make(file);
-    const { message } = await failureOf(() => new ServerInfoFile(file, builtNative()).write({ port: 1, pid: 1, token: 'secret' }, undefined), 1);
+    const { message } = await failureOf(() => new ServerInfoFile(file, file).write({ port: 1, pid: 1, token: 'secret' }, undefined), 1);
     expect(message).toContain(file);
     const stats = statSync(file, { throwIfNoEntry: false });
     if (stats?.isFile() === true) expect(stats.size).toBe(0); // not read: only root may read all of them

@@ -38,8 +38,8 @@ test.for(['root', '0'])('--run-as %s says that it is still root', async (user, c
 describe('--audit-log says what is wrong with its folder', () => {
   test('there is none', async () => {
     const { message, hint } = await refused(1, { args: ['--audit-log', join(scratchFolder(), 'no', 'audit.jsonl')] });
-    expect(message).toMatch(/^cannot open --audit-log \S+: no such file or directory$/);
-    expect(hint).toBe('create its folder first');
+    expect(message).toMatch(/^cannot open the folder of --audit-log \S+: no such file or directory$/);
+    expect(hint).toBe('create it first');
   });
 
   test('we may not write to it', async (context) => {

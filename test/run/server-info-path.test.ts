@@ -1,12 +1,8 @@
 import { chmodSync, chownSync, existsSync, linkSync, lchownSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { Account } from '../../src/native/native.ts';
-import { ServerInfoFile } from '../../src/run/server-info.ts';
-import { asUser } from '../support/as-user.ts';
-import { failureOf } from '../support/command-line.ts';
-import { nobody, startDaemon } from '../support/daemon.ts';
-import { builtNative } from '../support/native.ts';
+import { nobody, runToExit, startDaemon, type DaemonOptions } from '../support/daemon.ts';
+import { refusalOf } from '../support/messages.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 
@@ -35,48 +31,28 @@ function homeAndPrecious(): { home: string; precious: string } {
   return { home: folderOf(nobody, join(folder, 'home')), precious: folderOf(root, join(folder, 'precious.d')) };
 }
 
-interface Options {
-  /** Whom the daemon runs as: the user who tests, or nobody. */
-  readonly user?: typeof nobody;
-  /** Whom a new file is given to. */
-  readonly owner?: Account;
+async function written(file: string, options: DaemonOptions = {}): Promise<string> {
+  const daemon = await startDaemon({ ...options, args: ['--server-info', file, ...(options.args ?? [])] });
+  const text = readFileSync(file, 'utf8');
+  expect(JSON.parse(text)).toMatchObject({ port: daemon.port, pid: daemon.pid });
+  expect((await daemon.stop()).code).toBe(0);
+  return text;
 }
 
-const info = { port: 12_345, pid: 6_789 };
-
-function write(file: string, { user, owner }: Options): ServerInfoFile {
-  const act = (): ServerInfoFile => {
-    const own = new ServerInfoFile(file, builtNative());
-    own.write(info, owner);
-    return own;
-  };
-  return user === undefined ? act() : asUser(user, act);
+async function refused(file: string, options: DaemonOptions = {}): Promise<string> {
+  const reason = refusalOf(await runToExit({ ...options, args: ['--server-info', file, ...(options.args ?? [])] }), 1);
+  expect(reason).toContain(file);
+  return reason;
 }
 
-/** It can be written, and removed again. Returns the owner that it had. */
-function written(file: string, options: Options = {}): number {
-  const own = write(file, options);
-  expect(readFileSync(file, 'utf8')).toBe(`${JSON.stringify(info)}\n`);
-  const { uid } = statSync(file);
-  if (options.user === undefined) own.remove(info.pid);
-  else asUser(options.user, () => own.remove(info.pid));
-  return uid;
-}
-
-async function refused(file: string, options: Options = {}): Promise<string> {
-  const { message } = await failureOf(() => write(file, options), 1);
-  expect(message).toContain(file);
-  return message;
-}
-
-const toNobody: Options = { owner: { ...nobody, name: 'nobody' } };
+const toNobody = ['--issue-token', '--allow-user', 'nobody'] as const;
 
 describe('the user who is given the file', () => {
   test('cannot have it made in another folder, by a link in the path', async (context) => {
     needs(context, 'root');
     const { home, precious } = homeAndPrecious();
     linkOf(nobody, precious, join(home, 'run'));
-    expect(await refused(join(home, 'run', 'hook.json'), toNobody)).toContain(join(home, 'run'));
+    expect(await refused(join(home, 'run', 'hook.json'), { args: toNobody })).toContain(join(home, 'run'));
     expect(readdirSync(precious)).toEqual([]);
   });
 
@@ -84,20 +60,20 @@ describe('the user who is given the file', () => {
     needs(context, 'root');
     const { home, precious } = homeAndPrecious();
     linkOf(nobody, precious, join(home, 'run'));
-    await refused(join(home, 'run', 'sub', 'sub', 'hook.json'), toNobody);
+    await refused(join(home, 'run', 'sub', 'sub', 'hook.json'), { args: toNobody });
     await refused(join(home, 'run', 'sub', 'hook.json'));
     expect(readdirSync(precious)).toEqual([]);
   });
 
-  test('cannot have another file removed at the end', (context) => {
+  test('cannot have another file removed at the end', async (context) => {
     needs(context, 'root');
     const { home, precious } = homeAndPrecious();
     const folder = folderOf(nobody, join(home, 'run'));
-    const own = write(join(folder, 'hook.json'), toNobody);
+    const daemon = await startDaemon({ args: ['--server-info', join(folder, 'hook.json'), ...toNobody] });
     writeFileSync(join(precious, 'hook.json'), readFileSync(join(folder, 'hook.json')));
     renameSync(folder, join(home, 'moved'));
     linkOf(nobody, precious, folder);
-    own.remove(info.pid);
+    expect((await daemon.stop()).code).toBe(0);
     expect(readdirSync(precious)).toEqual(['hook.json']);
     // It removes its own, wherever that has gone.
     expect(readdirSync(join(home, 'moved'))).toEqual([]);
@@ -108,7 +84,9 @@ describe('the user who is given the file', () => {
     const { home, precious } = homeAndPrecious();
     linkOf(root, home, join(precious, 'home'));
     for (const file of [join(home, 'a', 'hook.json'), join(precious, 'home', 'b', 'hook.json')]) {
-      expect(written(file, toNobody)).toBe(nobody.uid);
+      const daemon = await startDaemon({ args: ['--server-info', file, ...toNobody] });
+      expect(statSync(file)).toMatchObject(nobody);
+      await daemon.stop();
       expect(existsSync(file)).toBe(false);
     }
   });
@@ -116,25 +94,25 @@ describe('the user who is given the file', () => {
 
 describe('a link in the path', () => {
   test('of the daemon\'s own user is followed, by relative and absolute links, and through ..', async (context) => {
-    needs(context, 'root');
+    needs(context, 'root and a build that other users can run');
     const { home } = homeAndPrecious();
     folderOf(nobody, join(home, 'releases'));
     folderOf(nobody, join(home, 'releases', '1'));
     linkOf(nobody, 'releases/1', join(home, 'current'));
     linkOf(nobody, join(home, 'current'), join(home, 'absolute'));
-    for (const path of ['current/info.json', 'absolute/info.json', 'current/../1/./new//info.json', 'absolute/../../current/info.json']) written(`${home}/${path}`, { user: nobody });
+    for (const path of ['current/info.json', 'absolute/info.json', 'current/../1/./new//info.json', 'absolute/../../current/info.json']) await written(`${home}/${path}`, { user: nobody });
   });
 
   test('is followed under umask 002 too, in a folder of the user\'s own group', async (context) => {
-    needs(context, 'root');
+    needs(context, 'root and a build that other users can run');
     const { home } = homeAndPrecious();
     chmodSync(home, 0o775);
     linkOf(nobody, folderOf(nobody, join(home, 'real'), 0o775), join(home, 'link'));
-    written(join(home, 'link', 'info.json'), { user: nobody });
+    await written(join(home, 'link', 'info.json'), { user: nobody, prefix: ['sh', '-c', 'umask 002; exec "$@"', 'sh'] });
   });
 
   test('of another user is not followed, whoever runs the daemon', async (context) => {
-    needs(context, 'root');
+    needs(context, 'root and a build that other users can run');
     const { home } = homeAndPrecious();
     const real = folderOf(nobody, join(home, 'real'));
     linkOf(another, real, join(home, 'theirs'));
@@ -161,7 +139,7 @@ describe('a link in the path', () => {
     expect(readdirSync(precious)).toEqual(['elsewhere']);
 
     linkOf(root, precious, join(sticky, 'link')); // as /tmp would have it
-    written(join(sticky, 'link', 'info.json'));
+    await written(join(sticky, 'link', 'info.json'));
   });
 
   test('that leads to itself ends the start', async () => {
@@ -174,40 +152,40 @@ describe('a link in the path', () => {
 test.for(['', '/', '/.', '/..'])('a path that ends in a folder (%j) is refused', async (end) => {
   const folder = scratchFolder();
   if (end !== '') expect(await refused(`${folder}${end}`)).toContain('folder');
-  expect(await refused(`.${end}`)).toContain('folder');
+  expect(refusalOf(await runToExit({ args: ['--server-info', `.${end}`] }), 1)).toContain('folder');
 });
 
 describe('a file that another user made', () => {
   test.for([0o777, 0o1777])('in a folder that every user can write (%o) is refused', async (mode, context) => {
-    needs(context, 'root');
+    needs(context, 'root and a build that other users can run');
     const open = folderOf(root, join(scratchFolder(), 'open'), mode);
     const file = join(open, 'info.json');
     writeFileSync(file, 'planted');
     chmodSync(file, 0o666);
     chownSync(file, another.uid, another.gid);
-    for (const options of [{}, { user: nobody }, toNobody]) expect(await refused(file, options)).toContain('uid 12345');
+    for (const options of [{}, { user: nobody }, { args: toNobody }]) expect(await refused(file, options)).toContain('uid 12345');
     expect(readFileSync(file, 'utf8')).toBe('planted');
   });
 
   test('elsewhere is written in place, as codex-action has it', async (context) => {
-    needs(context, 'root');
+    needs(context, 'root and a build that other users can run');
     const file = join(scratchFolder(), 'info.json');
     writeFileSync(file, '');
     chmodSync(file, 0o666);
     chownSync(file, another.uid, another.gid);
-    written(file, { user: nobody });
+    await written(file, { user: nobody });
     expect(statSync(file)).toMatchObject(another);
   });
 
   test('is no such file where it is the daemon\'s, root\'s or the owner\'s', async (context) => {
-    needs(context, 'root');
+    needs(context, 'root and a build that other users can run');
     const open = folderOf(root, join(scratchFolder(), 'open'), 0o777);
     const file = join(open, 'info.json');
-    for (const [owner, options] of [[root, {}], [nobody, { user: nobody }], [root, { user: nobody }], [nobody, toNobody]] as const) {
+    for (const [owner, options] of [[root, {}], [nobody, { user: nobody }], [root, { user: nobody }], [nobody, { args: toNobody }]] as const) {
       writeFileSync(file, '');
-      chmodSync(file, 0o666);
+      chmodSync(file, 'args' in options ? 0o600 : 0o666);
       chownSync(file, owner.uid, owner.gid);
-      written(file, options);
+      await written(file, options);
       expect(existsSync(file)).toBe(false);
     }
   });
@@ -218,8 +196,6 @@ test('after --run-as it is removed from a folder that its user may write, though
   const { home } = homeAndPrecious();
   const closed = folderOf(root, join(home, 'closed'), 0o700);
   const file = join(folderOf(nobody, join(closed, 'own'), 0o700), 'info.json');
-  const daemon = await startDaemon({ args: ['--server-info', file, '--run-as', 'nobody'] });
-  expect(readFileSync(file, 'utf8')).toBe(`{"port":${daemon.port},"pid":${daemon.pid}}\n`);
-  expect((await daemon.stop()).code).toBe(0);
+  await written(file, { args: ['--run-as', 'nobody', ...toNobody] });
   expect(existsSync(file)).toBe(false);
 });

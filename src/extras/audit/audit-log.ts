@@ -3,7 +3,6 @@ import { type Stats, closeSync, constants, fstatSync, fsyncSync, readSync, statS
 import { resolve } from 'node:path';
 import type { Account } from '../../native/native.ts';
 import { Failure, reason } from '../../run/failure.ts';
-import { UntrustedLink } from '../../run/path-walk.ts';
 import { openToAppend } from '../append-only-file.ts';
 import { isTornEnd, lineOf, maxLineBytes, noHash, seal, tornMark } from './audit-chain.ts';
 import { tokensIn } from './audit-past.ts';
@@ -25,6 +24,8 @@ const fileHint = 'choose another file, or move what is there away';
 
 export interface AuditLogOptions {
   readonly file: string;
+  /** By which it is reached, where that is another path than what messages say. */
+  readonly path?: string;
   /** The target that is served, for `recordText`. */
   readonly endpoint: string;
   /** Whom a new file is given to; undefined for the daemon's own user. */
@@ -63,6 +64,7 @@ interface End {
 export class AuditLog {
   readonly #options: AuditLogOptions;
   readonly #file: string;
+  readonly #path: string;
   #fd: number;
   /** Which file it is that we have open. */
   #id: Pick<Stats, 'dev' | 'ino'>;
@@ -84,6 +86,7 @@ export class AuditLog {
   constructor(options: AuditLogOptions) {
     this.#options = options;
     this.#file = resolve(options.file); // independent of later changes of the working directory
+    this.#path = options.path ?? this.#file;
     this.#fd = this.#open();
     try {
       this.#id = fstatSync(this.#fd);
@@ -257,7 +260,7 @@ export class AuditLog {
 
   #statsOfPlace(): Stats | undefined {
     try {
-      return statSync(this.#file, { throwIfNoEntry: false });
+      return statSync(this.#path, { throwIfNoEntry: false });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error;
       // After --run-as the folder may be closed to us. What we have open is still the file, as far as we can know.
@@ -314,7 +317,7 @@ export class AuditLog {
   #open(): number {
     let fd: number;
     try {
-      fd = openToAppend(this.#file, constants.O_RDWR, this.#options.owner);
+      fd = openToAppend(this.#path, constants.O_RDWR, this.#options.owner);
     } catch (error) {
       throw this.#failure(reason(error), writeHint(error, fileHint));
     }
@@ -369,7 +372,6 @@ function readTail(fd: number, size: number): Buffer {
 
 /** What to do about a log that cannot be opened; `otherwise` where the error alone does not tell. */
 function writeHint(error: unknown, otherwise: string): string {
-  if (error instanceof UntrustedLink) return 'name the folder that it leads to';
   switch ((error as NodeJS.ErrnoException).code) {
     case 'ENOENT':
       return 'create its folder first';

@@ -9,8 +9,8 @@ const { writeSync } = require('node:fs');
 const addon = require(resolve(addonFile));
 const { touch } = require(resolve(touchFile));
 
-addon.forbidCoreDumps(); // dying is the point, no need to keep the body
-const { buffer, kind } = addon.allocate(Number(bytes), locking);
+addon.harden(); // dying is the point, no need to keep the body
+const { buffer, kind } = addon.allocate(Number(bytes), locking === 'waived');
 writeSync(1, `${kind}\n`); // at once: what is buffered dies with the process
 touch(buffer, Number(offset));
 writeSync(1, 'survived\n');

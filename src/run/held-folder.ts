@@ -1,0 +1,15 @@
+import { basename } from 'node:path';
+import { exitCodes } from './exit-codes.ts';
+import { Failure } from './failure.ts';
+
+/**
+ * The path of a flag's file by its folder, which the starter found and holds open (`../native/starter_folders.c`): no other
+ * user can lead it elsewhere. The kernel takes /proc/self/fd/N for the open folder itself, wherever that has gone.
+ *
+ * @throws {Failure} with exit code 3 where there was no starter
+ */
+export function heldPath(flag: '--server-info' | '--audit-log', file: string): string {
+  const folder = new RegExp(`${flag}=(\\d+) `).exec(process.env['RESPONSES_API_PROXY_FOLDERS'] ?? '')?.[1];
+  if (folder === undefined) throw new Failure(`the folder of ${flag} is not open`, { hint: 'start it as responses-api-proxy, not by node', exitCode: exitCodes.unsafe });
+  return `/proc/self/fd/${folder}/${basename(file)}`;
+}
