@@ -24,7 +24,7 @@ export async function failureOf(act: () => unknown, code: number): Promise<{ mes
   return { message, hint };
 }
 
-/** Why a command line is refused, with exit code 2. What the daemon makes of that is in run/messages.test.ts. */
+/** Why a command line is refused, with exit code 2. What the daemon makes of that is in run/options.test.ts. */
 export async function misuseOf(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<{ message: string; hint: string }> {
   return failureOf(() => parseCommandLine(args, environment), 2);
 }

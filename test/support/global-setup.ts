@@ -32,8 +32,8 @@ export default async function setup(project: TestProject): Promise<() => void> {
   // Vitest does not tear down when it is ended by a signal.
   process.once('exit', remove);
   return () => {
-    remove();
     process.off('exit', remove);
+    remove();
   };
 }
 
