@@ -35,6 +35,7 @@ export class Connection {
   #ignoredRequests = 0;
   #isEnding = false;
   #isWatched = false;
+  #bytesOfHead = 0;
   /** How many bytes had been read from the socket when the last request ended. */
   #headBegin = 0;
 
@@ -74,9 +75,12 @@ export class Connection {
     return this.#exchange;
   }
 
-  /** Bytes read since the last request ended: the head of the next, and what came with it. This counts the white space that node's own limit on a head leaves out. */
+  /**
+   * Bytes read for the head of the accepted request, and with it. This counts the white space that node's own limit on a
+   * head leaves out. 0 where it came in one read with the end of the request before.
+   */
   get bytesOfHead(): number {
-    return this.socket.bytesRead - this.#headBegin;
+    return this.#bytesOfHead;
   }
 
   /**
@@ -102,6 +106,7 @@ export class Connection {
   }
 
   #begin(req: IncomingMessage, res: ServerResponse): void {
+    this.#bytesOfHead = this.#request?.closed === false ? 0 : this.socket.bytesRead - this.#headBegin;
     this.#request = req;
     this.#response = res;
     req.once('close', () => (this.#headBegin = this.socket.bytesRead));

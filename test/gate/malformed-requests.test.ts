@@ -109,8 +109,10 @@ describe('unusual but valid requests are read in one way only', () => {
   test.for(Object.entries(allowed))('%s', async ([, raw]) => {
     const before = upstream.requests.length;
     const client = await connect(daemon.port);
-    await client.send(Buffer.concat([Buffer.from(raw(), 'latin1'), glued()]));
-    expect((await client.responses(2)).map(({ status }) => status)).toEqual([200, 200]);
+    for (const request of [Buffer.from(raw(), 'latin1'), glued()]) {
+      await client.send(request);
+      expect((await client.response()).status).toBe(200);
+    }
     admitted += 2;
     // Requests that earlier tests cancelled may still arrive, but never complete.
     const [first, second, ...more] = upstream.requests.slice(before).filter(({ isComplete }) => isComplete);
