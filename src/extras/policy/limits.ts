@@ -12,19 +12,6 @@ export interface LimitSettings {
   readonly tokensTotal: number | undefined;
 }
 
-export type LimitRule = 'concurrent' | 'requests_per_minute' | 'tokens_per_day' | 'tokens_total';
-
-/**
- * A request beyond a limit: 429 with Retry-After where there is room again within a minute, otherwise 400 without. Clients
- * obey a Retry-After of any length (the Codex CLI and openai-node sleep until midnight), retry most statuses (403 six times)
- * and hide the message of a 429; at a 400 each of them stops at once and shows it.
- */
-export interface LimitRefusal extends Denial {
-  readonly status: 400 | 429;
-  readonly code: 'limit_reached';
-  readonly rule: LimitRule;
-}
-
 /** The right to one exchange. Its holder settles it once the exchange has ended, however it did. */
 export interface Lease {
   /**
@@ -37,7 +24,7 @@ export interface Lease {
   settle(totalTokens: number | undefined, estimate: number): number;
 }
 
-export type Admission = { lease: Lease } | { refusal: LimitRefusal };
+export type Admission = { lease: Lease } | { refusal: Denial };
 
 /** An exchange of an earlier run, from its record. In milliseconds of the Unix epoch. */
 export interface PastExchange {
@@ -115,7 +102,7 @@ export class Limits {
   }
 
   /** Every limit that a request would be beyond now, the longest wait first. Counts for nothing. */
-  refusals(): LimitRefusal[] {
+  refusals(): Denial[] {
     const all = [this.#outOfTokens(), this.#outOfTokensToday(), this.#tooManyThisMinute(), this.#tooManyAtOnce()];
     return all.filter((refusal) => refusal !== undefined);
   }
@@ -148,13 +135,13 @@ export class Limits {
     this.#next = (this.#next + 1) % this.#admittedAt.length;
   }
 
-  #outOfTokens(): LimitRefusal | undefined {
+  #outOfTokens(): Denial | undefined {
     const { tokensTotal } = this.#settings;
     if (tokensTotal === undefined || this.#tokensInAll < tokensTotal) return undefined;
     return usedUp('tokens_total', `${tokensTotal} in all, and they are used up`);
   }
 
-  #outOfTokensToday(): LimitRefusal | undefined {
+  #outOfTokensToday(): Denial | undefined {
     const { tokensPerDay } = this.#settings;
     if (tokensPerDay === undefined) return undefined;
     this.#turnDay();
@@ -167,7 +154,7 @@ export class Limits {
   }
 
   /** A sliding window: of the last N admissions, the oldest must be a minute old. */
-  #tooManyThisMinute(): LimitRefusal | undefined {
+  #tooManyThisMinute(): Denial | undefined {
     const oldest = this.#admittedAt[this.#next];
     if (oldest === undefined) return undefined;
     const waitMs = oldest + windowMs - this.#clock.steadyMs();
@@ -175,7 +162,7 @@ export class Limits {
     return reached('requests_per_minute', `${this.#admittedAt.length} a minute`, waitMs / 1000);
   }
 
-  #tooManyAtOnce(): LimitRefusal | undefined {
+  #tooManyAtOnce(): Denial | undefined {
     const { concurrent } = this.#settings;
     if (concurrent === undefined || this.#running < concurrent) return undefined;
     return reached('concurrent', `${concurrent} at once`, concurrentRetrySeconds);
@@ -236,13 +223,18 @@ export function estimateTokens({ bytesUp, bytesDown, durationMs, upstreamStatus 
   return input + Math.max(Math.ceil(bytesDown / bytesPerOutputToken), byTime);
 }
 
-function reached(rule: LimitRule, what: string, waitSeconds: number): LimitRefusal {
+/**
+ * A request beyond a limit: 429 with Retry-After where there is room again within a minute, otherwise 400 without. Clients
+ * obey a Retry-After of any length (the Codex CLI and openai-node sleep until midnight), retry most statuses (403 six times)
+ * and hide the message of a 429; at a 400 each of them stops at once and shows it.
+ */
+function reached(rule: string, what: string, waitSeconds: number): Denial {
   const retryAfterSeconds = Math.min(maxRetrySeconds, Math.max(1, Math.ceil(waitSeconds)));
   const message = `The policy (${rule}) allows ${what}. Try again in ${retryAfterSeconds} s.`;
   return { status: 429, code: 'limit_reached', rule, message, retryAfterSeconds };
 }
 
-function usedUp(rule: LimitRule, what: string): LimitRefusal {
+function usedUp(rule: string, what: string): Denial {
   return { status: 400, isFinal: true, code: 'limit_reached', rule, message: `The policy (${rule}) allows ${what}.` };
 }
 

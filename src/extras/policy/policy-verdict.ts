@@ -1,34 +1,12 @@
+import type { Denial } from '../../proxy/problem.ts';
 import { type BodyFacts, factsOf } from './body-facts.ts';
-import type { FieldRule } from './field-rules.ts';
 import type { Objection } from './findings.ts';
 import type { Policy } from './policy.ts';
 import { readJsonObject } from './strict-json.ts';
 
-/** The rule that a refusal names. `body` and `encoding` are preconditions of all rules that read the body. */
-export type PolicyRule = FieldRule | 'max_body_bytes' | 'body' | 'encoding';
-
-export type PolicyRefusalCode = 'policy_denied' | 'invalid_body' | 'body_too_large' | 'unsupported_encoding';
-
-/**
- * A request that the policy does not allow. In shadow mode it is served all the same, and recorded.
- *
- * The status is 400 for every rule: a retry cannot succeed, and the Codex CLI retries all others of the 4xx statuses (403,
- * 413 and 415 five times each, for 7 s) before it shows the message. The code tells the rules apart.
- */
-export interface PolicyRefusal {
-  status: 400;
-  isFinal: true;
-  /** For programs; one of a closed set. */
-  code: PolicyRefusalCode;
-  /** For records; one of a closed set. */
-  rule: PolicyRule;
-  /** For the client alone: it may quote what the client sent. */
-  message: string;
-}
-
 export interface BodyVerdict {
   /** One for each rule. The first is told to the client; the others are recorded in shadow mode. */
-  readonly refusals: readonly PolicyRefusal[];
+  readonly refusals: readonly Denial[];
   readonly facts: BodyFacts;
 }
 
@@ -40,9 +18,9 @@ const noFacts: BodyFacts = Object.freeze({ model: undefined, stream: undefined }
  * @param rawHeaders names and values in turn, as received
  * @returns the refusals, in the order of the fields; none where the body is to be read
  */
-export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): PolicyRefusal[] {
+export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): Denial[] {
   if (!policy.readsBody) return [];
-  const refusals: PolicyRefusal[] = [];
+  const refusals: Denial[] = [];
   let types = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const value = rawHeaders[i + 1] ?? '';
@@ -71,24 +49,32 @@ export function judgeBody(policy: Policy, body: Buffer): BodyVerdict {
   if (policy.fields === undefined) return { refusals: [], facts: noFacts };
   const reading = readJsonObject(body);
   if (reading.kind === 'invalid') {
-    const message = `The policy needs an unambiguous JSON body: this one ${reading.why}.`;
-    return { refusals: [{ status: 400, isFinal: true, code: 'invalid_body', rule: 'body', message }], facts: noFacts };
+    return { refusals: [refused({ code: 'invalid_body', rule: 'body', message: `The policy needs an unambiguous JSON body: this one ${reading.why}.` })], facts: noFacts };
   }
   return { refusals: policy.fields.judge(reading.object).map(denied), facts: factsOf(reading.object) };
 }
 
 /** The refusal of a body that grew beyond the policy's limit while it was read. */
-export function tooLarge({ maxBodyBytes }: Policy): PolicyRefusal {
-  const message = `A body may have at most ${maxBodyBytes} bytes (policy: max_body_bytes).`;
-  return { status: 400, isFinal: true, code: 'body_too_large', rule: 'max_body_bytes', message };
+export function tooLarge({ maxBodyBytes }: Policy): Denial {
+  return refused({ code: 'body_too_large', rule: 'max_body_bytes', message: `A body may have at most ${maxBodyBytes} bytes (policy: max_body_bytes).` });
 }
 
-function denied({ rule, why, place }: Objection): PolicyRefusal {
-  return { status: 400, isFinal: true, code: 'policy_denied', rule, message: `The policy (${rule}) does not allow ${why}, at ${place}.` };
+function denied({ rule, why, place }: Objection): Denial {
+  return refused({ code: 'policy_denied', rule, message: `The policy (${rule}) does not allow ${why}, at ${place}.` });
 }
 
-function unsupported(message: string): PolicyRefusal {
-  return { status: 400, isFinal: true, code: 'unsupported_encoding', rule: 'encoding', message };
+function unsupported(message: string): Denial {
+  return refused({ code: 'unsupported_encoding', rule: 'encoding', message });
+}
+
+/**
+ * A request that the policy does not allow. In shadow mode it is served all the same, and recorded.
+ *
+ * The status is 400 for every rule: a retry cannot succeed, and the Codex CLI retries all others of the 4xx statuses (403,
+ * 413 and 415 five times each, for 7 s) before it shows the message. The code tells the rules apart.
+ */
+function refused(why: Pick<Denial, 'code' | 'rule' | 'message'>): Denial {
+  return { status: 400, isFinal: true, ...why };
 }
 
 function isIdentity(contentEncoding: string): boolean {
