@@ -15,7 +15,9 @@ import { type ServingOptions, listen } from './proxy/listener.ts';
 import { type Observer, noObserver } from './proxy/observer.ts';
 import { rehearse } from './proxy/rehearsal.ts';
 import { explain } from './proxy/upstream-error.ts';
-import { connectUpstream } from './proxy/upstream.ts';
+import { upstreamConnector } from './proxy/upstream-connector.ts';
+import { UpstreamPool } from './proxy/upstream-pool.ts';
+import { PooledRequest } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
 import { RefusalLog } from './run/refusal-log.ts';
 import { exitCodes } from './run/exit-codes.ts';
@@ -103,7 +105,7 @@ async function main(): Promise<void> {
   const failures = new BoundedLog(log);
   const sockets = kernelSockets(native);
   const upstreamHost = options.upstream.origin.host;
-  const connections = connectUpstream(options.upstream, injection, sockets, (error) => {
+  const pool = new UpstreamPool(upstreamConnector(options.upstream), { ...options.upstream, injection, sockets }, (error) => {
     const { problem, detail } = explain(error, upstreamHost);
     failures.say(`no connection to the upstream yet: ${problem.code}: ${detail}`);
   });
@@ -123,7 +125,7 @@ async function main(): Promise<void> {
     },
     peerUidOf,
     forwarding: {
-      upstream: connections.upstream,
+      upstream: (sink) => new PooledRequest(sink, options.upstream.target, pool),
       upstreamHost,
       ownFields: ownFields(credentialField(options, injection.placeholder), [...options.upstreamHeaders, ...observer.upstreamFields]),
       failures,
@@ -147,7 +149,7 @@ async function main(): Promise<void> {
   log.say(`key in ${custody}`);
   for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
-  connections.connectAhead();
+  pool.keepReady();
   if (runAs === undefined) rehearse(false).catch(fail);
 
   await stop.made;

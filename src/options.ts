@@ -2,7 +2,6 @@ import { X509Certificate } from 'node:crypto';
 import { fstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Field, canonicalName, isReserved } from './proxy/headers.ts';
-import { keepWarmMs } from './proxy/keep-warm.ts';
 import type { ListenOn } from './proxy/listener.ts';
 import type { UpstreamOptions } from './proxy/upstream.ts';
 import { parseProxy, parseUpstreamUrl } from './proxy/upstream-url.ts';
@@ -161,7 +160,6 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
       connectTimeoutMs: parseSeconds('connect-timeout', values['connect-timeout']),
       responseTimeoutMs: parseSeconds('response-timeout', values['response-timeout']),
       idleTimeoutMs: parseSeconds('idle-timeout', values['idle-timeout']),
-      keepWarmMs,
     },
     upstreamHeaders,
     authHeader,

@@ -3,8 +3,8 @@ import { type RawHeaders, contentLength, hasField } from '../gate/raw-headers.ts
 import { type Denial, DeniedError } from '../proxy/problem.ts';
 import { explain, isWithoutKey } from '../proxy/upstream-error.ts';
 import { type Body, ClientUpload, type Upload } from '../proxy/upload.ts';
-import type { ResponseHead } from '../proxy/upstream-connection.ts';
-import type { Sink, Upstream, UpstreamRequest } from '../proxy/upstream.ts';
+import type { ResponseHead, Sink } from '../proxy/upstream-connection.ts';
+import type { Upstream, UpstreamRequest } from '../proxy/upstream.ts';
 import type { Ending } from './audit/audit-record.ts';
 import { gather } from './whole-body.ts';
 

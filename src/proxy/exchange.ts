@@ -7,9 +7,9 @@ import type { RequestObserver } from './observer.ts';
 import { type Denial, DeniedError, answerProblem } from './problem.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 import { ClientUpload } from './upload.ts';
-import type { ResponseHead } from './upstream-connection.ts';
+import type { ResponseHead, Sink } from './upstream-connection.ts';
 import { explain } from './upstream-error.ts';
-import type { Sink, Upstream, UpstreamRequest } from './upstream.ts';
+import type { Upstream, UpstreamRequest } from './upstream.ts';
 
 /** What every exchange needs. */
 export interface ForwardContext {

@@ -102,14 +102,14 @@ function startDaemon(upstreamSide: Socket, say: (failure: string) => void) {
     idleTimeoutMs: 0,
     injection: { write: (_socket, write, head, _pieces, done) => write(Buffer.from(head), 'utf8', (error) => done(error, [])) },
     sockets: noKernelSockets,
-  });
+  }, () => {});
   const refusals = { note() {} };
   serve(server, port, {
     maxConnections: 1,
     rules: { endpoint: '/', shutdown: false, health: false, websocketFallback: false, allowedUids: undefined, token: undefined },
     peerUidOf: undefined,
     forwarding: {
-      upstream: (sink) => new PooledRequest(sink, '/', pool, (take) => pool.acquire(take)),
+      upstream: (sink) => new PooledRequest(sink, '/', pool),
       upstreamHost: 'localhost',
       ownFields: ownFields({ name: 'Authorization', value: 'none' }, []),
       failures: { say },

@@ -26,16 +26,15 @@ export class ResponseHeads {
 
   /**
    * @param chunk what came next
-   * @returns what undici may have of it by now; empty for nothing
-   * @throws where the status line has a bare CR
+   * @returns what undici may have of it by now, empty for nothing; an error where the status line has a bare CR
    */
-  take(chunk: Buffer): Buffer {
+  take(chunk: Buffer): Buffer | StatusLineError {
     if (this.#hasBegun) return chunk;
     const bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
     const interim = interimAnswers(bytes);
     const rest = bytes.subarray(interim);
     this.#hasBegun = !isUndecided(rest);
-    if (this.#hasBegun && hasBareReturn(rest)) throw new StatusLineError('the status line has a bare CR');
+    if (this.#hasBegun && hasBareReturn(rest)) return new StatusLineError('the status line has a bare CR');
     this.#held = this.#hasBegun ? nothing : rest;
     return this.#hasBegun ? bytes : bytes.subarray(0, interim);
   }

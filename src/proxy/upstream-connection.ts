@@ -41,8 +41,8 @@ export interface ResponseHead {
   readonly rawHeaders: RawHeaders;
 }
 
-/** Hears what becomes of a request, in this order. */
-export interface RequestEvents {
+/** Hears what becomes of a request, in this order. Nothing is told after `end`, `fail` or a cancel. */
+export interface Sink {
   /** Head and key have been written. */
   begin(): void;
   /**
@@ -54,12 +54,8 @@ export interface RequestEvents {
   head(head: ResponseHead, resume: () => void): boolean;
   data(bytes: Buffer): boolean;
   end(): void;
-  /**
-   * There is no answer, or no more of it.
-   *
-   * @param isUnsent the connection ended before the request was written to it
-   */
-  failed(error: Error, isUnsent: boolean): void;
+  /** There is no answer, or no more of it. */
+  fail(error: Error): void;
 }
 
 /**
@@ -75,9 +71,10 @@ export interface RequestEvents {
 type State = 'idle' | 'claimed' | 'sending' | 'spent';
 
 /** A part of a request in a socket's queue, see `stream.Writable`. */
-interface Chunk {
-  readonly chunk: Piece;
-  readonly encoding: BufferEncoding;
+type Chunk = { readonly chunk: Piece; readonly encoding: BufferEncoding };
+
+function chunkOf(chunk: Piece): Chunk {
+  return { chunk, encoding: typeof chunk === 'string' ? 'latin1' : ('buffer' as BufferEncoding) };
 }
 
 /** The connection ended while nothing was under way on it, or was ended here. */
@@ -85,19 +82,8 @@ class ConnectionEndedError extends Error {
   readonly code = 'UPSTREAM_ENDED';
 }
 
-/** The upstream reset a connection, behind bytes that could be all of an answer. */
-class ResetError extends Error {
-  readonly code = 'ECONNRESET';
-
-  constructor() {
-    super('the connection was reset');
-  }
-}
-
-const nothing = Buffer.alloc(0);
-
-/** Hears nothing: between requests, and once a request's end has been told. */
-const nobody: RequestEvents = { begin() {}, head: () => true, data: () => true, end() {}, failed() {} };
+/** Hears nothing: between requests. */
+const nobody: Sink = { begin() {}, head: () => true, data: () => true, end() {}, fail() {} };
 
 /**
  * One connection to the upstream: its socket, the undici client that speaks HTTP on it and on no other, and its state.
@@ -119,7 +105,7 @@ const nobody: RequestEvents = { begin() {}, head: () => true, data: () => true, 
 export class UpstreamConnection implements Dispatcher.DispatchHandler {
   readonly socket: Socket;
   readonly #context: ConnectionContext;
-  readonly #onIdle: (connection: UpstreamConnection) => void;
+  readonly #onIdle: () => void;
   readonly #client: UndiciClient;
   readonly #readiness: TlsReadiness;
   readonly #write: SocketWrite;
@@ -127,7 +113,8 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
   #state: State = 'idle';
   #isNew = true;
   #wasUsed = false;
-  #events = nobody;
+  #sink = nobody;
+  #unsent = (_error: Error): void => {};
   #heads = new ResponseHeads();
   /** Whether the answer tells its end by itself. If not, it is whole where the connection ends well. */
   #isFramed = false;
@@ -137,7 +124,7 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
    * @param socket connected and verified
    * @param onIdle told each time that a request is over and another may take the connection
    */
-  constructor(socket: Socket, context: ConnectionContext, onIdle: (connection: UpstreamConnection) => void) {
+  constructor(socket: Socket, context: ConnectionContext, onIdle: () => void) {
     this.socket = socket;
     this.#context = context;
     this.#onIdle = onIdle;
@@ -165,22 +152,30 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
   }
 
   /**
-   * Sends a request. The connection is idle, and is this request's until one of `end` and `failed` is told.
+   * Sends a request. The connection is idle, and is this request's until `end` or `fail` is told.
    *
    * @param headers see `headers.ts`
+   * @param unsent called in place of `fail` where the connection ended before the request was written to it
    */
-  send(path: string, headers: string[], body: Body, events: RequestEvents): void {
-    if (this.socket.destroyed) return events.failed(this.socket.errored ?? new ConnectionEndedError('it has ended'), true);
+  send(path: string, headers: string[], body: Body, sink: Sink, unsent: (error: Error) => void): void {
+    if (this.socket.destroyed) return unsent(this.socket.errored ?? new ConnectionEndedError('the connection has ended'));
     this.#state = 'claimed';
-    this.#events = events;
+    this.#sink = sink;
+    this.#unsent = unsent;
     this.#heads = new ResponseHeads();
     // undici's types do not know that a body may be an async iterable; its documentation does.
     this.#client.dispatch({ method: 'POST', path, headers, body: body as Uint8Array | null }, this);
   }
 
+  /** Ends the connection, if the request with that sink is still on it. */
+  cancel(sink: Sink): void {
+    if (sink === this.#sink) this.end('the client left');
+  }
+
   /** Ends the connection, whatever it is doing. Nothing more is told of its request. */
   end(why: string): void {
-    this.#events = nobody;
+    this.#sink = nobody;
+    this.#unsent = () => {};
     this.#destroy(why);
   }
 
@@ -214,8 +209,10 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
       if (this.#state !== 'sending') this.#destroy(bytes === null ? 'the upstream closed the connection' : 'the upstream sent what no request asked for');
       if (bytes === null || socket.destroyed) return push(null);
       this.#readiness.delivered(bytes.length);
-      const ready = this.#normalized(bytes);
-      return ready.length === 0 ? !socket.destroyed : push(ready);
+      const ready = this.#heads.take(bytes);
+      if (ready instanceof Error) socket.destroy(ready);
+      else if (ready.length > 0) return push(ready);
+      return !socket.destroyed;
     };
     socket._write = (chunk: Piece, encoding, done) => this.#take([{ chunk, encoding }], done);
     if (this.#writev !== undefined) socket._writev = (chunks, done) => this.#take(chunks, done);
@@ -230,31 +227,21 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
     socket.once('end', () => this.#resume());
   }
 
-  /** What undici may have by now of an answer. */
-  #normalized(bytes: Buffer): Buffer {
-    try {
-      return this.#heads.take(bytes);
-    } catch (error) {
-      this.socket.destroy(error as Error);
-      return nothing;
-    }
-  }
-
   /** What undici has written. Node's Writable lets nothing follow before `done` is called. */
-  #take(chunks: readonly Chunk[], done: WriteCallback): void {
+  #take(chunks: Chunk[], done: WriteCallback): void {
     if (this.#state === 'claimed') this.#sendHead(chunks, this.#holdingBack(done));
     else this.#pass(chunks, this.#holdingBack(done));
   }
 
-  #pass(chunks: readonly Chunk[], done: WriteCallback): void {
+  #pass(chunks: Chunk[], done: WriteCallback): void {
     const [first] = chunks;
     if (first === undefined) done();
     else if (chunks.length === 1 || this.#writev === undefined) this.#write(first.chunk, first.encoding, done);
-    else this.#writev([...chunks], done);
+    else this.#writev(chunks, done);
   }
 
   /** Writes the first pieces of a request, once the socket is ready. */
-  #sendHead([first, ...following]: readonly Chunk[], done: WriteCallback): void {
+  #sendHead([first, ...following]: Chunk[], done: WriteCallback): void {
     const { socket } = this;
     const { injection, sockets } = this.#context;
     this.#readiness.probe(this.#write, String(first?.chunk), (error, head) => {
@@ -265,15 +252,11 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
       if (!this.#isNew && sockets.hasHungUp(socket)) return this.#destroy('the upstream had closed the connection');
       this.#state = 'sending';
       try {
-        injection.write(socket, this.#write, head, following.map(({ chunk }) => chunk), (error, rest) => {
-          if (error !== undefined && error !== null) done(error);
-          else this.#pass(rest.map((chunk) => ({ chunk, encoding: (typeof chunk === 'string' ? 'latin1' : 'buffer') as BufferEncoding })), done);
-        });
+        injection.write(socket, this.#write, head, following.map(({ chunk }) => chunk), (error, rest) => (error ? done(error) : this.#pass(rest.map(chunkOf), done)));
+        this.#sink.begin();
       } catch (error) {
         socket.destroy(error as Error);
-        return;
       }
-      this.#events.begin();
     });
   }
 
@@ -302,36 +285,31 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
     if (hasForeignCoding(rawHeaders)) throw new Error('the body is in a transfer coding that was not asked for');
     this.#isFramed = hasField(rawHeaders, 'content-length') || hasField(rawHeaders, 'transfer-encoding');
     this.#resume = resume;
-    const wantsMore = this.#events.head({ status, reason: Buffer.from(reason).toString('latin1'), rawHeaders }, resume);
+    const wantsMore = this.#sink.head({ status, reason: Buffer.from(reason).toString('latin1'), rawHeaders }, resume);
     // Neither has a body, whatever Content-Length says (RFC 9112 section 6.3). undici would wait for one.
     if ((status === 204 || status === 304) && (contentLength(rawHeaders) ?? 0) > 0) {
-      const events = this.#events;
+      const sink = this.#sink;
       this.end('undici waits for a body that does not come');
-      events.end();
+      sink.end();
     }
-    return wantsMore || this.#hasEnded;
+    return wantsMore || this.socket.readableEnded; // a pause would then hide from undici that what came is all
   }
 
   onData(bytes: Buffer): boolean {
-    return this.#events.data(bytes) || this.#hasEnded;
-  }
-
-  /** A pause would hide from undici that what came is all. */
-  get #hasEnded(): boolean {
-    return this.socket.readableEnded;
+    return this.#sink.data(bytes) || this.socket.readableEnded;
   }
 
   onComplete(): void {
     const { socket } = this;
-    const events = this.#events;
+    const sink = this.#sink;
     const isCut = socket.readableEnded && !this.#isFramed && this.#context.sockets.wasReset(socket);
     // Or the connection would keep its last request, with all of the body, while it lies idle.
-    this.#events = nobody;
-    this.#resume = () => {};
+    this.#sink = nobody;
+    this.#unsent = this.#resume = () => {};
     this.#state = 'spent';
     setImmediate(() => this.#becomeIdle()); // undici is not done with it yet
-    if (isCut) events.failed(new ResetError(), false);
-    else events.end();
+    if (isCut) sink.fail(new ConnectionEndedError('the connection was reset behind bytes that could be all of the answer'));
+    else sink.end();
   }
 
   #becomeIdle(): void {
@@ -340,14 +318,14 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
     this.#state = 'idle';
     this.#isNew = false;
     this.#wasUsed = true;
-    this.#onIdle(this);
+    this.#onIdle();
   }
 
   onError(error: Error): void {
-    const events = this.#events;
-    this.#events = nobody;
-    const isUnsent = this.#state === 'claimed' && this.socket.errored !== null; // else the fault is undici's or the request's
-    this.#destroy(error.message); // undici may not have used it at all
-    events.failed(error, isUnsent);
+    // Without an error of the socket's, the fault is undici's or the request's, and another connection would not help.
+    const isUnsent = this.#state === 'claimed' && this.socket.errored !== null;
+    const tell = isUnsent ? this.#unsent : this.#sink.fail.bind(this.#sink);
+    this.end(error.message); // undici may not have used it at all
+    tell(error);
   }
 }

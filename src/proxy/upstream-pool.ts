@@ -1,13 +1,20 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { buildConnector as connectors } from 'undici';
+import { SuspendCheck } from './suspend-check.ts';
 import { type ConnectionContext, UpstreamConnection } from './upstream-connection.ts';
 
-/** Gets an idle connection, or why there is none. */
-export type Waiter = (error: Error | null, connection?: UpstreamConnection) => void;
+/** How long after a request a connection is kept ready for the next. */
+const keepReadyMs = 900_000;
 
-/** Result of a connection made in advance: its error, and whether a waiting request already received it. */
-export type OnConnected = (error: Error | null, wasReported: boolean) => void;
+/** An unused connection that ends sooner than this counts as a failure: the upstream does not want it. */
+const shortestLifeMs = 5_000;
+
+const firstRetryMs = 1_000;
+const longestRetryMs = 60_000;
+
+/** Gets an idle connection, which it has to use, or why there is none. */
+export type Waiter = (error: Error | null, connection?: UpstreamConnection) => void;
 
 /**
  * Connections to the upstream, each for one request at a time.
@@ -16,29 +23,32 @@ export type OnConnected = (error: Error | null, wasReported: boolean) => void;
  * another is idle and connected.
  */
 export class UpstreamPool {
-  readonly #context: ConnectionContext;
   readonly #connector: connectors.connector;
-  readonly #target: connectors.Options;
+  readonly #context: ConnectionContext;
+  readonly #report: (error: Error) => void;
+  readonly #suspend = new SuspendCheck();
   /** Connections without a request, the one used last at the end. */
   readonly #idle: UpstreamConnection[] = [];
   readonly #waiters: Waiter[] = [];
   #connecting = 0;
-  #noneIsLeft: (wasUsed: boolean) => void = () => {};
+  #keepsReady = false;
+  #requestedAtMs = -Infinity;
+  #connectedAtMs = -Infinity;
+  #retryMs = 0;
+  #retry: NodeJS.Timeout | undefined;
 
-  constructor(connector: connectors.connector, context: ConnectionContext) {
-    this.#context = context;
+  /** @param report told why no connection could be made in advance, once for all failures in a row */
+  constructor(connector: connectors.connector, context: ConnectionContext, report: (error: Error) => void) {
     this.#connector = connector;
-    const { hostname, host, protocol, port } = context.origin;
-    this.#target = { hostname: hostname.replace(/^\[(.*)\]$/, '$1'), host, protocol, port };
+    this.#context = context;
+    this.#report = report;
   }
 
-  /** @param listener called when a connection has closed, used or not, and no other is idle or being made */
-  whenNoneIsLeft(listener: (wasUsed: boolean) => void): void {
-    this.#noneIsLeft = listener;
-  }
-
-  /** Hands out a connection, which `take` has to use: at once if one is idle, else the next that is free or made. */
+  /** Hands out a connection: at once if one is idle, else the next that is free or made. */
   acquire(take: Waiter): void {
+    // After a suspend or a change of network, connections may be dead without a sign.
+    if (this.#suspend.wasSuspended()) for (const connection of this.#idle.splice(0)) connection.end('the machine was suspended');
+    this.#requestedAtMs = performance.now();
     const connection = this.#idle.pop();
     if (connection !== undefined) return take(null, connection);
     this.#waiters.push(take);
@@ -52,23 +62,34 @@ export class UpstreamPool {
   }
 
   /**
-   * Makes a connection that no request asked for, unless there is an idle one or one is being made.
-   *
-   * @param done gets the failure, if it fails and no request was told of it
+   * Makes a connection that no request has asked for, so that one need not wait for DNS, TCP and TLS; nothing is sent on it.
+   * From then on, when one has closed, no other is idle, and there was a request not long ago, another is made.
    */
-  connectAhead(done: OnConnected): void {
-    if (this.#idle.length === 0 && this.#connecting === 0) this.#connect(done);
+  keepReady(): void {
+    this.#keepsReady = true;
+    if (this.#idle.length > 0 || this.#connecting > 0) return;
+    this.#connect((error, wasTold) => {
+      if (error === null) this.#connectedAtMs = performance.now();
+      else if (this.#retryMs === 0 && !wasTold) this.#report(error);
+      this.#retryMs = Math.min(longestRetryMs, Math.max(firstRetryMs, this.#retryMs * 2));
+      if (error !== null) this.#keepReadySoon();
+    });
   }
 
-  /** Closes the idle connections: after a suspend or a change of network they may be dead without a sign. */
-  dropIdle(): void {
-    for (const connection of this.#idle.splice(0)) connection.end('the machine was suspended');
+  #keepReadySoon(): void {
+    if (!this.#keepsReady || this.#retry !== undefined || performance.now() - this.#requestedAtMs > keepReadyMs) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      this.keepReady();
+    }, this.#retryMs).unref();
   }
 
-  #connect(done?: OnConnected): void {
+  /** @param done gets the failure, and whether a request was told of it */
+  #connect(done?: (error: Error | null, wasTold: boolean) => void): void {
+    const { hostname, host, protocol, port } = this.#context.origin;
     this.#connecting++;
-    this.#connector(this.#target, (error, socket) => {
-      const connection = error === null ? this.#made(socket as Socket) : undefined;
+    this.#connector({ hostname: hostname.replace(/^\[(.*)\]$/, '$1'), host, protocol, port }, (error, socket) => {
+      const connection = error === null ? this.#connectionOn(socket as Socket) : undefined;
       const handOver = (): void => {
         this.#connecting--;
         if (connection !== undefined) this.#handOver(connection);
@@ -83,21 +104,22 @@ export class UpstreamPool {
     });
   }
 
-  #made(socket: Socket): UpstreamConnection {
-    const connection = new UpstreamConnection(socket, this.#context, (idle) => this.#give(idle));
+  #connectionOn(socket: Socket): UpstreamConnection {
+    const connection = new UpstreamConnection(socket, this.#context, () => this.#give(connection));
     socket.once('close', () => {
       const position = this.#idle.indexOf(connection);
       if (position !== -1) this.#idle.splice(position, 1);
-      if (this.#idle.length === 0 && this.#connecting === 0) this.#noneIsLeft(connection.wasUsed);
+      if (this.#idle.length > 0 || this.#connecting > 0) return;
+      if (connection.wasUsed || performance.now() - this.#connectedAtMs > shortestLifeMs) this.#retryMs = 0;
+      this.#keepReadySoon();
     });
     return connection;
   }
 
   #handOver(connection: UpstreamConnection): void {
-    if (this.#waiters.length > 0) return this.#give(connection);
-    connection.park();
+    if (this.#waiters.length === 0) connection.park();
     // Its request was cancelled, or served by another connection meanwhile. One spare is enough.
-    if (this.#idle.length > 0) connection.end('no request needs it');
+    if (this.#waiters.length === 0 && this.#idle.length > 0) connection.end('no request needs it');
     else this.#give(connection);
   }
 

@@ -11,7 +11,7 @@ const closeNotify = Buffer.from([1, 0]);
 // TLS ends without a FIN, which the kernel would tell of. The daemon is stopped meanwhile, so that it finds both at once.
 test.for(['before', 'after'] as const)('a connection that ends %s a request has chosen it, and before that is written: the client is told, or it goes out on another', async (order) => {
   const upstream = await startRecordUpstream();
-  const daemon = await startDaemon({ args: [...upstream.args, '--keep-warm', '0'] });
+  const daemon = await startDaemon({ args: [...upstream.args] });
   const client = await connect(daemon.port);
   await client.send(rawRequest(daemon.port));
   expect((await client.response()).status).toBe(200);

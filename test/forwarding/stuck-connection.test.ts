@@ -29,7 +29,7 @@ async function startUpstream(): Promise<{ readonly port: number; readonly socket
 
 test('an upstream that answers without reading keeps no other request from being sent', async () => {
   const { port, sockets } = await startUpstream();
-  const daemon = await startDaemon({ args: ['--upstream-url', `http://127.0.0.1:${port}/v1/responses`, '--keep-warm', '0'] });
+  const daemon = await startDaemon({ args: ['--upstream-url', `http://127.0.0.1:${port}/v1/responses`] });
   const client = await connect(daemon.port);
   for (let count = 0; count < mostRequests; count++) {
     await client.send(rawRequest(daemon.port, { headers, body: '{}' }));

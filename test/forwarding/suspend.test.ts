@@ -1,7 +1,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { SuspendCheck } from '../../src/proxy/keep-warm.ts';
+import { SuspendCheck } from '../../src/proxy/suspend-check.ts';
 import { shell } from '../support/daemon.ts';
 import { startBoth } from '../support/proxied.ts';
 import { scratchFolder } from '../support/scratch.ts';

@@ -82,7 +82,7 @@ function expectKeys({ upstream, daemon }: Proxied, names: readonly string[]): vo
 }
 
 describe.for([['in the clear', false], ['over TLS', 'good']] as const)('%s, behind a request that is answered and not read', ([, tls]) => {
-  const start = (): Promise<Proxied> => startBoth({ upstream: { tls, keepBytes: 2 * largeBytes }, args: [...gathering(), '--keep-warm', '0'] });
+  const start = (): Promise<Proxied> => startBoth({ upstream: { tls, keepBytes: 2 * largeBytes }, args: [...gathering()] });
 
   test('each client gets its own answer, though the upstream answers once too often', async () => {
     const both = await start();
@@ -123,7 +123,7 @@ describe('between the halves of a session ticket', () => {
   const start = async () => {
     const upstream = await startRecordUpstream();
     upstream.answerTo = (body) => bodyOf(nameIn(body));
-    const daemon = await startDaemon({ args: [...upstream.args, '--keep-warm', '0'] });
+    const daemon = await startDaemon({ args: [...upstream.args] });
     expect((await ask(daemon.port, { body: bodyOf('first') })).status).toBe(200);
     const [connection] = upstream.connections as [RecordConnection];
     connection.send(contentType.handshake, firstHalf);

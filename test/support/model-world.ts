@@ -38,7 +38,7 @@ export class World {
     const shared = new SharedState();
     const upstream = await startModelUpstream(link, shared);
     const policy = gathers ? policyArgs({ models: ['m-*'], max_body_bytes: 16 * 1024 * 1024 }) : [];
-    const daemon = await startDaemon({ args: [...upstream.args, ...policy, ...(keepsWarm ? [] : ['--keep-warm', '0'])] });
+    const daemon = await startDaemon({ args: [...upstream.args, ...policy] });
     shared.key = daemon.key;
     const barrier = new Barrier(daemon);
     await barrier.pass();
