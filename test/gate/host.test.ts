@@ -68,16 +68,20 @@ describe('refused', () => {
     }
   });
 
-  const own = (): string => `127.0.0.1:${daemon.port}`;
-  const pairs: Record<string, () => readonly [string, string]> = {
-    'the right one twice': () => [own(), own()],
-    'both right ones': () => [own(), `localhost:${daemon.port}`],
-    'the right one, then another': () => [own(), 'evil.example'],
-    'another, then the right one': () => ['evil.example', own()],
-    'an empty one, then the right one': () => ['', own()],
+  const pairs: Record<string, (port: number) => readonly [string, string]> = {
+    'the right one twice': (port) => [`127.0.0.1:${port}`, `127.0.0.1:${port}`],
+    'both right ones': (port) => [`127.0.0.1:${port}`, `localhost:${port}`],
+    'the right one, then another': (port) => [`127.0.0.1:${port}`, 'evil.example'],
+    'another, then the right one': (port) => ['evil.example', `127.0.0.1:${port}`],
+    'an empty one, then the right one': (port) => ['', `127.0.0.1:${port}`],
   };
-  test.for(Object.entries(pairs))('%s', async ([, pair]) => {
-    const [first, second] = pair();
+  test.for(Object.entries(pairs))('%s, by the gate', ([, pair]) => {
+    const [first, second] = pair(judgedPort);
+    expect(judged({ host: first, headers: [['X-Between', '1'], ['hOST', second]] })).toBe('403 host_not_allowed');
+  });
+
+  test.for(Object.entries(pairs))('%s, or before', async ([, pair]) => {
+    const [first, second] = pair(daemon.port);
     const before = upstream.receivedBytes;
     for (const names of [['Host', 'Host'], ['Host', 'host'], ['HOST', 'hOST']] as const) {
       const response = await ask(daemon.port, { host: undefined, headers: [[names[0], first], ['X-Between', '1'], [names[1], second]] });
