@@ -12,9 +12,12 @@ test('an upstream that refuses the key is told in the log, in a clear line, and 
 
 test('many of them do not fill a disk', async () => {
   const both = await startBoth({ upstream: { answer: answer(401, '{}') } });
+  const since = performance.now();
   for (let batch = 0; batch < 15; batch++) {
     for (const { status } of await Promise.all(Array.from({ length: 20 }, () => both.ask()))) expect(status).toBe(401);
   }
   const { stderr } = await both.daemon.stop();
-  expect(stderr.split('\n').filter((line) => line.includes('401')).length).toBeLessThan(250);
+  // A burst of 200 lines, and then one a second.
+  const most = 201 + (performance.now() - since) / 1_000;
+  expect(stderr.split('\n').filter((line) => line.includes('401')).length).toBeLessThan(most);
 });

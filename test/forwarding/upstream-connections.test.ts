@@ -56,14 +56,14 @@ describe('a connection that the upstream closes while it lies idle', () => {
   test.for(ways)('%s, before the next request: that goes out once, on a fresh one', async ([, close]) => {
     const both = await startBoth({ upstream: { answer: answer(200, '{}') } });
     const client = await connect(both.daemon.port);
-    for (let count = 0; count < 50; count++) {
+    for (let count = 0; count < 20; count++) {
       await client.send(rawRequest(both.daemon.port, { body: String(count) }));
       expect((await client.response()).status, `request ${count}`).toBe(200);
       const { connection } = await both.nextRequest();
       close(connection);
       // After these lines its FIN or RST is in the kernel, but the daemon may not have read it yet.
     }
-    expect(both.upstream.requests.map(({ body }) => body.toString())).toEqual(Array.from({ length: 50 }, (_, index) => String(index)));
+    expect(both.upstream.requests.map(({ body }) => body.toString())).toEqual(Array.from({ length: 20 }, (_, index) => String(index)));
     expect(both.daemon.stderr).not.toMatch(/upstream_/);
   });
 
@@ -74,11 +74,11 @@ describe('a connection that the upstream closes while it lies idle', () => {
       close(request.connection);
     });
     const client = await connect(both.daemon.port);
-    for (let count = 0; count < 50; count++) {
+    for (let count = 0; count < 20; count++) {
       await client.send(rawRequest(both.daemon.port, { body: String(count) }));
       expect((await client.response()).text()).toBe(String(count));
     }
-    expect(both.upstream.requests).toHaveLength(50);
+    expect(both.upstream.requests).toHaveLength(20);
     expect(both.daemon.stderr).not.toMatch(/upstream_/);
   });
 
