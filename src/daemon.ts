@@ -19,10 +19,9 @@ import { upstreamConnector } from './proxy/upstream-connector.ts';
 import { UpstreamPool } from './proxy/upstream-pool.ts';
 import { PooledRequest } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
-import { RefusalLog } from './run/refusal-log.ts';
 import { exitCodes } from './run/exit-codes.ts';
 import { Failure } from './run/failure.ts';
-import { checkCleanStart, checkUntraced, harden } from './run/hardening.ts';
+import { checkUntraced, harden, ignoredAtStart } from './run/hardening.ts';
 import { checkSandbox, enterServingSandbox } from './run/sandbox.ts';
 import { keepIgnoring, listenForStop } from './run/signals.ts';
 import { Log } from './run/log.ts';
@@ -44,8 +43,7 @@ process.on('uncaughtException', fail);
 await main().catch(fail);
 
 async function main(): Promise<void> {
-  checkCleanStart();
-  const ignoredSignals = keepIgnoring(process.env['RESPONSES_API_PROXY_IGNORED_SIGNALS'] ?? '0');
+  const ignoredSignals = keepIgnoring(ignoredAtStart());
   const native = harden();
 
   if (process.argv[2] === 'audit') {
@@ -99,15 +97,14 @@ async function main(): Promise<void> {
 
   const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
   const injection = injectionOf(key);
-  observer.start({ endKey: () => injection.end(), stop: stop.make, say: (message) => log.say(message) });
+  observer.start({ endKey: () => injection.end(), stop: stop.request, say: (message) => log.say(message) });
   cleanups.push(() => observer.close());
-  const refusals = new RefusalLog(log);
-  const failures = new BoundedLog(log);
+  const events = new BoundedLog(log);
   const sockets = kernelSockets(native);
   const upstreamHost = options.upstream.origin.host;
   const pool = new UpstreamPool(upstreamConnector(options.upstream), { ...options.upstream, injection, sockets }, (error) => {
     const { problem, detail } = explain(error, upstreamHost);
-    failures.say(`no connection to the upstream yet: ${problem.code}: ${detail}`);
+    events.say(`no connection to the upstream yet: ${problem.code}: ${detail}`);
   });
   const { maxConnections, lowered } = fitConnections();
   if (lowered !== undefined) log.advise(lowered);
@@ -128,13 +125,13 @@ async function main(): Promise<void> {
       upstream: (sink) => new PooledRequest(sink, options.upstream.target, pool),
       upstreamHost,
       ownFields: ownFields(credentialField(options, injection.placeholder), [...options.upstreamHeaders, ...observer.upstreamFields]),
-      failures,
-      refusals,
+      failures: events,
+      refusals: events,
       sockets,
     },
-    refusals,
+    refusals: events,
     observer,
-    onShutdownRequest: stop.make,
+    onShutdownRequest: stop.request,
   });
 
   cleanups.push(() => server.cut());
@@ -152,9 +149,8 @@ async function main(): Promise<void> {
   pool.keepReady();
   if (runAs === undefined) rehearse(false).catch(fail);
 
-  await stop.made;
+  await stop.requested;
   await server.stop(options.shutdownTimeoutMs);
-  refusals.flush();
   process.exit(exitCodes.stopped);
 }
 

@@ -5,8 +5,8 @@ import { type Field, canonicalName, isReserved } from './proxy/headers.ts';
 import type { ListenOn } from './proxy/listener.ts';
 import type { UpstreamOptions } from './proxy/upstream.ts';
 import { parseProxy, parseUpstreamUrl } from './proxy/upstream-url.ts';
-import { type Flag, type Values, helpText, misuse, readArguments } from './run/command-line.ts';
-import { Failure, reason } from './run/failure.ts';
+import { type Flag, type Values, helpText, readArguments } from './run/command-line.ts';
+import { Failure, reason, usageFailure } from './run/failure.ts';
 import { isSocketActivated } from './run/inherited-socket.ts';
 import { parseTimestamp } from './run/timestamp.ts';
 
@@ -124,7 +124,7 @@ export async function parseCommandLine(argv: readonly string[], environment: Nod
   const { values, words } = readArguments(argv, flags);
   if (values.help || words[0] === 'help') return { kind: 'print', text: await helpText(usage, flags, examples) };
   if (values.version || words[0] === 'version') return { kind: 'print', text: version() };
-  if (words.length > 0) throw misuse('unexpected argument', 'flags begin with --, switches take no value, and the key comes on stdin');
+  if (words.length > 0) throw usageFailure('unexpected argument', 'flags begin with --, switches take no value, and the key comes on stdin');
   return { kind: 'run', options: Object.freeze(validate(values, environment)) };
 }
 
@@ -136,15 +136,15 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
   const { port, policy, 'server-info': serverInfo, 'audit-log': auditLog } = values;
 
   const isActivated = isSocketActivated(environment, process.pid);
-  if (isActivated && port !== undefined) throw misuse('--port cannot go with an inherited socket (LISTEN_FDS)', 'the port is that of the socket; drop one of the two');
+  if (isActivated && port !== undefined) throw usageFailure('--port cannot go with an inherited socket (LISTEN_FDS)', 'the port is that of the socket; drop one of the two');
   if (isActivated && values['http-shutdown']) {
-    throw misuse('--http-shutdown cannot go with an inherited socket (LISTEN_FDS)', 'the next connection would start the daemon again; stop it by its service manager');
+    throw usageFailure('--http-shutdown cannot go with an inherited socket (LISTEN_FDS)', 'the next connection would start the daemon again; stop it by its service manager');
   }
-  if (values['audit-required'] && auditLog === undefined) throw misuse('--audit-required needs --audit-log');
+  if (values['audit-required'] && auditLog === undefined) throw usageFailure('--audit-required needs --audit-log');
   checkFiles(values);
   const setsEncoding = [authHeader, ...upstreamHeaders.map(({ name }) => name)].some((name) => canonicalName(name) === 'accept-encoding');
   if (setsEncoding && (auditLog ?? policy) !== undefined) {
-    throw misuse('Accept-Encoding cannot be set together with --audit-log or --policy: the daemon sets it, to read the answer');
+    throw usageFailure('Accept-Encoding cannot be set together with --audit-log or --policy: the daemon sets it, to read the answer');
   }
   return {
     listenOn: isActivated ? { kind: 'inherited' } : { kind: 'port', port: port === undefined ? 0 : parseNumber('port', port, 1, 65_535) },
@@ -187,9 +187,9 @@ function checkFiles(values: Values<typeof flags>): void {
   for (const flag of [...read, ...written]) {
     const file = values[flag];
     if (typeof file !== 'string') continue;
-    if (isStdin(file)) throw misuse(`--${flag} cannot be stdin, which is for the key`);
+    if (isStdin(file)) throw usageFailure(`--${flag} cannot be stdin, which is for the key`);
     const location = locationOf(flag, file);
-    if (written.includes(flag) && locations.has(location)) throw misuse(`--${locations.get(location)} and --${flag} name the same file`, 'each needs a file of its own');
+    if (written.includes(flag) && locations.has(location)) throw usageFailure(`--${locations.get(location)} and --${flag} name the same file`, 'each needs a file of its own');
     locations.set(location, flag);
   }
 }
@@ -222,25 +222,25 @@ function locationOf(flag: FlagName, file: string): string {
 function parseNumber(name: FlagName, text: string, least: number, most: number): number {
   const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
   if (value >= least && value <= most) return value;
-  throw misuse(`--${name} takes a whole number from ${least} to ${most}`);
+  throw usageFailure(`--${name} takes a whole number from ${least} to ${most}`);
 }
 
 /** Seconds, perhaps with a fraction, in milliseconds. */
 function parseSeconds(name: FlagName, text: string): number {
   const value = /^\d+(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
   if (value <= maxSeconds) return Math.round(value * 1000);
-  throw misuse(`--${name} takes seconds from 0 to ${maxSeconds}`);
+  throw usageFailure(`--${name} takes seconds from 0 to ${maxSeconds}`);
 }
 
 function parseTime(name: FlagName, text: string): number {
   const time = parseTimestamp(text);
   if (time !== undefined) return time;
-  throw misuse(`--${name} takes a time such as 2026-01-31T18:00:00Z`);
+  throw usageFailure(`--${name} takes a time such as 2026-01-31T18:00:00Z`);
 }
 
 function parseEndpoint(given: string): string {
   if (/^\/[\x21-\x7e]*$/.test(given) && !/[?#\\]/.test(given) && given.length <= maxEndpointLength && !ownRoutes.has(given)) return given;
-  throw misuse('--endpoint takes a path such as /v1/chat/completions, without a query');
+  throw usageFailure('--endpoint takes a path such as /v1/chat/completions, without a query');
 }
 
 /** RFC 9110 section 5.6.2: a token. */
@@ -249,8 +249,8 @@ function isToken(text: string): boolean {
 }
 
 function parseFieldName(flag: FlagName, name: string): string {
-  if (!isToken(name) || name.length > maxFieldNameLength) throw misuse(`--${flag} takes the name of a header`);
-  if (isReserved(name)) throw misuse(`--${flag} cannot be ${name}: it is for the daemon to set`);
+  if (!isToken(name) || name.length > maxFieldNameLength) throw usageFailure(`--${flag} takes the name of a header`);
+  if (isReserved(name)) throw usageFailure(`--${flag} cannot be ${name}: it is for the daemon to set`);
   return name;
 }
 
@@ -258,22 +258,22 @@ function parseUpstreamHeaders(given: readonly string[], authHeader: string): Fie
   const fields = given.map((text) => parseUpstreamHeader(text, authHeader));
   const names = fields.map(({ name }) => canonicalName(name));
   const again = fields.find((_field, index) => names.indexOf(names[index] ?? '') < index);
-  if (again !== undefined) throw misuse(`--upstream-header ${again.name} was given twice`);
+  if (again !== undefined) throw usageFailure(`--upstream-header ${again.name} was given twice`);
   return fields;
 }
 
 function parseUpstreamHeader(given: string, authHeader: string): Field {
   const [, name, value = ''] = /^([^:]*):[ \t]*(.*?)[ \t]*$/s.exec(given) ?? [];
-  if (name === undefined) throw misuse("--upstream-header takes 'Name: value', with a colon");
+  if (name === undefined) throw usageFailure("--upstream-header takes 'Name: value', with a colon");
   parseFieldName('upstream-header', name);
-  if ([canonicalName(authHeader), 'authorization'].includes(canonicalName(name))) throw misuse('--upstream-header cannot be the header that carries the key');
-  if (!/^[\t\x20-\x7e]*$/.test(value)) throw misuse(`--upstream-header ${name} has characters that no header has`);
+  if ([canonicalName(authHeader), 'authorization'].includes(canonicalName(name))) throw usageFailure('--upstream-header cannot be the header that carries the key');
+  if (!/^[\t\x20-\x7e]*$/.test(value)) throw usageFailure(`--upstream-header ${name} has characters that no header has`);
   return { name, value };
 }
 
 function parseAuthHeader(given: string): Pick<Options, 'authHeader' | 'authScheme'> {
   const [, name = '', authScheme] = /^([^:]*)(?::[ \t]*(.*))?$/s.exec(given) ?? [];
-  if (authScheme !== undefined && (!isToken(authScheme) || authScheme.length > maxFieldNameLength)) throw misuse("--auth-header takes 'Name', or 'Name: Scheme' with one word");
+  if (authScheme !== undefined && (!isToken(authScheme) || authScheme.length > maxFieldNameLength)) throw usageFailure("--auth-header takes 'Name', or 'Name: Scheme' with one word");
   return { authHeader: parseFieldName('auth-header', name), authScheme };
 }
 
@@ -299,8 +299,8 @@ function readText(flag: string, file: string): string {
 }
 
 function parseToken(isIssued: boolean, file: string | undefined, serverInfo: string | undefined): Options['token'] {
-  if (isIssued && file !== undefined) throw misuse('--issue-token and --client-token-file exclude each other');
-  if (isIssued && serverInfo === undefined) throw misuse('--issue-token needs --server-info, where the token goes');
+  if (isIssued && file !== undefined) throw usageFailure('--issue-token and --client-token-file exclude each other');
+  if (isIssued && serverInfo === undefined) throw usageFailure('--issue-token needs --server-info, where the token goes');
   if (isIssued) return { kind: 'issued' };
   if (file === undefined) return { kind: 'none' };
   return { kind: 'given', file };

@@ -5,6 +5,7 @@ import type { ListenOn } from '../proxy/listener.ts';
 import { type ConnectionOptions, upstreamConnector } from '../proxy/upstream-connector.ts';
 import { explain } from '../proxy/upstream-error.ts';
 import { Failure } from '../run/failure.ts';
+import { escaped } from '../run/log.ts';
 
 /** What the command line asks for, as far as a check tells it. */
 export interface CheckOptions {
@@ -59,8 +60,7 @@ export async function check(options: CheckOptions, { allowedUids, tokenOwner, no
     ['runs as', `uid ${process.geteuid?.()}`],
   ];
   const width = Math.max(...lines.map(([label = '']) => label.length));
-  // Control characters in the name of a file would be the terminal's to obey.
-  return lines.map(([label = '', text = '']) => `${label.padEnd(width)}  ${text.replace(/[\x00-\x1f\x7f-\x9f]/g, '?')}\n`).join('');
+  return lines.map(([label = '', text = '']) => `${label.padEnd(width)}  ${escaped(text)}\n`).join('');
 }
 
 function portOf({ listenOn }: CheckOptions): string {
@@ -76,7 +76,7 @@ function connect(options: ConnectionOptions): Promise<string> {
     const refuse = (error: Error): void => {
       const { problem, detail } = explain(error, host);
       const hint = problem.code === 'upstream_tls' ? 'name its CA by --upstream-ca; a gateway may demand a client certificate' : 'check --upstream-url and --upstream-proxy (or HTTPS_PROXY)';
-      reject(new Failure(`${problem.code}: ${detail.replace(/[^\x20-\x7e]/g, '?')}`, { hint }));
+      reject(new Failure(`${problem.code}: ${detail}`, { hint }));
     };
     upstreamConnector(options)(target, (error, connected) => {
       if (error !== null) return refuse(error);

@@ -1,8 +1,6 @@
 import type { Account, Native } from '../native/native.ts';
-import { misuse } from '../run/command-line.ts';
-import { exitCodes } from '../run/exit-codes.ts';
-import { Failure, reason } from '../run/failure.ts';
-import { foreign } from '../run/log.ts';
+import { reason, unsafeFailure, usageFailure } from '../run/failure.ts';
+import { quote } from '../run/log.ts';
 
 /**
  * Checks that the account of `--run-as` is one to give up root for.
@@ -10,10 +8,10 @@ import { foreign } from '../run/log.ts';
  * @throws {Failure} when it is root's, or we are not root
  */
 export function checkRunAs({ name: rawName, uid, gid }: Account): void {
-  const name = foreign(rawName);
-  if (uid === 0) throw misuse(`--run-as ${name} is still root`, 'name a user who owns nothing, for example nobody');
-  if (gid === 0) throw misuse(`--run-as ${name} is still in the group of root`, 'name a user of another group, for example nobody');
-  if (process.geteuid?.() !== 0) throw misuse('--run-as needs root, to give it up', `start the daemon as root, or as ${name} without --run-as`);
+  const name = quote(rawName);
+  if (uid === 0) throw usageFailure(`--run-as ${name} is still root`, 'name a user who owns nothing, for example nobody');
+  if (gid === 0) throw usageFailure(`--run-as ${name} is still in the group of root`, 'name a user of another group, for example nobody');
+  if (process.geteuid?.() !== 0) throw usageFailure('--run-as needs root, to give it up', `start the daemon as root, or as ${name} without --run-as`);
 }
 
 /** Node has this; its types lack it. */
@@ -34,9 +32,9 @@ export function giveUpRoot({ name, uid, gid }: Account, native: Native): void {
     process.setuid?.(uid);
     native.harden();
   } catch (error) {
-    throw unsafe(`cannot become ${foreign(name)}: ${reason(error)}`, 'choose another user for --run-as');
+    throw unsafeFailure(`cannot become ${quote(name)}: ${reason(error)}`, 'choose another user for --run-as');
   }
-  if (canRegainRoot()) throw unsafe('root could be regained after --run-as', 'run it in a container or unit that grants no capabilities');
+  if (canRegainRoot()) throw unsafeFailure('root could be regained after --run-as', 'run it in a container or unit that grants no capabilities');
 }
 
 function canRegainRoot(): boolean {
@@ -48,8 +46,4 @@ function canRegainRoot(): boolean {
   } catch {
     return false; // as it should be
   }
-}
-
-function unsafe(message: string, hint: string): Failure {
-  return new Failure(message, { hint, exitCode: exitCodes.unsafe });
 }

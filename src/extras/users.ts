@@ -1,8 +1,6 @@
 import type { Account, Native } from '../native/native.ts';
-import { misuse } from '../run/command-line.ts';
-import { exitCodes } from '../run/exit-codes.ts';
-import { Failure } from '../run/failure.ts';
-import { foreign } from '../run/log.ts';
+import { usageFailure } from '../run/failure.ts';
+import { quote } from '../run/log.ts';
 import { checkRunAs, giveUpRoot } from './run-as.ts';
 
 /** Longest name of a user, in characters (useradd(8)). A longer value may be a key passed to the wrong flag, so we do not echo it. */
@@ -45,7 +43,7 @@ export function findUsers({ runAs, allowUsers, token }: UserFlags, native: Nativ
 /** The user whom a token is for: root gives its file away, because nobody else may read it. */
 function onlyOne([first, ...others]: readonly Account[]): Account | undefined {
   if (others.every(({ uid }) => uid === first?.uid)) return first;
-  throw misuse('--issue-token cannot reach several --allow-user: the file that it goes into has one owner', 'give them a token by --client-token-file, or each a daemon of its own');
+  throw usageFailure('--issue-token cannot reach several --allow-user: the file that it goes into has one owner', 'give them a token by --client-token-file, or each a daemon of its own');
 }
 
 /**
@@ -57,8 +55,8 @@ function onlyOne([first, ...others]: readonly Account[]): Account | undefined {
 function findAccount(flag: string, nameOrUid: string, native: Native): Account {
   const account = native.account(nameOrUid);
   if (account !== undefined) return account;
-  const name = nameOrUid.length > maxUserNameLength ? 'of that name' : foreign(nameOrUid);
-  throw new Failure(`${flag}: there is no user ${name}`, { hint: 'getent passwd lists the users', exitCode: exitCodes.usage });
+  const name = nameOrUid.length > maxUserNameLength ? 'of that name' : quote(nameOrUid);
+  throw usageFailure(`${flag}: there is no user ${name}`, 'getent passwd lists the users');
 }
 
 /** The user of an `--allow-user`. A uid need not have an account, as in many containers. */

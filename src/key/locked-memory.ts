@@ -1,6 +1,5 @@
 import type { Locking, Native } from '../native/native.ts';
-import { exitCodes } from '../run/exit-codes.ts';
-import { Failure } from '../run/failure.ts';
+import { unsafeFailure } from '../run/failure.ts';
 
 /** Memory that may hold a secret. */
 export interface LockedMemory {
@@ -28,9 +27,9 @@ export function lockMemory(bytes: number, native: Native, isWaived: boolean): Lo
     const { buffer, kind } = native.allocate(bytes, isWaived);
     return { buffer, kind, wipe: () => buffer.fill(0) };
   } catch (error) {
-    throw new Failure(`cannot lock ${bytes / 1024} KiB of memory (${(error as Error).message})`, {
-      hint: 'raise RLIMIT_MEMLOCK to 64 KiB (ulimit -l 64, systemd: LimitMEMLOCK=64K), or allow memfd_secret or mlock in the seccomp profile; --unsafe-unlocked-memory runs without it',
-      exitCode: exitCodes.unsafe,
-    });
+    throw unsafeFailure(
+      `cannot lock ${bytes / 1024} KiB of memory (${(error as Error).message})`,
+      'raise RLIMIT_MEMLOCK to 64 KiB (ulimit -l 64, systemd: LimitMEMLOCK=64K), or allow memfd_secret or mlock in the seccomp profile; --unsafe-unlocked-memory runs without it',
+    );
   }
 }

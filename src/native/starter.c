@@ -77,8 +77,8 @@ static char *folders(const struct needs *needs) {
 }
 
 /*
- * The daemon's whole environment. src/run/hardening.ts refuses any other variable. `landlock` says why that is missing (in
- * words) or incomplete (its version), for the daemon to explain; NULL if neither.
+ * The daemon's whole environment. By the first variable it knows that it was started here (src/run/hardening.ts). `landlock`
+ * says why that is missing (in words) or incomplete (its version), for the daemon to explain; NULL if neither.
  */
 static char **environment(const struct needs *needs, const char *landlock) {
   static char *variables[PASSED_ON + 4];

@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type RawHeaders, hasField } from '../gate/raw-headers.ts';
 import type { BoundedLog } from '../run/bounded-log.ts';
-import type { RefusalLog } from '../run/refusal-log.ts';
 import { type OwnFields, toClient, toUpstream } from './headers.ts';
 import type { RequestObserver } from './observer.ts';
 import { type Denial, DeniedError, answerProblem } from './problem.ts';
@@ -20,7 +19,7 @@ export interface ForwardContext {
   /** Told of what goes wrong. */
   readonly failures: Pick<BoundedLog, 'say'>;
   /** Told of what is denied after the head. */
-  readonly refusals: Pick<RefusalLog, 'note'>;
+  readonly refusals: Pick<BoundedLog, 'note'>;
   readonly sockets: KernelSockets;
 }
 

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type RequestFacts, type Rules, headTooLarge, judge, maxHeadBytes } from '../gate/gate.ts';
 import { contentLength, hasField } from '../gate/raw-headers.ts';
-import type { RefusalLog } from '../run/refusal-log.ts';
+import type { BoundedLog } from '../run/bounded-log.ts';
 import type { Connection } from './connections.ts';
 import { Exchange, type ForwardContext } from './exchange.ts';
 import type { Observer, RequestObserver } from './observer.ts';
@@ -18,7 +18,7 @@ const noWebsocket: Problem = { status: 426, code: 'websocket_not_served', messag
 export interface HandlerOptions {
   readonly rules: Rules;
   readonly forwarding: ForwardContext;
-  readonly refusals: Pick<RefusalLog, 'note'>;
+  readonly refusals: Pick<BoundedLog, 'note'>;
   readonly observer: Observer;
   /** A client asked for GET /shutdown, and has its answer. */
   readonly onShutdownRequest: () => void;

@@ -1,6 +1,5 @@
 import { maxBytesBeforeKey } from '../key/locked-key.ts';
-import { misuse } from '../run/command-line.ts';
-import type { Failure } from '../run/failure.ts';
+import { type Failure, usageFailure } from '../run/failure.ts';
 import { environmentProxy, isLoopback } from './environment-proxy.ts';
 import type { UpstreamOptions } from './upstream.ts';
 
@@ -32,17 +31,17 @@ export function parseUpstreamUrl(given: string): Pick<UpstreamOptions, 'origin' 
  */
 export function parseProxy(given: string | undefined, origin: URL, environment: NodeJS.ProcessEnv): URL | undefined {
   if (given === 'none') return undefined;
-  if (given !== undefined && isCleartext(origin)) throw misuse('--upstream-proxy needs an https upstream: it would read the key');
+  if (given !== undefined && isCleartext(origin)) throw usageFailure('--upstream-proxy needs an https upstream: it would read the key');
   const text = given ?? environmentProxy(origin, environment);
   if (text === undefined) return undefined;
   const url = tryUrl(text);
   if (url !== undefined && isBareHttp(url)) return url;
   const source = given === undefined ? 'HTTPS_PROXY' : '--upstream-proxy';
-  throw misuse(`${source} must be http://[user:password@]host:port`, 'pass --upstream-proxy none to go without');
+  throw usageFailure(`${source} must be http://[user:password@]host:port`, 'pass --upstream-proxy none to go without');
 }
 
 function refuse(why: string): Failure {
-  return misuse(`--upstream-url ${why}`);
+  return usageFailure(`--upstream-url ${why}`);
 }
 
 function isCleartext(origin: URL): boolean {

@@ -1,37 +1,53 @@
-import type { Log } from './log.ts';
+import { type Log, quote } from './log.ts';
 
-/** Lines in a burst, after a quiet time. */
-const burstLines = 200;
+/** Lines of one kind in a burst, after a quiet time. */
+const burstLines = 100;
 
 /** Time until one more line is allowed, once the burst is spent. */
 const lineIntervalMs = 1_000;
 
+interface Bucket {
+  allowance: number;
+  refilledAtMs: number;
+  suppressed: number;
+}
+
 /**
- * Logs events up to a rate (a token bucket): clients can cause these events, and must not be able to fill a disk.
- * Suppressed events are counted, and the count goes with the next line.
+ * Logs what clients and upstreams can cause, up to a rate for each kind of event (a token bucket), so that they can neither
+ * fill a disk nor hide one kind behind another. Suppressed lines are counted, and the count goes with the next one.
  */
 export class BoundedLog {
   readonly #log: Log;
-  #allowance = burstLines;
-  #refilledAtMs = performance.now();
-  #suppressed = 0;
+  readonly #buckets = new Map<string, Bucket>();
 
   constructor(log: Log) {
     this.#log = log;
   }
 
-  /** @param message may hold what an upstream sent: control and non-ASCII characters are escaped */
-  say(message: string): void {
+  /** @param kind one of a closed set, or memory would grow */
+  say(message: string, kind = ''): void {
     const nowMs = performance.now();
-    this.#allowance = Math.min(burstLines, this.#allowance + (nowMs - this.#refilledAtMs) / lineIntervalMs);
-    this.#refilledAtMs = nowMs;
-    if (this.#allowance < 1) {
-      this.#suppressed++;
+    const bucket = this.#buckets.get(kind) ?? { allowance: burstLines, refilledAtMs: nowMs, suppressed: 0 };
+    this.#buckets.set(kind, bucket);
+    bucket.allowance = Math.min(burstLines, bucket.allowance + (nowMs - bucket.refilledAtMs) / lineIntervalMs);
+    bucket.refilledAtMs = nowMs;
+    if (bucket.allowance < 1) {
+      bucket.suppressed++;
       return;
     }
-    this.#allowance--;
-    if (this.#suppressed > 0) this.#log.say(`${this.#suppressed} messages before this one were not logged`);
-    this.#suppressed = 0;
-    this.#log.say(message.replace(/[^\x20-\x7e]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`));
+    bucket.allowance--;
+    this.#log.say(bucket.suppressed === 0 ? message : `${message} (${bucket.suppressed} like it before were not logged)`);
+    bucket.suppressed = 0;
+  }
+
+  /**
+   * A request was refused.
+   *
+   * @param kind an error code
+   * @param detail may be text that a client chose
+   * @param uid the user who asked, where that is known
+   */
+  note(kind: string, detail: string, uid?: number): void {
+    this.say(`refused (${kind}): ${quote(detail)}${uid === undefined ? '' : ` from uid ${uid}`}`, kind);
   }
 }

@@ -1,6 +1,5 @@
 import { parseArgs } from 'node:util';
-import { exitCodes } from './exit-codes.ts';
-import { Failure } from './failure.ts';
+import { type Failure, usageFailure } from './failure.ts';
 
 /** A flag. Without `takes` it is a switch, which is given or not. */
 export interface Flag {
@@ -31,8 +30,6 @@ export type Values<Flags extends Readonly<Record<string, Flag>>> = { readonly [N
 /** No flag has a longer name. Anything longer may be a key that slipped in among the arguments; it is not repeated. */
 const maxFlagNameLength = 24;
 
-const usageHint = 'see responses-api-proxy --help';
-
 /** Width of the help where stdout is no terminal, in columns. */
 const defaultColumns = 80;
 
@@ -53,7 +50,7 @@ const minColumns = 40;
 export function readArguments<const Flags extends Readonly<Record<string, Flag>>>(
   argv: readonly string[],
   flags: Flags,
-  hint = usageHint,
+  hint?: string,
 ): { values: Values<Flags>; words: readonly string[] } {
   const values = new Map<string, string | string[] | boolean | undefined>();
   for (const [name, flag] of Object.entries(flags)) values.set(name, unsetValue(flag));
@@ -68,15 +65,15 @@ export function readArguments<const Flags extends Readonly<Record<string, Flag>>
     const { name, value } = token;
     const flag = Object.hasOwn(flags, name) ? flags[name] : undefined;
     if (flag === undefined) throw unknownFlag(token.rawName, hint);
-    if (seen.has(name) && flag.repeats !== true) throw misuse(`--${name} was given twice`, hint);
+    if (seen.has(name) && flag.repeats !== true) throw usageFailure(`--${name} was given twice`, hint);
     seen.add(name);
     if (flag.takes === undefined) {
-      if (value !== undefined) throw misuse(`--${name} takes no value`, hint);
+      if (value !== undefined) throw usageFailure(`--${name} takes no value`, hint);
       values.set(name, true);
       continue;
     }
     const isNextFlag = !token.inlineValue && value?.startsWith('-') === true;
-    if (value === undefined || value === '' || isNextFlag) throw misuse(`--${name} needs a value`, hint);
+    if (value === undefined || value === '' || isNextFlag) throw usageFailure(`--${name} needs a value`, hint);
     values.set(name, flag.repeats === true ? [values.get(name) ?? [], value].flat().map(String) : value);
   }
   return { values: Object.fromEntries(values) as Values<Flags>, words };
@@ -96,9 +93,9 @@ function unsetValue(flag: Flag): string | string[] | boolean | undefined {
   return flag.repeats === true ? [] : flag.default;
 }
 
-function unknownFlag(given: string, hint: string): Failure {
+function unknownFlag(given: string, hint: string | undefined): Failure {
   const isName = /^--[a-z-]+$/.test(given) && given.length <= maxFlagNameLength + '--'.length;
-  return misuse(isName ? `unknown flag ${given}` : 'unknown flag', hint);
+  return usageFailure(isName ? `unknown flag ${given}` : 'unknown flag', hint);
 }
 
 /**
@@ -124,9 +121,4 @@ export async function helpText(usage: string, flags: Readonly<Record<string, Fla
   for (const command of examples) help.example(command, '');
   // Only here: once node has looked, it holds the terminal open. One that does not know its size says 0.
   return help.wrap(Math.max(minColumns, process.stdout.columns || defaultColumns)).getHelp();
-}
-
-/** Wrong arguments: a failure with exit code 2. */
-export function misuse(message: string, hint = usageHint): Failure {
-  return new Failure(message, { hint, exitCode: exitCodes.usage });
 }

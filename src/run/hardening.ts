@@ -2,25 +2,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import inspector from 'node:inspector';
 import { fileURLToPath } from 'node:url';
 import { type Native, loadNative } from '../native/native.ts';
-import { exitCodes } from './exit-codes.ts';
-import { Failure, reason } from './failure.ts';
-import { foreign } from './log.ts';
-
-/** All that the starter passes on (`../native/starter.c`). Any other variable means that node was started without it. */
-const allowedEnvironment = new Set([
-  'RESPONSES_API_PROXY_IGNORED_SIGNALS',
-  'RESPONSES_API_PROXY_FOLDERS',
-  'RESPONSES_API_PROXY_LANDLOCK',
-  'HTTPS_PROXY',
-  'https_proxy',
-  'NO_PROXY',
-  'no_proxy',
-  'LISTEN_FDS',
-  'LISTEN_PID',
-]);
-
-/** The flags that the launcher gives node. (Node's warnings would bypass our log and print a stack.) */
-const allowedNodeOptions = new Set(['--no-warnings', '--inspect-port=192.0.2.1:9229', '--single-threaded-gc']);
+import { reason, unsafeFailure } from './failure.ts';
 
 /**
  * Checks that no other program watches this process: no inspector (a SIGUSR1 may have come before the listener), and no
@@ -29,10 +11,10 @@ const allowedNodeOptions = new Set(['--no-warnings', '--inspect-port=192.0.2.1:9
  * @throws {Failure} with exit code 3
  */
 export function checkUntraced(): void {
-  if (inspector.url() !== undefined) throw unsafe('a debugger port is open', 'start it again, without --inspect or SIGUSR1');
+  if (inspector.url() !== undefined) throw unsafeFailure('a debugger port is open', 'start it again, without --inspect or SIGUSR1');
   for (const thread of readdirSync('/proc/self/task')) {
     const tracer = tracerOf(thread);
-    if (tracer !== '0') throw unsafe(`process ${tracer} is tracing it`, 'start it without a debugger');
+    if (tracer !== '0') throw unsafeFailure(`process ${tracer} is tracing it`, 'start it without a debugger');
   }
 }
 
@@ -48,17 +30,16 @@ function tracerOf(thread: string): string {
 }
 
 /**
- * Checks that the launcher started this process: with its environment and its flags for node only.
- * Cleaning up here would come too late, see `../launcher.sh`.
+ * Checks that the starter started this process (`../native/starter.c`): it passes on few variables, and no flag for node but
+ * the launcher's. To clean up here would come too late, see `../launcher.sh`.
  *
+ * @returns the signals that were ignored then, for `keepIgnoring`
  * @throws {Failure} with exit code 3
  */
-export function checkCleanStart(): void {
-  const hint = 'start it as responses-api-proxy, not by node';
-  const stray = Object.keys(process.env).find((name) => !allowedEnvironment.has(name));
-  if (stray !== undefined) throw unsafe(`its environment holds ${foreign(stray)}`, hint);
-  const option = process.execArgv.find((argument) => !allowedNodeOptions.has(argument));
-  if (option !== undefined) throw unsafe(`node was started with ${foreign(option)}`, hint);
+export function ignoredAtStart(): string {
+  const mask = process.env['RESPONSES_API_PROXY_IGNORED_SIGNALS'];
+  if (mask !== undefined) return mask;
+  throw unsafeFailure('its starter did not start it', 'start it as responses-api-proxy, not by node');
 }
 
 /**
@@ -73,7 +54,7 @@ export function harden(): Native {
     native.harden();
     return native;
   } catch (error) {
-    throw unsafe(`cannot forbid ${(error as Error).message}: ${reason(error)}`, 'a seccomp profile may refuse prctl or setrlimit; allow them');
+    throw unsafeFailure(`cannot forbid ${(error as Error).message}: ${reason(error)}`, 'a seccomp profile may refuse prctl or setrlimit; allow them');
   }
 }
 
@@ -83,10 +64,6 @@ function load(): Native {
   } catch {
     // Not `npm rebuild`: npm 12 silently skips install scripts that were not allowed by name.
     const script = fileURLToPath(new URL('../../scripts/build-native.sh', import.meta.url)).replaceAll("'", "'\\''");
-    throw unsafe('its native part is missing or does not load', `install a C compiler, then: sh '${script}'`);
+    throw unsafeFailure('its native part is missing or does not load', `install a C compiler, then: sh '${script}'`);
   }
-}
-
-function unsafe(message: string, hint: string): Failure {
-  return new Failure(message, { hint, exitCode: exitCodes.unsafe });
 }

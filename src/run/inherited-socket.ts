@@ -1,5 +1,5 @@
 import { Failure } from './failure.ts';
-import { foreign } from './log.ts';
+import { quote } from './log.ts';
 
 /** Where a service manager puts the first socket that it passes (SD_LISTEN_FDS_START of sd_listen_fds(3)). */
 export const inheritedDescriptor = 3;
@@ -15,5 +15,5 @@ export const socketHint = 'pass one socket that listens on 127.0.0.1 (systemd: L
 export function isSocketActivated({ LISTEN_FDS: count, LISTEN_PID: pid }: NodeJS.ProcessEnv, ownPid: number): boolean {
   if (count === undefined || pid === undefined || !/^\d+$/.test(pid) || Number(pid) !== ownPid) return false;
   if (count === '1') return true;
-  throw new Failure(`LISTEN_FDS is ${foreign(count)}, not "1"`, { hint: socketHint });
+  throw new Failure(`LISTEN_FDS is ${quote(count)}, not "1"`, { hint: socketHint });
 }

@@ -1,8 +1,8 @@
 import { fstatSync, writeSync } from 'node:fs';
 import type { Failure } from './failure.ts';
 
-/** Longest piece of untrusted text in a line, in characters. */
-const maxForeignTextLength = 200;
+/** Longest piece of text that others chose in a line, in characters. */
+const maxQuotedLength = 200;
 
 /**
  * The daemon's messages on stderr, one line each. Writing never throws and never blocks. In a file each line begins with
@@ -18,10 +18,10 @@ export class Log {
     this.#isFile = fstatSync(stderr).isFile();
   }
 
-  /** A line as it is, without the program's name in front. */
+  /** A line without the program's name in front. */
   line(text: string): void {
     try {
-      writeSync(this.#stderr, `${this.#isFile ? `${new Date().toISOString()} ` : ''}${text}\n`);
+      writeSync(this.#stderr, `${this.#isFile ? `${new Date().toISOString()} ` : ''}${escaped(text)}\n`);
     } catch {
       // A log that cannot be written has no other place to report that.
     }
@@ -39,8 +39,12 @@ export class Log {
   }
 }
 
-/** Makes untrusted text fit for a line of the log: quoted, control and non-ASCII characters escaped, cut to a length. */
-export function foreign(text: string): string {
-  const cut = text.length > maxForeignTextLength ? `${text.slice(0, maxForeignTextLength)}...` : text;
-  return JSON.stringify(cut).replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+/** Text as printable ASCII: a terminal obeys the rest, and a line feed would begin a line of its own. */
+export function escaped(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+/** Text that others chose, as a part of a line: in quotes, escaped, cut to a length. */
+export function quote(text: string): string {
+  return escaped(JSON.stringify(text.length > maxQuotedLength ? `${text.slice(0, maxQuotedLength)}...` : text));
 }

@@ -3,9 +3,10 @@
  * sets up stage two.
  */
 import type { Native } from '../native/native.ts';
-import { exitCodes } from './exit-codes.ts';
-import { Failure, reason } from './failure.ts';
-import { foreign } from './log.ts';
+import { reason, unsafeFailure } from './failure.ts';
+import { quote } from './log.ts';
+
+const waiver = '--unsafe-no-sandbox goes without';
 
 /**
  * Checks that the starter's sandbox is in place, before the key is read.
@@ -17,10 +18,10 @@ import { foreign } from './log.ts';
  */
 export function checkSandbox(native: Native, isWaived: boolean, landlock: string | undefined): string[] {
   if (isWaived) return ['--unsafe-no-sandbox: code that gets into the daemon can start programs, change files and reach other processes'];
-  if (!native.isStartedByStarter()) throw unsafe('it runs without its sandbox', 'start it as responses-api-proxy, not by node');
+  if (!native.isStartedByStarter()) throw unsafeFailure('it runs without its sandbox', `start it as responses-api-proxy, not by node; ${waiver}`);
   if (landlock === undefined) return [];
   if (/^\d+$/.test(landlock)) return [`the kernel has version ${landlock} of Landlock, which cannot restrict ports: code that gets into the daemon can connect to any TCP port`];
-  return [`the kernel or container refuses Landlock (${foreign(landlock)}): code that gets into the daemon can connect to any TCP port, and where a log is written, to any file`];
+  return [`the kernel or container refuses Landlock (${quote(landlock)}): code that gets into the daemon can connect to any TCP port, and where a log is written, to any file`];
 }
 
 /**
@@ -33,10 +34,6 @@ export function enterServingSandbox(native: Native, opensLogs: boolean): void {
   try {
     native.forbidStartCalls(opensLogs);
   } catch (error) {
-    throw unsafe(`cannot forbid system calls: ${reason(error)}`, 'a seccomp profile may refuse seccomp; allow it');
+    throw unsafeFailure(`cannot forbid system calls: ${reason(error)}`, `a seccomp profile may refuse seccomp; allow it; ${waiver}`);
   }
-}
-
-function unsafe(message: string, hint: string): Failure {
-  return new Failure(message, { hint: `${hint}; --unsafe-no-sandbox goes without`, exitCode: exitCodes.unsafe });
 }

@@ -5,9 +5,9 @@ export type StopSignal = keyof typeof stopSignals;
 
 /** A request that the daemon stop, by a signal or by a client. */
 export interface StopRequest {
-  /** Resolves with the first request. */
-  readonly made: Promise<void>;
-  make(): void;
+  /** Resolves with the first one. */
+  readonly requested: Promise<void>;
+  request(): void;
 }
 
 /**
@@ -36,14 +36,14 @@ export function keepIgnoring(mask: string): ReadonlySet<StopSignal> {
  */
 export function listenForStop(ignored: ReadonlySet<StopSignal>, onSecondSignal: () => void): StopRequest {
   let resolve = (): void => {};
-  let isMade = false;
-  const made = new Promise<void>((resolvePromise) => (resolve = resolvePromise));
-  const make = (): void => {
-    isMade = true;
+  let isRequested = false;
+  const requested = new Promise<void>((resolvePromise) => (resolve = resolvePromise));
+  const request = (): void => {
+    isRequested = true;
     resolve();
   };
   for (const signal of Object.keys(stopSignals) as StopSignal[]) {
-    if (!ignored.has(signal)) process.on(signal, () => (isMade ? onSecondSignal() : make()));
+    if (!ignored.has(signal)) process.on(signal, () => (isRequested ? onSecondSignal() : request()));
   }
-  return { made, make };
+  return { requested, request };
 }

@@ -92,7 +92,7 @@ async function observe(key: string, next: readonly string[], keys: readonly [str
   const exit = await daemon.waitForExit();
   return {
     answers: seen.map(withoutNumbers),
-    log: logOf(withoutNumbers(exit.stderr)),
+    log: withoutNumbers(exit.stderr).split('\n'),
     auditLog: flags.includes('--audit-log') ? recordsOf(join(folder, 'audit.log')) : '',
     files: filesNow(),
     commandLine: withoutNumbers(commandLine),
@@ -194,15 +194,6 @@ async function answered(daemon: Daemon, upstream: Upstream, { pieces, ending }: 
   client.close();
   request.connection.close();
   return [response.rawHead, response.chunkSizes.join(' '), response.body.toString('latin1'), response.complete, ending === 'keep' ? '' : await client.waitForClose()].join('\n');
-}
-
-/** The log's lines. The count in one summary depends on the time; their sum does not. */
-function logOf(text: string): string[] {
-  const summary = /^responses-api-proxy: refused more: (.*)$/;
-  const lines = text.split('\n');
-  const counts = new Map<string, number>();
-  for (const [, count, kind = ''] of lines.flatMap((line) => [...(summary.exec(line)?.[1] ?? '').matchAll(/(\d+) (\w+)/g)])) counts.set(kind, (counts.get(kind) ?? 0) + Number(count));
-  return [...lines.filter((line) => !summary.test(line)), JSON.stringify([...counts].sort())];
 }
 
 /** The records, without what differs between any two runs: times, ids and the chain. */

@@ -15,10 +15,9 @@ async function start(context: TestContext, user: string): Promise<{ daemon: Daem
   return { daemon, upstream, raw: (who) => rawRequest(daemon.port, { headers: [['X-Who', who]] }) };
 }
 
-/** How many requests were refused because of their user. The log has a line for the first and counts the others. */
+/** How many requests were refused because of their user. So few have a line each. */
 function refusedUsers(stderr: string): number {
-  const first = stderr.includes('refused (user_not_allowed)') ? 1 : 0;
-  return [...stderr.matchAll(/\b(\d+) user_not_allowed/g)].reduce((sum, [, count]) => sum + Number(count), first);
+  return stderr.split('refused (user_not_allowed)').length - 1;
 }
 
 /** The users whose requests arrived, once the daemon has handled everything it was sent. */

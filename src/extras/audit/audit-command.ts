@@ -1,8 +1,8 @@
 import type { Writable } from 'node:stream';
-import { type Flag, helpText, misuse as misuseOf, readArguments } from '../../run/command-line.ts';
+import { type Flag, helpText, readArguments } from '../../run/command-line.ts';
 import { type ExitCode, exitCodes } from '../../run/exit-codes.ts';
-import { Failure } from '../../run/failure.ts';
-import { foreign } from '../../run/log.ts';
+import { Failure, usageFailure } from '../../run/failure.ts';
+import { escaped, quote } from '../../run/log.ts';
 import { heading, newestFirst, tableRow } from './audit-list.ts';
 import { type Unreadable, complaint } from './audit-reading.ts';
 import { summarise, summaryLines, summaryTables } from './audit-summary.ts';
@@ -81,7 +81,7 @@ async function run(options: AuditOptions, output: Output, unreadable: ReadonlyMa
     case 'list':
       if (!json) await output.print(heading());
       for (const record of newestFirst(file, options, unreadable.get(file) ?? { lines: 0 })) {
-        if (!(await output.print(json ? ascii(JSON.stringify(record)) : tableRow(record)))) break;
+        if (!(await output.print(json ? escaped(JSON.stringify(record)) : tableRow(record)))) break;
       }
       return exitCodes.stopped;
     case 'summary': {
@@ -142,7 +142,7 @@ async function parse(argv: readonly string[]): Promise<AuditOptions | string> {
 function limitOf(given: string): number {
   const limit = /^\d{1,9}$/.test(given) ? Number(given) : 0;
   if (limit > 0) return limit;
-  throw misuse(`--limit takes a number from 1 to 999999999, not ${foreign(given)}`);
+  throw misuse(`--limit takes a number from 1 to 999999999, not ${quote(given)}`);
 }
 
 /** A time in the form that records have: in UTC, with milliseconds. */
@@ -154,7 +154,7 @@ function timeOf(given: string, now: number): string {
   // Date takes 31 February for 3 March.
   const exists = day === undefined || (!Number.isNaN(time) && new Date(time).toISOString().startsWith(day));
   if (!Number.isNaN(time) && exists) return new Date(time).toISOString();
-  throw misuse(`--since takes a time such as 2026-01-31, 2026-01-31T12:00Z or 24h, not ${foreign(given)}`);
+  throw misuse(`--since takes a time such as 2026-01-31, 2026-01-31T12:00Z or 24h, not ${quote(given)}`);
 }
 
 function hashOf(given: string): string {
@@ -162,12 +162,8 @@ function hashOf(given: string): string {
   throw misuse('--contains takes a hash, 64 hexadecimal digits in lower case');
 }
 
-function ascii(json: string): string {
-  return json.replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
-}
-
 function misuse(message: string): Failure {
-  return misuseOf(message, usageHint);
+  return usageFailure(message, usageHint);
 }
 
 /** Writes lines no faster than they are read. */

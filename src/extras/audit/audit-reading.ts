@@ -1,5 +1,5 @@
 import type { FileLine } from './audit-file.ts';
-import { foreign } from '../../run/log.ts';
+import { quote } from '../../run/log.ts';
 
 /** A line of an audit log as read. A line may hold anything: other programs may have written to the file. */
 export type ReadRecord = Readonly<Record<string, unknown>> & { readonly time: string };
@@ -23,7 +23,7 @@ export function read({ bytes, isEnded }: FileLine, unreadable: Unreadable): Read
 
 /** A member as text in printable ASCII, '' where it is missing. */
 export function text(value: unknown): string {
-  if (typeof value === 'string') return /^[\x20-\x7e]*$/.test(value) ? value : foreign(value);
+  if (typeof value === 'string') return /^[\x20-\x7e]*$/.test(value) ? value : quote(value);
   return typeof value === 'number' || typeof value === 'boolean' ? String(value) : '';
 }
 

@@ -1,5 +1,5 @@
 import { Failure } from '../../run/failure.ts';
-import { foreign } from '../../run/log.ts';
+import { quote } from '../../run/log.ts';
 import { readTrustedFile } from '../trusted-file.ts';
 import { type EndpointKind, type FieldRules, rulesInForce } from './field-rules.ts';
 import type { LimitSettings } from './limits.ts';
@@ -150,7 +150,7 @@ class PolicyReader {
   #onlyKnown(object: JsonObject, place: string, known: readonly string[]): void {
     const unknown = [...object.keys()].find((name) => !known.includes(name));
     if (unknown === undefined) return;
-    throw this.#wrong(place === '' ? 'the policy' : place, `has an unknown key ${foreign(unknown)}`, `it may have ${known.join(', ')}`);
+    throw this.#wrong(place === '' ? 'the policy' : place, `has an unknown key ${quote(unknown)}`, `it may have ${known.join(', ')}`);
   }
 
   #limits(value: JsonValue | undefined): LimitSettings | undefined {
@@ -200,7 +200,7 @@ class PolicyReader {
       const type = readToolType(text);
       if (type === undefined) {
         const hint = `known are ${[...knownToolTypes].join(', ')}; write custom:${text} for another one`;
-        throw this.#wrong(place, `names an unknown tool type, ${foreign(text)}`, hint);
+        throw this.#wrong(place, `names an unknown tool type, ${quote(text)}`, hint);
       }
       if (types.has(type)) throw this.#wrong(place, 'stands there twice');
       types.add(type);
