@@ -147,7 +147,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     throw usageFailure('Accept-Encoding cannot be set together with --audit-log or --policy: the daemon sets it, to read the answer');
   }
   return {
-    listenOn: isActivated ? { kind: 'inherited' } : { kind: 'port', port: port === undefined ? 0 : parseNumber('port', port, 1, 65_535) },
+    listenOn: isActivated ? { kind: 'inherited' } : { kind: 'port', port: parsePort(port) },
     endpoint,
     httpShutdown: values['http-shutdown'],
     httpHealth: values['http-health'],
@@ -168,7 +168,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     auditLog,
     isAuditRequired: values['audit-required'],
     policyFile: policy,
-    expireAtMs: values['expire-at'] === undefined ? undefined : parseTime('expire-at', values['expire-at']),
+    expireAtMs: parseExpiry(values['expire-at']),
     runAs: values['run-as'],
     allowUsers: values['allow-user'],
     token: parseToken(values['issue-token'], values['client-token-file'], serverInfo),
@@ -219,10 +219,12 @@ function locationOf(flag: FlagName, file: string): string {
   }
 }
 
-function parseNumber(name: FlagName, text: string, least: number, most: number): number {
+/** @returns 0 for one of the system's choice */
+function parsePort(text: string | undefined): number {
+  if (text === undefined) return 0;
   const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (value >= least && value <= most) return value;
-  throw usageFailure(`--${name} takes a whole number from ${least} to ${most}`);
+  if (value >= 1 && value <= 65_535) return value;
+  throw usageFailure('--port takes a whole number from 1 to 65535');
 }
 
 /** Seconds, perhaps with a fraction, in milliseconds. */
@@ -232,10 +234,10 @@ function parseSeconds(name: FlagName, text: string): number {
   throw usageFailure(`--${name} takes seconds from 0 to ${maxSeconds}`);
 }
 
-function parseTime(name: FlagName, text: string): number {
-  const time = parseTimestamp(text);
-  if (time !== undefined) return time;
-  throw usageFailure(`--${name} takes a time such as 2026-01-31T18:00:00Z`);
+function parseExpiry(text: string | undefined): number | undefined {
+  const time = text === undefined ? undefined : parseTimestamp(text);
+  if (time !== undefined || text === undefined) return time;
+  throw usageFailure('--expire-at takes a time such as 2026-01-31T18:00:00Z');
 }
 
 function parseEndpoint(given: string): string {
@@ -279,7 +281,7 @@ function parseAuthHeader(given: string): Pick<Options, 'authHeader' | 'authSchem
 
 /** The CAs in a file, as PEM. Each is parsed here, because OpenSSL skips what it cannot read. */
 function readCertificates(file: string): string {
-  const pem = readText('--upstream-ca', file);
+  const pem = readText(file);
   const blocks = pem.match(/-----BEGIN (TRUSTED )?CERTIFICATE-----[^-]*-----END \1?CERTIFICATE-----/g) ?? [];
   try {
     if (blocks.length === 0) throw new Error('none');
@@ -290,11 +292,11 @@ function readCertificates(file: string): string {
   return blocks.join('\n');
 }
 
-function readText(flag: string, file: string): string {
+function readText(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new Failure(`cannot read ${flag} ${file}: ${reason(error)}`, { hint: 'it is read once, at start, by the user who starts the daemon' });
+    throw new Failure(`cannot read --upstream-ca ${file}: ${reason(error)}`, { hint: 'it is read once, at start, by the user who starts the daemon' });
   }
 }
 

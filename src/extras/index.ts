@@ -1,6 +1,6 @@
 /**
- * The door of this room: the core loads this file alone, where a flag or a command asks for it. What is small comes with
- * it; the rest is loaded where it is needed.
+ * The one module of this folder that the core loads, where a flag or a command asks for it. What is small comes with it;
+ * the rest is loaded where it is needed.
  */
 export { readClientToken } from './client-token.ts';
 export { checkInheritedSocket } from './inherited-socket.ts';

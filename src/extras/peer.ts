@@ -11,7 +11,7 @@ export type PeerLookup = (socket: Socket) => number | undefined;
 /**
  * Makes the lookup for `--allow-user`, and for the audit log.
  *
- * @param isRequired for `--allow-user`; the audit log does without
+ * @param isRequired for `--allow-user`; the audit log then has no uid
  * @returns undefined where the kernel cannot tell, and need not: no sock_diag, or a user namespace, in which all other users look alike
  * @throws {Failure} where it cannot tell, and must
  */

@@ -64,16 +64,9 @@ export function readFirstLine(fd: number, area: Buffer, mayMoreFollow: boolean):
   }
   const parsed = parseKeyLine(line);
   if ('key' in parsed) return { key: parsed.key, rest };
-  switch (parsed.problem) {
-    case 'is empty':
-      throw noKey(filled === 0 ? 'nothing came on stdin' : 'the first line on stdin is empty');
-    case tooLong:
-      throw new Failure(`the key ${tooLong}`, { hint: 'pipe the key alone' });
-    default:
-      throw new Failure(`the key ${parsed.problem}`, {
-        hint: 'a key has letters, digits and - . _ ~ + /, then perhaps = (RFC 6750); look for quotes, spaces or a BOM',
-      });
-  }
+  if (parsed.problem === 'is empty') throw noKey(filled === 0 ? 'nothing came on stdin' : 'the first line on stdin is empty');
+  const alphabet = 'a key has letters, digits and - . _ ~ + /, then perhaps = (RFC 6750); look for quotes, spaces or a BOM';
+  throw new Failure(`the key ${parsed.problem}`, { hint: parsed.problem === tooLong ? 'pipe the key alone' : alphabet });
 }
 
 function noKey(what: string): Failure {
@@ -108,15 +101,12 @@ isPadding[equalsSign] = 1;
  */
 function isB64Token(key: Buffer): boolean {
   let seenPadding = 0;
-  let isWrong = 1 - of(isBody, key[0]);
+  let isWrong = 1 - (isBody[key[0] as number] as number);
   for (let at = 0; at < key.length; at++) {
-    const padding = of(isPadding, key[at]);
+    const byte = key[at] as number;
+    const padding = isPadding[byte] as number;
     seenPadding |= padding;
-    isWrong |= (1 - of(isBody, key[at]) - padding) | (seenPadding - padding);
+    isWrong |= (1 - (isBody[byte] as number) - padding) | (seenPadding - padding);
   }
   return isWrong === 0;
-}
-
-function of(table: Uint8Array, byte = 0): number {
-  return table[byte] as number;
 }

@@ -162,7 +162,6 @@ describe('wrong arguments exit 2 without reading a key', () => {
     ['as the value of a flag that takes none', (key) => [`--http-shutdown=${key}`]],
     ['behind --', (key) => ['--', key]],
     ['as a port', (key) => ['--port', key]],
-    ['as a number', (key) => ['--max-connections', key]],
     ['as a number, with =', (key) => [`--connect-timeout=${key}`]],
     ['as a path', (key) => ['--endpoint', key]],
     ['as a URL', (key) => ['--upstream-url', key]],
