@@ -133,6 +133,7 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
     this.#writev = socket._writev?.bind(socket);
     this.#client = this.#clientOn(socket);
     this.#override(socket);
+    if (socket.readableLength > 0 || socket.readableEnded) this.#destroy('the upstream spoke first');
     socket.read(0); // or its end would not be seen before the first request
   }
 

@@ -1,13 +1,14 @@
 import { constants } from 'node:crypto';
 import { type Socket, isIP } from 'node:net';
-import { DEFAULT_CIPHERS, type SecureContext, TLSSocket, createSecureContext } from 'node:tls';
+import { type ConnectionOptions as TlsOptions, DEFAULT_CIPHERS, type SecureContext, type SecureContextOptions, connect as connectTls, createSecureContext } from 'node:tls';
 import type { Dispatcher, buildConnector as connectors } from 'undici';
 import { isLoopback } from './environment-proxy.ts';
-import { Client, buildConnector } from './undici.ts';
-import { TlsError, isNetworkError } from './upstream-error.ts';
+import { addressesOf, raceTcp } from './tcp-race.ts';
+import { Client } from './undici.ts';
+import { ConnectTimeoutError, TlsError, isNetworkError } from './upstream-error.ts';
 
-/** TCP keep-alive starts after this long, so that a dead peer is found without a timeout on silence. */
-const tcpKeepAliveMs = 30_000;
+/** How much a TLS socket reads ahead, in bytes: node delivers one record at a time, and none is longer. */
+const highWaterMark = 16 * 1024;
 
 /** How connections to the upstream are made. */
 export interface ConnectionOptions {
@@ -21,44 +22,58 @@ export interface ConnectionOptions {
   connectTimeoutMs: number;
 }
 
+/** Makes a connection. An abort closes what has been opened so far; nobody waits for the promise then. */
+type Connect = (signal: AbortSignal) => Promise<Socket>;
+
 /** Makes connections that are verified and ready for undici: in the clear on loopback, else TLS, through a proxy if there is one. */
-export function upstreamConnector(options: ConnectionOptions): connectors.connector {
-  if (options.origin.protocol === 'http:') return onLoopback(connector(options));
-  const tls = tlsOptions(options.ca);
-  const connect = connector(options, tls);
-  return tellTlsErrors(options.proxy === undefined ? connect : tunnel(options.proxy, options, connect));
+export function upstreamConnector({ origin, ca, proxy, connectTimeoutMs }: ConnectionOptions): connectors.connector {
+  const route = proxy === undefined ? tcp(origin, origin.protocol === 'http:') : tunnel(proxy, origin, ca);
+  const connect = origin.protocol === 'http:' ? route : secure(route, origin, contextOf(ca, keepsKey));
+  return (_target, callback) => {
+    within(connectTimeoutMs, connect).then((socket) => callback(null, socket), (error: Error) => callback(error, null));
+  };
 }
 
-function connector({ origin, connectTimeoutMs }: ConnectionOptions, tls: TlsOptions | Record<string, never> = {}): connectors.connector {
-  const connect = buildConnector({ ...tls, ...familyOf(origin), timeout: connectTimeoutMs, allowH2: false, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs });
-  /** undici's cache refers to TLS sessions weakly: without this, garbage collection would end their resumption. */
-  const newest: { session?: Buffer } = {};
-  return (target, callback) =>
-    connect(target, (error, socket) => {
-      if (error !== null) return callback(error, null);
-      if (socket instanceof TLSSocket) socket.on('session', (session) => (newest.session = session));
-      return callback(null, socket as Socket);
-    });
+/** Bounds all that it takes to connect. */
+function within(limitMs: number, connect: Connect): Promise<Socket> {
+  const controller = new AbortController();
+  return new Promise((resolve, reject) => {
+    const giveUp = (): void => {
+      reject(new ConnectTimeoutError(limitMs));
+      controller.abort();
+    };
+    const timer = limitMs === 0 ? undefined : setTimeout(giveUp, limitMs);
+    connect(controller.signal).then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+/** Waits for the next step of a socket, which ends with an error where the signal aborts: undici trips an assertion without one. */
+function nextStep(socket: Socket, signal: AbortSignal, take: (resolve: (next: Socket) => void, reject: (error: Error) => void) => void): Promise<Socket> {
+  const end = (): void => void socket.destroy(new Error('aborted'));
+  signal.addEventListener('abort', end);
+  return new Promise(take).finally(() => signal.removeEventListener('abort', end));
 }
 
 /**
  * In cleartext, `localhost` is 127.0.0.1. Many systems put ::1 first, and where the upstream does not listen there, any user
  * could take its port on ::1.
+ *
+ * @param isLocal the resolver decides where `localhost` points; in cleartext the key may go to loopback only
  */
-function familyOf({ protocol, hostname }: URL): { family?: 4 } {
-  return protocol === 'http:' && hostname === 'localhost' ? { family: 4 } : {};
+function tcp(url: URL, isLocal = false): Connect {
+  const lookUp = addressesOf(withoutBrackets(url.hostname), url.protocol === 'http:' && url.hostname === 'localhost' ? 4 : 0);
+  const port = Number(url.port || (url.protocol === 'https:' ? 443 : 80));
+  return async (signal) => {
+    const addresses = await lookUp();
+    signal.throwIfAborted();
+    const elsewhere = isLocal ? addresses.find(({ address }) => !isLoopback(address)) : undefined;
+    if (elsewhere !== undefined) throw new ElsewhereError(`it is at ${elsewhere.address}, beyond loopback: nothing was sent in the clear`);
+    return raceTcp(addresses, port, signal);
+  };
 }
 
-/** The resolver decides where `localhost` points; in cleartext the key may go to loopback only. */
-function onLoopback(connect: connectors.connector): connectors.connector {
-  return (target, callback) =>
-    connect(target, (error, socket) => {
-      if (error !== null) return callback(error, null);
-      const address = (socket as Socket).remoteAddress ?? '';
-      if (isLoopback(address)) return callback(null, socket as Socket);
-      (socket as Socket).destroy();
-      return callback(new ElsewhereError(`it is at ${address}, beyond loopback: nothing was sent in the clear`), null);
-    });
+function withoutBrackets(hostname: string): string {
+  return hostname.replace(/^\[(.*)\]$/, '$1');
 }
 
 /** A name led beyond this machine. */
@@ -66,33 +81,41 @@ class ElsewhereError extends Error {
   readonly code = 'UPSTREAM_ELSEWHERE';
 }
 
-interface TlsOptions {
-  secureContext: SecureContext;
-  rejectUnauthorized: true;
+/** TLS with the host of `url`. Verification is asked for by name: NODE_TLS_REJECT_UNAUTHORIZED only changes the default. */
+function secure(connect: Connect, url: URL, secureContext: SecureContext): Connect {
+  const host = withoutBrackets(url.hostname);
+  /** The newest, for the next connection to resume. */
+  let session: Buffer | undefined;
+  return async (signal) => {
+    const options: TlsOptions & { highWaterMark: number } = {
+      socket: await connect(signal), // it is connected: node would wrap any other in a stream of its own
+      host,
+      secureContext,
+      rejectUnauthorized: true,
+      ALPNProtocols: ['http/1.1'],
+      highWaterMark,
+      ...(isIP(host) ? {} : { servername: host }),
+      ...(session === undefined ? {} : { session }),
+    };
+    const socket = connectTls(options);
+    socket.on('session', (newest) => (session = newest));
+    return nextStep(socket, signal, (resolve, reject) => {
+      socket.once('secureConnect', () => resolve(socket));
+      socket.on('error', (error) => reject(isNetworkError(error) ? error : new TlsError(error)));
+    });
+  };
 }
 
 /**
- * One context for all connections, for making one costs more than a request. Verification is asked for by name:
- * NODE_TLS_REJECT_UNAUTHORIZED only changes the default. Renegotiation (TLS 1.2) is off, because a write during it is
- * kept in ordinary memory until it is over. So are CBC cipher suites (those with an HMAC): their code in OpenSSL leaves
- * plain text in vector registers, which V8 saves in ordinary memory.
+ * For the connections that carry the key. Renegotiation (TLS 1.2) is off, because a write during it is kept in ordinary
+ * memory until it is over. So are CBC cipher suites (those with an HMAC): their code in OpenSSL leaves plain text in vector
+ * registers, which V8 saves in ordinary memory.
  */
-function tlsOptions(ca: string | undefined): TlsOptions {
-  const secureContext = createSecureContext({
-    ...(ca === undefined ? {} : { ca }),
-    minVersion: 'TLSv1.2',
-    ciphers: `${DEFAULT_CIPHERS}:!SHA1:!SHA256:!SHA384`,
-    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
-  });
-  return { secureContext, rejectUnauthorized: true };
-}
+const keepsKey: SecureContextOptions = { ciphers: `${DEFAULT_CIPHERS}:!SHA1:!SHA256:!SHA384`, secureOptions: constants.SSL_OP_NO_RENEGOTIATION };
 
-function tellTlsErrors(connect: connectors.connector): connectors.connector {
-  return (options, callback) =>
-    connect(options, (error, socket) => {
-      if (error === null) callback(null, socket as Socket);
-      else callback(isNetworkError(error) ? error : new TlsError(error), null);
-    });
+/** One for all connections, because making one costs more than a request. */
+function contextOf(ca: string | undefined, limits: SecureContextOptions = {}): SecureContext {
+  return createSecureContext({ ...(ca === undefined ? {} : { ca }), minVersion: 'TLSv1.2', ...limits });
 }
 
 /** The corporate proxy refused the tunnel, or could not be reached. */
@@ -100,30 +123,27 @@ class ProxyError extends Error {
   readonly code = 'UPSTREAM_PROXY';
 }
 
-/** Connects through an HTTP proxy: CONNECT to the upstream, with the proxy's own credentials, then TLS end to end. */
-function tunnel(proxy: URL, { ca, connectTimeoutMs }: ConnectionOptions, connect: connectors.connector): connectors.connector {
+/** Connects through an HTTP proxy: CONNECT to the upstream, with the proxy's own credentials. */
+function tunnel(proxy: URL, origin: URL, ca: string | undefined): Connect {
+  const connect = proxy.protocol === 'https:' ? secure(tcp(proxy), proxy, contextOf(ca)) : tcp(proxy);
+  const authority = `${origin.hostname}:${origin.port || '443'}`;
   const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
   const authorization = credentials === ':' ? [] : ['Proxy-Authorization', `Basic ${Buffer.from(credentials).toString('base64')}`];
-  return (options, callback) => {
-    const host = isIP(options.hostname) === 6 ? `[${options.hostname}]` : options.hostname;
-    const authority = `${host}:${options.port || '443'}`;
-    const client = new Client(proxy.origin, {
-      connect: { ...familyOf(proxy), timeout: connectTimeoutMs, ...(ca === undefined ? {} : { ca }) },
-      headersTimeout: connectTimeoutMs,
+  const explained = (error: Error): Error => (isNetworkError(error) ? error : new ProxyError(`proxy ${proxy.host}: ${error.message}`));
+  return async (signal) => {
+    const socket = await connect(signal).catch((error: Error) => Promise.reject(explained(error)));
+    const client = new Client(proxy.origin, { connect: (_options, callback) => process.nextTick(callback, null, socket), headersTimeout: 0 });
+    return nextStep(socket, signal, (resolve, reject) => {
+      client.dispatch({ method: 'CONNECT', path: authority, headers: ['Host', authority, ...authorization] }, {
+        onRequestStart() {},
+        // undici takes every answer to a CONNECT for the end of HTTP; only a 2xx opens the tunnel (RFC 9110 section 9.3.6).
+        onRequestUpgrade(_controller, statusCode, _headers, opened) {
+          if (statusCode >= 200 && statusCode <= 299) return resolve(opened as Socket);
+          socket.destroy();
+          reject(new ProxyError(`proxy ${proxy.host} answered CONNECT with ${statusCode}`));
+        },
+        onResponseError: (_controller, error) => reject(explained(error)),
+      } satisfies Dispatcher.DispatchHandler);
     });
-    client.dispatch({ method: 'CONNECT', path: authority, headers: ['Host', authority, ...authorization] }, {
-      onRequestStart() {},
-      // undici takes every answer to a CONNECT for the end of HTTP; only a 2xx opens the tunnel (RFC 9110 section 9.3.6).
-      onRequestUpgrade(_controller, statusCode, _headers, socket) {
-        if (statusCode < 200 || statusCode > 299) {
-          socket.on('error', () => {}).destroy();
-          callback(new ProxyError(`proxy ${proxy.host} answered CONNECT with ${statusCode}`), null);
-          return;
-        }
-        connect({ ...options, httpSocket: socket as Socket, ...(isIP(options.hostname) ? {} : { servername: options.hostname }) }, callback);
-      },
-      onResponseError: (_controller, error) =>
-        callback(isNetworkError(error) ? error : new ProxyError(`proxy ${proxy.host}: ${error.message}`), null),
-    } satisfies Dispatcher.DispatchHandler);
   };
 }

@@ -16,6 +16,15 @@ export class TlsError extends Error {
   }
 }
 
+/** Connecting, all of it, took longer than `--connect-timeout`. */
+export class ConnectTimeoutError extends Error {
+  readonly code = 'ETIMEDOUT';
+
+  constructor(limitMs: number) {
+    super(`--connect-timeout: no connection within ${limitMs / 1000} s`);
+  }
+}
+
 /** The connection failed, before or after it was made, for reasons below HTTP. */
 const unreachable = new Set([
   'ECONNREFUSED',
@@ -31,6 +40,7 @@ const unreachable = new Set([
   'EADDRNOTAVAIL',
   'EACCES',
   'EPERM',
+  'EINVAL', // a route of the kind `blackhole`
   'ENOBUFS',
   'ENOMEM',
   'EMFILE',
@@ -43,7 +53,7 @@ const unreachable = new Set([
   'UPSTREAM_ELSEWHERE',
 ]);
 
-const timeouts = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
+const timeouts = new Set(['ETIMEDOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 
 /** Whether an error of a connection being made lies below TLS. Anything else is a TLS error. */
 export function isNetworkError(error: Error): boolean {
@@ -101,7 +111,7 @@ function problemOf(code: string): Problem {
   return { status: 502, code: 'upstream_protocol', message: 'The upstream answered with something that is not HTTP.' };
 }
 
-/** undici says `other side closed` with its own code; a refused connection is an AggregateError without a message. */
+/** undici says `other side closed` with its own code. */
 function causeOf(error: Error, code: string): string {
   if (code === certificateRequired) return `it demands a client certificate (${code})`;
   const cause = error.cause instanceof Error ? codeOf(error.cause) : code;

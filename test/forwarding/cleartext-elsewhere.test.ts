@@ -14,11 +14,10 @@ test('in the clear the key goes to loopback alone, wherever a resolver says that
   needs(context, 'root', 'command unshare', 'command mount');
   const address = Object.values(networkInterfaces()).flat().find((one) => one?.family === 'IPv4' && !one.internal)?.address;
   skipUnless(context, address !== undefined, 'needs an address of this machine beside loopback');
-  const received: Buffer[] = [];
   let connections = 0;
   const elsewhere = net.createServer((socket) => {
     connections++;
-    socket.on('data', (bytes: Buffer) => received.push(bytes)).on('error', () => {});
+    socket.on('error', () => {});
   });
   await new Promise<void>((resolve) => elsewhere.listen(0, address, resolve));
   cleanUp(() => new Promise((resolve) => elsewhere.close(resolve)));
@@ -34,6 +33,5 @@ test('in the clear the key goes to loopback alone, wherever a resolver says that
   expect(response.status).toBe(502);
   expect(envelopeOf(response).code).toBe('upstream_unreachable');
   expect(daemon.stderr).toContain(`it is at ${address}, beyond loopback: nothing was sent in the clear`);
-  expect(connections).toBeGreaterThan(0);
-  expect(Buffer.concat(received)).toHaveLength(0);
+  expect(connections).toBe(0);
 });

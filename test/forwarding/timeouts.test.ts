@@ -1,16 +1,13 @@
-import { spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
-import net from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { caFile } from '../support/certificates.ts';
-import { cleanUp } from '../support/cleanup.ts';
 import { startDaemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { chunk } from '../support/http-bytes.ts';
-import { eventually, isConnecting, mebibyte } from '../support/process-facts.ts';
+import { mebibyte } from '../support/process-facts.ts';
 import { asking, startBoth, uploadHead } from '../support/proxied.ts';
 import { ask, connect, type RawResponse } from '../support/raw-client.ts';
 import { startRelay } from '../support/relay.ts';
+import { listenSilently } from '../support/silent-listener.ts';
 import { answer, startUpstream, streamHead } from '../support/upstream.ts';
 
 /** What the flags are set to here, in seconds. */
@@ -35,33 +32,9 @@ async function expectTimeout(answered: Promise<RawResponse>, host: string, daemo
   expect(lines[0]).toContain(host);
 }
 
-/** A port that never accepts: its queue is full, so that the next SYN gets no answer. (node takes a backlog of 0 for none given.) */
-async function blackHole(): Promise<number> {
-  const program = `const s = require('net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
-    require('fs').writeSync(1, s.address().port + '\\n');
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
-  });`;
-  const child = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const ended = new Promise((resolve) => child.once('close', resolve));
-  cleanUp(() => {
-    child.kill('SIGKILL');
-    return ended;
-  });
-  const port = await new Promise<number>((resolve) => createInterface({ input: child.stdout }).once('line', (line) => resolve(Number(line))));
-  for (;;) {
-    const filler = net.connect({ port, host: '127.0.0.1' });
-    cleanUp(() => filler.destroy());
-    let isConnected = false;
-    filler.once('connect', () => (isConnected = true)).on('error', () => {});
-    await eventually(() => isConnected || isConnecting(port), () => 'a connection, or a SYN without an answer');
-    // On loopback a SYN is answered at once, or not at all.
-    if (!isConnected) return port;
-  }
-}
-
 describe('--connect-timeout', () => {
   test('a TCP connection that is never accepted', async () => {
-    const port = await blackHole();
+    const { port } = await listenSilently();
     const daemon = await startDaemon({ args: ['--upstream-url', `https://127.0.0.1:${port}/v1/responses`, '--connect-timeout', limit] });
     await expectTimeout(ask(daemon.port), `127.0.0.1:${port}`, daemon);
   });
