@@ -25,40 +25,19 @@ export class ConnectTimeoutError extends Error {
   }
 }
 
-/** The connection failed, before or after it was made, for reasons below HTTP. */
-const unreachable = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'UPSTREAM_BUSY',
-  'UPSTREAM_ENDED',
-  'ECONNABORTED',
-  'EPIPE',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'EHOSTDOWN',
-  'ENETDOWN',
-  'EADDRNOTAVAIL',
-  'EACCES',
-  'EPERM',
-  'EINVAL', // a route of the kind `blackhole`
-  'ENOBUFS',
-  'ENOMEM',
-  'EMFILE',
-  'ENFILE',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EAI_FAIL',
-  'UND_ERR_SOCKET',
-  'UPSTREAM_PROXY',
-  'UPSTREAM_ELSEWHERE',
-]);
+/** Failures of a connection below HTTP, before or after it was made. */
+const unreachable = new Set(['ECONNRESET', 'UND_ERR_SOCKET', 'UPSTREAM_BUSY', 'UPSTREAM_ENDED', 'UPSTREAM_PROXY', 'UPSTREAM_ELSEWHERE']);
 
 const timeouts = new Set(['ETIMEDOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 
 /** Whether an error of a connection being made lies below TLS. Anything else is a TLS error. */
 export function isNetworkError(error: Error): boolean {
-  const code = codeOf(error);
-  return unreachable.has(code) || isTimeout(error);
+  return isUnreachable(error) || isTimeout(error);
+}
+
+/** Only the system's errors have a number. With EPROTO node tells that OpenSSL failed while it was writing. */
+function isUnreachable(error: NodeJS.ErrnoException): boolean {
+  return unreachable.has(codeOf(error)) || (error.errno !== undefined && error.code !== 'EPROTO');
 }
 
 /** Whether a limit of time has passed. */
@@ -84,7 +63,7 @@ const certificateRequired = 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED';
  */
 export function explain(error: Error, host: string): UpstreamFailure {
   const code = codeOf(error);
-  return { problem: problemOf(code), detail: `${host}: ${causeOf(error, code)}` };
+  return { problem: problemOf(error, code), detail: `${host}: ${causeOf(error, code)}` };
 }
 
 /** Whether a request was not sent because the key had been wiped. */
@@ -92,11 +71,11 @@ export function isWithoutKey(error: Error): boolean {
   return codeOf(error) === 'KEY_EXPIRED';
 }
 
-function problemOf(code: string): Problem {
+function problemOf(error: Error, code: string): Problem {
   if (timeouts.has(code)) {
     return { status: 504, code: 'upstream_timeout', message: 'The upstream did not answer in time.' };
   }
-  if (unreachable.has(code)) {
+  if (isUnreachable(error)) {
     return { status: 502, code: 'upstream_unreachable', message: 'The upstream could not be reached, or hung up before it answered.' };
   }
   if (code === 'UPSTREAM_TLS') {
