@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import type { Account } from '../native/native.ts';
 import { isPlanted } from '../run/file-trust.ts';
 
-const appending = constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
+const appending = constants.O_RDWR | constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
 const notRegular = 'it is not a regular file';
 
@@ -11,18 +11,17 @@ const notRegular = 'it is not a regular file';
 const meanings: Readonly<Record<string, string>> = { ELOOP: 'it is a symbolic link', ENXIO: notRegular };
 
 /**
- * Opens a file for appending, and creates it if it is missing: with mode 0600 under any umask. The file itself
+ * Opens a file for reading and appending, and creates it if it is missing: with mode 0600 under any umask. The file itself
  * is never a link. Does not wait for the reader of a FIFO.
  *
  * @param file by a path that no other user can lead elsewhere, see `heldPath`
- * @param access O_WRONLY or O_RDWR
  * @param owner of a new file; undefined for the daemon's own user
  * @returns its descriptor
  * @throws the system's error, or one in words: it is no regular file, has another name, or may have been planted
  */
-export function openToAppend(file: string, access: number, owner: Account | undefined): number {
+export function openToAppend(file: string, owner: Account | undefined): number {
   try {
-    return checked(openExisting(file, access) ?? create(file, access, owner), statSync(dirname(file)), owner);
+    return checked(openExisting(file) ?? create(file, owner), statSync(dirname(file)), owner);
   } catch (error) {
     const meaning = meanings[(error as NodeJS.ErrnoException).code ?? ''];
     throw meaning === undefined ? error : new Error(meaning);
@@ -30,9 +29,9 @@ export function openToAppend(file: string, access: number, owner: Account | unde
 }
 
 /** Without O_CREAT: in a sticky folder that refuses even root to open another user's file (fs.protected_regular). */
-function openExisting(path: string, access: number): number | undefined {
+function openExisting(path: string): number | undefined {
   try {
-    return openSync(path, access | appending);
+    return openSync(path, appending);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     return undefined;
@@ -53,11 +52,11 @@ function problemOf(file: Stats, folder: Stats, owner: Account | undefined): stri
 }
 
 /** Gets its mode from a umask, because a serving daemon may not call fchmod (`../native/serving_filter.c`). */
-function create(path: string, access: number, owner: Account | undefined): number {
+function create(path: string, owner: Account | undefined): number {
   const umask = process.umask(0o177);
   let fd: number;
   try {
-    fd = openSync(path, access | appending | constants.O_CREAT | constants.O_EXCL, 0o600);
+    fd = openSync(path, appending | constants.O_CREAT | constants.O_EXCL, 0o600);
   } finally {
     process.umask(umask);
   }

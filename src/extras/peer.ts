@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import type { Native } from '../native/native.ts';
 import { descriptorOf } from '../proxy/kernel-sockets.ts';
-import { exitCodes } from '../run/exit-codes.ts';
 import { Failure, reason } from '../run/failure.ts';
 
 /** Which user is at the other end of a connection; undefined where the kernel does not know. */
@@ -43,5 +42,5 @@ function makeLookup(native: Native): PeerLookup {
 }
 
 function cannotTell(why: string, hint: string): Failure {
-  return new Failure(`cannot tell users apart for --allow-user: ${why}`, { hint, exitCode: exitCodes.failed });
+  return new Failure(`cannot tell users apart for --allow-user: ${why}`, { hint });
 }

@@ -1,5 +1,5 @@
 import { hash as digest } from 'node:crypto';
-import { type Stats, closeSync, constants, fstatSync, fsyncSync, readSync, statSync, writeSync } from 'node:fs';
+import { type Stats, closeSync, fstatSync, fsyncSync, readSync, statSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Account } from '../../native/native.ts';
 import { Failure, reason } from '../../run/failure.ts';
@@ -317,7 +317,7 @@ export class AuditLog {
   #open(): number {
     let fd: number;
     try {
-      fd = openToAppend(this.#path, constants.O_RDWR, this.#options.owner);
+      fd = openToAppend(this.#path, this.#options.owner);
     } catch (error) {
       throw this.#failure(reason(error), writeHint(error, fileHint));
     }
