@@ -100,11 +100,11 @@ static napi_value ask_for_starter(napi_env env, napi_callback_info info) {
   return boolean(env, is_started_by_starter());
 }
 
-/* forbidStartCalls(opensLogs: boolean): void */
+/* forbidStartCalls(opensLogs: boolean, removesFile: boolean): void */
 static napi_value enter_serving(napi_env env, napi_callback_info info) {
-  bool opens_logs;
-  if (!read_arguments(env, info, "b", &opens_logs)) return NULL;
-  return forbid_start_calls(opens_logs) ? NULL : throw_errno(env, "seccomp");
+  bool opens_logs, removes_file;
+  if (!read_arguments(env, info, "bb", &opens_logs, &removes_file)) return NULL;
+  return forbid_start_calls(opens_logs, removes_file) ? NULL : throw_errno(env, "seccomp");
 }
 
 /* peerUid(socket: number): number | undefined */

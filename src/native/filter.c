@@ -1,4 +1,4 @@
-/* Assembles seccomp filters. Calls that are always allowed skip the filter: the kernel caches them (Linux 5.11). */
+/* Assembles seccomp filters. Calls that are allowed whatever their arguments skip the filter: the kernel remembers them (Linux 5.11). */
 #include "filter.h"
 
 #include <errno.h>
@@ -20,6 +20,9 @@
 static const uint32_t x32_bit = 0x40000000;
 #endif
 
+#ifndef SECCOMP_FILTER_FLAG_LOG
+#define SECCOMP_FILTER_FLAG_LOG (1UL << 1)
+#endif
 #ifndef SECCOMP_FILTER_FLAG_SPEC_ALLOW
 #define SECCOMP_FILTER_FLAG_SPEC_ALLOW (1UL << 2)
 #endif
@@ -42,10 +45,6 @@ static void compare(struct filter *filter, unsigned short how, uint32_t value, s
   emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | how | BPF_K, value, (uint8_t)if_true, (uint8_t)if_false));
 }
 
-static void load_low_half(struct filter *filter, unsigned argument) {
-  load(filter, offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t)); /* both architectures are little-endian */
-}
-
 void filter_begin(struct filter *filter) {
   filter->length = 0;
   load(filter, offsetof(struct seccomp_data, arch));
@@ -58,73 +57,55 @@ void filter_begin(struct filter *filter) {
 #endif
 }
 
-void filter_calls(struct filter *filter, const int calls[], size_t count, uint32_t forbidden) {
+void filter_calls(struct filter *filter, const int calls[], size_t count, uint32_t action) {
   for (size_t i = 0; i < count; i++) {
     compare(filter, BPF_JEQ, (uint32_t)calls[i], 0, 1);
-    answer(filter, forbidden);
+    answer(filter, action);
   }
 }
 
-void filter_newer_than(struct filter *filter, int call, uint32_t forbidden) {
-  compare(filter, BPF_JGT, (uint32_t)call, 0, 1);
-  answer(filter, forbidden);
+void filter_from(struct filter *filter, int call, uint32_t action) {
+  compare(filter, BPF_JGE, (uint32_t)call, 0, 1);
+  answer(filter, action);
 }
 
-/*
- * All rules about arguments have one shape: skip the rule for another call; else compare the argument, and either forbid
- * the call or load its number again and go on to the next rule.
- */
-static void begin_argument(struct filter *filter, int call, unsigned argument, size_t comparisons) {
-  compare(filter, BPF_JEQ, (uint32_t)call, 0, comparisons + 3);
-  load_low_half(filter, argument);
-}
-
-static void end_argument(struct filter *filter, uint32_t forbidden) {
+/* Skips the rule for another call; else compares half of an argument, and forbids the call or loads its number again. */
+static void about_half(struct filter *filter, int call, unsigned half, uint32_t mask, const uint32_t values[], size_t count, bool forbids_them,
+                       uint32_t forbidden) {
+  compare(filter, BPF_JEQ, (uint32_t)call, 0, count + 4);
+  load(filter, offsetof(struct seccomp_data, args) + half * sizeof(uint32_t)); /* both architectures are little-endian */
+  emit(filter, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask));
+  for (size_t left = count; left > 0; left--) {
+    size_t to_answer = left - 1, past_answer = left;
+    if (forbids_them) compare(filter, BPF_JEQ, values[count - left], to_answer, left == 1);
+    else compare(filter, BPF_JEQ, values[count - left], past_answer, 0);
+  }
   answer(filter, forbidden);
   load(filter, offsetof(struct seccomp_data, nr));
 }
 
-void filter_any_bit(struct filter *filter, int call, unsigned argument, uint32_t bits, uint32_t forbidden) {
-  begin_argument(filter, call, argument, 1);
-  compare(filter, BPF_JSET, bits, 0, 1);
-  end_argument(filter, forbidden);
+void filter_only(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t forbidden) {
+  about_half(filter, call, 2 * argument, mask, values, count, false, forbidden);
 }
 
-void filter_missing_bit(struct filter *filter, int call, unsigned argument, uint32_t bit, uint32_t forbidden) {
-  begin_argument(filter, call, argument, 1);
-  compare(filter, BPF_JSET, bit, 1, 0);
-  end_argument(filter, forbidden);
-}
-
-void filter_values(struct filter *filter, int call, unsigned argument, const uint32_t values[], size_t count, uint32_t forbidden) {
-  begin_argument(filter, call, argument, count);
-  for (size_t left = count; left > 0; left--) compare(filter, BPF_JEQ, values[count - left], left - 1, left == 1);
-  end_argument(filter, forbidden);
-}
-
-void filter_other_values(struct filter *filter, int call, unsigned argument, const uint32_t values[], size_t count, uint32_t forbidden) {
-  begin_argument(filter, call, argument, count);
-  for (size_t left = count; left > 0; left--) compare(filter, BPF_JEQ, values[count - left], left, 0);
-  end_argument(filter, forbidden);
+void filter_not(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t forbidden) {
+  about_half(filter, call, 2 * argument, mask, values, count, true, forbidden);
 }
 
 void filter_pointer(struct filter *filter, int call, unsigned argument, uint32_t forbidden) {
-  begin_argument(filter, call, argument, 3);
-  compare(filter, BPF_JEQ, 0, 0, 2);
-  load(filter, offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t) + sizeof(uint32_t));
-  compare(filter, BPF_JEQ, 0, 1, 0);
-  end_argument(filter, forbidden);
+  about_half(filter, call, 2 * argument, WHOLE, VALUES(0), false, forbidden);
+  about_half(filter, call, 2 * argument + 1, WHOLE, VALUES(0), false, forbidden);
 }
 
-bool filter_install(struct filter *filter) {
-  answer(filter, SECCOMP_RET_ALLOW);
+bool filter_install(struct filter *filter, uint32_t otherwise, bool logs) {
+  answer(filter, otherwise);
   errno = ENOSYS;
   if (NATIVE_ARCHITECTURE == 0 || filter->length > MAX_FILTER_LENGTH) return false;
   struct sock_fprog program = {filter->length, filter->code};
+  unsigned long flags = SECCOMP_FILTER_FLAG_TSYNC | (logs ? SECCOMP_FILTER_FLAG_LOG : 0);
   /* SPEC_ALLOW keeps kernels before 5.16 from slowing the process down (Spectre v4). Kernels before 4.17 do not know it. */
-  unsigned long flags = SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
-  long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-  if (result < 0 && errno == EINVAL) result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+  long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags | SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program);
+  if (result < 0 && errno == EINVAL) result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
   if (result > 0) errno = EBUSY; /* the id of a thread that cannot take the filter, because it has installed one of its own */
   return result == 0;
 }

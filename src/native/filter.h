@@ -1,6 +1,6 @@
 /*
- * filter.c: builds a seccomp filter from rules. The first rule that forbids a call decides; a call that no rule forbids is
- * allowed. A call by another ABI (32-bit, x32) kills the process, because call numbers differ there.
+ * filter.c: builds a seccomp filter from rules. The first rule that is about a call decides. A call by another ABI (32-bit,
+ * x32) kills the process, because call numbers differ there.
  */
 #ifndef FILTER_H
 #define FILTER_H
@@ -12,10 +12,11 @@
 
 enum { MAX_FILTER_LENGTH = 512 };
 
-/* What happens on a forbidden call: KILL where only an attacker makes it, REFUSE where a library may try. */
+/* What happens on a call: KILL where only an attacker makes it, REFUSE where a library may try. */
 #ifndef SECCOMP_RET_KILL_PROCESS
 #define SECCOMP_RET_KILL_PROCESS 0x80000000U /* Linux 4.14 */
 #endif
+#define ALLOW SECCOMP_RET_ALLOW
 #define KILL SECCOMP_RET_KILL_PROCESS
 #define REFUSE(error) (SECCOMP_RET_ERRNO | (error))
 
@@ -24,23 +25,31 @@ struct filter {
   unsigned short length;
 };
 
-/* `forbidden` is KILL or REFUSE. */
 void filter_begin(struct filter *filter);
-void filter_calls(struct filter *filter, const int calls[], size_t count, uint32_t forbidden);
-void filter_newer_than(struct filter *filter, int call, uint32_t forbidden);
+void filter_calls(struct filter *filter, const int calls[], size_t count, uint32_t action);
+void filter_from(struct filter *filter, int call, uint32_t action); /* this number and all higher ones */
 
-/* These compare the low 32 bits of an argument, as the kernel does where it takes an int. Argument 0 is the first. */
-void filter_any_bit(struct filter *filter, int call, unsigned argument, uint32_t bits, uint32_t forbidden);
-void filter_missing_bit(struct filter *filter, int call, unsigned argument, uint32_t bit, uint32_t forbidden);
-void filter_values(struct filter *filter, int call, unsigned argument, const uint32_t values[], size_t count, uint32_t forbidden);
-void filter_other_values(struct filter *filter, int call, unsigned argument, const uint32_t values[], size_t count, uint32_t forbidden);
+/*
+ * Rules about an argument, of which 0 is the first: what is forbidden if `mask` leaves none of the values of it, or one. A
+ * call that passes goes on to the next rule. These look at the low 32 bits, as the kernel does where it takes an int.
+ */
+void filter_only(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t forbidden);
+void filter_not(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t forbidden);
 
 /* Forbids any pointer but NULL. */
 void filter_pointer(struct filter *filter, int call, unsigned argument, uint32_t forbidden);
 
-/* Puts the filter on all threads of this process, for good. Needs no_new_privs. */
-bool filter_install(struct filter *filter);
+/*
+ * Puts the filter on all threads of this process, for good. Needs no_new_privs.
+ *
+ * otherwise: what happens to a call that no rule decides about.
+ * logs: whether the kernel logs what is refused, too; what kills it always does.
+ */
+bool filter_install(struct filter *filter, uint32_t otherwise, bool logs);
 
 #define CALLS(list) list, sizeof(list) / sizeof *(list)
+#define VALUES(...) (const uint32_t[]){__VA_ARGS__}, sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t)
+#define WHOLE 0xffffffffU     /* a mask */
+#define SOCKET_TYPE 0xfU      /* the mask for it, without SOCK_CLOEXEC and SOCK_NONBLOCK */
 
 #endif

@@ -20,7 +20,7 @@
  */
 static bool await_tracers(void) {
   struct filter nothing = {.length = 0};
-  return filter_install(&nothing);
+  return filter_install(&nothing, ALLOW, false);
 }
 
 /*

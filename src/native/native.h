@@ -27,8 +27,8 @@ const char *harden(void);
 /* Whether the starter's filter is in place, see starter_probe.h. */
 bool is_started_by_starter(void);
 
-/* serving_filter.c: `opens_logs` keeps opening files for writing allowed. */
-bool forbid_start_calls(bool opens_logs);
+/* serving_filter.c: what stays allowed is opening files for writing, and removing files. */
+bool forbid_start_calls(bool opens_logs, bool removes_file);
 
 /* peer.c: 1 and the owner of the other end of a loopback connection, 0 if no process owns that, or -1. */
 int find_peer(int socket, uint32_t *uid);

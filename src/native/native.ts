@@ -12,8 +12,8 @@ export interface Native {
   harden(): void;
   /** Whether the starter's filter is in place (`starter_filter.c`). */
   isStartedByStarter(): boolean;
-  /** Forbids, in all threads, the system calls that only the start needed (`serving_filter.c`). */
-  forbidStartCalls(opensLogs: boolean): void;
+  /** Forbids, in all threads, all system calls but those that serving needs (`serving_filter.c`). */
+  forbidStartCalls(opensLogs: boolean, removesFile: boolean): void;
   /** The uid at the other end of an accepted loopback connection, from the kernel; undefined if no process owns that socket, or it is none. */
   peerUid(descriptor: number): number | undefined;
   /** What poll(2) says of a connected socket, in its numbers: POLLRDHUP, POLLHUP, POLLERR. */

@@ -39,37 +39,26 @@ static const int never[] = {
 static const uint32_t namespaces =
   CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 
-/* These type into the terminal, and so run commands in the shell that started the daemon. */
-static const uint32_t typing[] = {TIOCSTI, TIOCLINUX};
-
-static const uint32_t families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
-
-/* Landlock's rules for ports know TCP's connect(2) alone. So: not MPTCP, not SCTP, no connecting by a send (TCP Fast Open), no ICMP. */
-static const uint32_t protocols[] = {0, IPPROTO_TCP, IPPROTO_UDP, NETLINK_SOCK_DIAG};
-static const uint32_t other_types = 0xc; /* 1 to 3 are streams, datagrams and raw sockets */
-
-/* These make a descriptor send signals, to any process of the same user. */
-static const uint32_t signalling[] = {F_SETOWN, F_SETSIG, F_SETOWN_EX};
-
-static const uint32_t probe[] = {STARTER_PROBE};
-
 bool forbid_foreign_calls(void) {
   static struct filter filter;
   filter_begin(&filter);
-  filter_any_bit(&filter, SYS_clone, 0, namespaces, KILL);
+  filter_only(&filter, SYS_clone, 0, namespaces, VALUES(0), KILL);
   /* Its flags are in memory, where a filter cannot look. glibc falls back to clone(2). */
   filter_calls(&filter, (const int[]){NR_clone3}, 1, REFUSE(ENOSYS));
-  filter_values(&filter, SYS_ioctl, 1, CALLS(typing), REFUSE(EPERM));
-  filter_other_values(&filter, SYS_socket, 0, CALLS(families), REFUSE(EAFNOSUPPORT));
-  filter_other_values(&filter, SYS_socket, 2, CALLS(protocols), REFUSE(EPROTONOSUPPORT));
-  filter_any_bit(&filter, SYS_socket, 1, other_types, REFUSE(ESOCKTNOSUPPORT));
-  filter_any_bit(&filter, SYS_sendto, 3, MSG_FASTOPEN, REFUSE(EOPNOTSUPP));
-  filter_any_bit(&filter, SYS_sendmsg, 2, MSG_FASTOPEN, REFUSE(EOPNOTSUPP));
-  filter_any_bit(&filter, SYS_sendmmsg, 3, MSG_FASTOPEN, REFUSE(EOPNOTSUPP));
-  filter_values(&filter, SYS_fcntl, 1, CALLS(signalling), REFUSE(EPERM));
-  filter_values(&filter, NR_io_uring_setup, 0, CALLS(probe), REFUSE(STARTER_ANSWER));
+  /* These type into the terminal, and so run commands in the shell that started the daemon. */
+  filter_not(&filter, SYS_ioctl, 1, WHOLE, VALUES(TIOCSTI, TIOCLINUX), REFUSE(EPERM));
+  /* Landlock's rules for ports know TCP's connect(2) alone. So: not MPTCP, not SCTP, no connecting by a send (TCP Fast Open), no ICMP. */
+  filter_only(&filter, SYS_socket, 0, WHOLE, VALUES(AF_UNIX, AF_INET, AF_INET6, AF_NETLINK), REFUSE(EAFNOSUPPORT));
+  filter_only(&filter, SYS_socket, 1, SOCKET_TYPE, VALUES(SOCK_STREAM, SOCK_DGRAM, SOCK_RAW), REFUSE(ESOCKTNOSUPPORT));
+  filter_only(&filter, SYS_socket, 2, WHOLE, VALUES(0, IPPROTO_TCP, IPPROTO_UDP, NETLINK_SOCK_DIAG), REFUSE(EPROTONOSUPPORT));
+  filter_only(&filter, SYS_sendto, 3, MSG_FASTOPEN, VALUES(0), REFUSE(EOPNOTSUPP));
+  filter_only(&filter, SYS_sendmsg, 2, MSG_FASTOPEN, VALUES(0), REFUSE(EOPNOTSUPP));
+  filter_only(&filter, SYS_sendmmsg, 3, MSG_FASTOPEN, VALUES(0), REFUSE(EOPNOTSUPP));
+  /* These make a descriptor send signals, to any process of the same user. */
+  filter_not(&filter, SYS_fcntl, 1, WHOLE, VALUES(F_SETOWN, F_SETSIG, F_SETOWN_EX), REFUSE(EPERM));
+  filter_not(&filter, NR_io_uring_setup, 0, WHOLE, VALUES(STARTER_PROBE), REFUSE(STARTER_ANSWER));
   filter_calls(&filter, (const int[]){NR_io_uring_setup}, 1, REFUSE(ENOSYS));
   filter_calls(&filter, CALLS(never), KILL);
-  filter_newer_than(&filter, NEWEST_KNOWN, REFUSE(ENOSYS));
-  return filter_install(&filter);
+  filter_from(&filter, NEWEST_KNOWN + 1, REFUSE(ENOSYS));
+  return filter_install(&filter, ALLOW, false);
 }

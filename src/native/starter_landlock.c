@@ -3,8 +3,8 @@
  * covers the calling thread and the threads that this one creates later, so it must come before node.
  *
  * It is optional. Many kernels lack it (it needs Linux 5.13 and must be enabled at boot), and older container engines
- * refuse it. Without a log, stage two forbids most of the same: what stays is removing a file, and every port. So the daemon
- * says that Landlock is missing, and starts.
+ * refuse it. Stage two forbids most of the same: what stays is every port, with a log writing to any file, with a server-info
+ * file removing any, and reading what /proc has of other processes. So the daemon says that Landlock is missing, and starts.
  */
 #include "starter.h"
 

@@ -7,8 +7,14 @@
 
 #include <sys/syscall.h>
 
+#ifdef __x86_64__
+enum { NR_rseq = 334 }; /* Linux 4.18 */
+#else
+enum { NR_rseq = 293 };
+#endif
+
 enum {
-  NR_pidfd_send_signal = 424,
+  NR_pidfd_send_signal = 424, /* the first of them */
   NR_io_uring_setup,
   NR_io_uring_enter,
   NR_io_uring_register,

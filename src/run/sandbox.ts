@@ -25,14 +25,15 @@ export function checkSandbox(native: Native, isWaived: boolean, landlock: string
 }
 
 /**
- * Forbids what only the start needed: programs, other users, new listeners, changes to files.
+ * Allows what serving needs, and nothing else.
  *
  * @param opensLogs whether a log may have to be reopened, so that opening files for writing stays allowed
+ * @param removesFile whether a file has to be removed at the end
  * @throws {Failure} with exit code 3
  */
-export function enterServingSandbox(native: Native, opensLogs: boolean): void {
+export function enterServingSandbox(native: Native, opensLogs: boolean, removesFile: boolean): void {
   try {
-    native.forbidStartCalls(opensLogs);
+    native.forbidStartCalls(opensLogs, removesFile);
   } catch (error) {
     throw unsafeFailure(`cannot forbid system calls: ${reason(error)}`, `a seccomp profile may refuse seccomp; allow it; ${waiver}`);
   }
