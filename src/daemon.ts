@@ -83,6 +83,7 @@ async function main(): Promise<void> {
     if (users.giveUpRoot !== undefined) users.giveUpRoot();
     else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
     checkUntraced();
+    process.chdir('/'); // all paths are resolved; a folder that is in use could not be unmounted
     if (!options.unsafeNoSandbox) enterServingSandbox(native, options.auditLog !== undefined, infoFile !== undefined);
   };
   if (options.check) {

@@ -106,7 +106,9 @@ int main(int count, char **arguments) {
   const char *landlock = NULL, *open = harden();
   if (open != NULL) fail(EXIT_UNSAFE, "a seccomp profile may refuse prctl or setrlimit; allow them", "cannot forbid %s: %s", open, reason());
   read_needs(command, &needs);
+  close_others_at_exec(command);
   open_folders(&needs);
+  drop_capabilities(&needs);
   if (!needs.no_sandbox) {
     int version;
     if (!restrict_files_and_ports(*command, &needs, &version)) landlock = strerror(errno);

@@ -13,7 +13,9 @@ __attribute__((format(printf, 3, 4))) _Noreturn void fail(int code, const char *
 const char *reason(void);
 
 /* starter_flags.c: the files and ports that the daemon will need, read from its command line. */
-enum { MAX_PORTS = 16, PLACES = 2 };
+enum { MAX_PORTS = 16, MAX_READS = 8 };
+
+enum { SERVER_INFO, AUDIT_LOG, PLACES };
 
 /* A file that the daemon creates, writes or removes. */
 struct place {
@@ -29,13 +31,20 @@ struct needs {
   size_t port_count;
   /* False if a URL is unclear; then ports are not restricted. */
   bool ports_are_known;
-  bool no_sandbox;
+  /* Files that it reads, without those that everybody may read. */
+  const char *reads[MAX_READS];
+  size_t read_count;
+  bool runs_as, allows_users, issues_token, low_port, no_sandbox;
 };
 
 void read_needs(char *const arguments[], struct needs *needs);
 
 /* starter_folders.c: ends the start if a folder cannot be opened. */
 void open_folders(struct needs *needs);
+
+/* starter_rights.c: after the folders are open. */
+void close_others_at_exec(char *const arguments[]);
+void drop_capabilities(const struct needs *needs);
 
 /* starter_filter.c */
 bool forbid_foreign_calls(void);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HTTP_PORT = 80, HTTPS_PORT = 443 };
+enum { HTTP_PORT = 80, HTTPS_PORT = 443, FIRST_FREE_PORT = 1024 };
 
 /* The value of `flag`, given as `--flag value` or `--flag=value`; NULL if this is another argument. */
 static const char *value_of(const char *flag, char *const *argument) {
@@ -42,9 +42,17 @@ static void add_port_of(struct needs *needs, const char *url) {
   add_port(needs, colon[1] >= '0' && colon[1] <= '9' && rest == end ? port : 0);
 }
 
+static void add_read(struct needs *needs, const char *file) {
+  if (file != NULL && needs->read_count < MAX_READS) needs->reads[needs->read_count++] = file;
+}
+
 void read_needs(char *const arguments[], struct needs *needs) {
   static const char *const proxies[] = {"HTTPS_PROXY", "https_proxy", NULL};
-  *needs = (struct needs){.places = {{.flag = "--server-info"}, {.flag = "--audit-log"}}, .ports_are_known = true};
+  static const char *const read_flags[] = {"--policy", "--client-token-file", "--upstream-ca", NULL};
+  *needs = (struct needs){
+    .places = {[SERVER_INFO] = {.flag = "--server-info"}, [AUDIT_LOG] = {.flag = "--audit-log"}},
+    .ports_are_known = true,
+  };
   const char *upstream = NULL;
   for (char *const *argument = arguments; *argument != NULL; argument++) {
     if (strcmp(*argument, "--unsafe-no-sandbox") == 0) needs->no_sandbox = true;
@@ -52,6 +60,13 @@ void read_needs(char *const arguments[], struct needs *needs) {
       const char *file = value_of(place->flag, argument);
       if (file != NULL && *file != '\0') place->file = file;
     }
+    for (const char *const *flag = read_flags; *flag != NULL; flag++) add_read(needs, value_of(*flag, argument));
+    if (needs->read_count < 2 && **argument == '/') add_read(needs, *argument); /* node and its script, which come first */
+    const char *port = value_of("--port", argument);
+    if (port != NULL && strtoul(port, NULL, 10) < FIRST_FREE_PORT) needs->low_port = true;
+    if (value_of("--run-as", argument) != NULL) needs->runs_as = true;
+    if (value_of("--allow-user", argument) != NULL) needs->allows_users = true;
+    if (strcmp(*argument, "--issue-token") == 0) needs->issues_token = true;
     const char *url = value_of("--upstream-url", argument), *proxy = value_of("--upstream-proxy", argument);
     if (url != NULL) upstream = url;
     if (proxy != NULL && strcmp(proxy, "none") != 0) add_port_of(needs, proxy);

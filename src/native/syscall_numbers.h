@@ -28,6 +28,7 @@ enum {
   NR_clone3,
   NR_openat2 = 437,
   NR_pidfd_getfd,
+  NR_faccessat2,
   NR_process_madvise = 440,
   NR_mount_setattr = 442,
   NR_quotactl_fd,
