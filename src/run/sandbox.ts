@@ -21,7 +21,7 @@ export function checkSandbox(native: Native, isWaived: boolean, landlock: string
   if (!native.isStartedByStarter()) throw unsafeFailure('it runs without its sandbox', `start it as responses-api-proxy, not by node; ${waiver}`);
   if (landlock === undefined) return [];
   if (/^\d+$/.test(landlock)) return [`the kernel has version ${landlock} of Landlock, which cannot restrict ports: code that gets into the daemon can connect to any TCP port`];
-  return [`the kernel or container refuses Landlock (${quote(landlock)}): code that gets into the daemon can connect to any TCP port, and where a log is written, to any file`];
+  return [`the kernel or container refuses Landlock (${quote(landlock)}): code that gets into the daemon can connect to any TCP port, read the memory of other processes of its user, and, where a log or a server-info file is written, change or remove any file`];
 }
 
 /**
