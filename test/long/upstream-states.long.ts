@@ -37,8 +37,8 @@ async function runMode(name: string, mode: Mode): Promise<string[]> {
   const [first, count] = only === null ? [0, Math.ceil(schedules / Object.keys(modes).length)] : [Number(only[2]), 1];
   for (let number = first; number < first + count; number++) {
     const steps = scheduleOf(seed, number, mode);
-    const faults = await world.run(steps);
-    if (number % 1000 === 999 && memoryOf(world.daemon.pid).now > mostMemory) faults.concat(`${memoryOf(world.daemon.pid).now} bytes of memory`);
+    const faults = [...await world.run(steps)];
+    if (number % 1000 === 999 && memoryOf(world.daemon.pid).now > mostMemory) faults.push(`${memoryOf(world.daemon.pid).now} bytes of memory`);
     if (faults.length === 0) continue;
     findings.push(`TEST_SEED=${seed} TEST_SCHEDULE='${name}:${number}', after ${Math.round(performance.now() / 1000)} s: ${faults.join('; ')}\nshortest:\n${await explain(mode, steps)}`);
     console.log(findings.at(-1));

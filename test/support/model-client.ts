@@ -20,6 +20,7 @@ export interface Got {
 /** A request of a client's. */
 export interface Asked {
   readonly tag: string;
+  readonly kind: AskKind;
   readonly sentAt: number;
   /** The client has broken it off, or its own side of the connection. */
   hasLeft: boolean;
@@ -54,7 +55,7 @@ export class ModelClient {
   /** Does nothing while a request runs. */
   ask(tag: string, kind: AskKind): Asked | undefined {
     if (this.isBusy) return undefined;
-    const asked: Asked = { tag, sentAt: this.#shared.now(), hasLeft: false, got: undefined, isOver: false };
+    const asked: Asked = { tag, kind, sentAt: this.#shared.now(), hasLeft: false, got: undefined, isOver: false };
     this.current = asked;
     if (this.#unsent !== undefined) this.#socket?.destroy(); // that request was answered before it was whole
     this.#unsent = undefined;

@@ -1,5 +1,5 @@
 import { Random } from './random.ts';
-import { askKinds } from './model-client.ts';
+import { type AskKind, askKinds } from './model-client.ts';
 import { answerKinds, type AnswerKind, type Link } from './model-upstream.ts';
 
 /** A daemon's flags, as far as they matter to its connections. */
@@ -19,7 +19,7 @@ const oddities = ['HTTP/1.1 100 Continue\r\n\r\n', 'HTTP/1.1 103 Early Hints\r\n
  * does nothing, so that a schedule stays one where steps are left out.
  */
 export type Step =
-  | { readonly do: 'ask'; readonly client: number; readonly kind: (typeof askKinds)[number] }
+  | { readonly do: 'ask'; readonly client: number; readonly kind: AskKind }
   | { readonly do: 'send rest' | 'pause' | 'resume'; readonly client: number }
   | { readonly do: 'leave'; readonly client: number; readonly how: 'FIN' | 'RST' | 'half' }
   | { readonly do: 'answer'; readonly on: number; readonly kind: AnswerKind; readonly share: number }
@@ -36,12 +36,16 @@ export type Step =
 
 const clients = 4;
 
+/** Most are small: how many schedules run is worth more than how much each moves. */
+const smallAsks = ['tiny', 'tiny', 'chunked', 'medium', 'length in parts', 'chunks in parts'] as const satisfies readonly AskKind[];
+const smallAnswers = ['length', 'length', 'limit', 'chunked', 'empty', 'last', 'interim', 'until close'] as const satisfies readonly AnswerKind[];
+
 /** Makes the schedule with a number, of those that belong to a seed. */
 export function scheduleOf(seed: number, number: number, mode: Mode): Step[] {
   const random = new Random(seed * 7_919 + number * 104_729);
   const hasRecords = mode.link === 'tls13' || mode.link === 'tunnel';
   const theme = random.fraction();
-  const begin = theme < 0.3 ? unread(random, mode) : theme < 0.6 && hasRecords ? betweenHalves(random) : [];
+  const begin = theme < (mode.gathers ? 0.25 : 0.08) ? unread(random, mode) : theme > 0.6 && hasRecords ? betweenHalves(random) : [];
   const length = random.whole(2, begin.length === 0 ? 14 : 8);
   const steps = [...begin];
   for (let count = 0; count < length; count++) {
@@ -62,6 +66,9 @@ function unread(random: Random, { gathers }: Mode): Step[] {
     ...(random.chance(0.4) ? [{ do: 'pause', client: 1 }] as const : []),
     { do: 'ask', client: 1, kind: random.pick(['tiny', 'chunked', 'medium', 'chunks in parts']) },
     { do: 'settle' },
+    ...(random.chance(0.25) ? [{ do: 'surplus', on: 0, kind: 'large until close' }, { do: 'settle' }] as const : []),
+    ...(random.chance(0.25) ? [{ do: 'end', on: 0, how: 'FIN' }, { do: 'settle' }] as const : []),
+    ...(random.chance(0.25) ? [{ do: 'read', on: 0 }] as const : []),
   ];
 }
 
@@ -81,9 +88,9 @@ function anyStep(random: Random, hasRecords: boolean): Step {
   const client = random.whole(0, clients - 1);
   const on = random.chance(0.75) ? 0 : random.whole(1, 2);
   const chosen = random.fraction();
-  if (chosen < 0.2) return { do: 'ask', client, kind: random.chance(0.5) ? 'tiny' : random.pick(askKinds) };
-  if (chosen < 0.38) return { do: 'answer', on, kind: random.chance(0.5) ? 'length' : random.pick(answerKinds), share: random.chance(0.7) ? 1 : random.fraction() };
-  if (chosen < 0.48) return { do: 'surplus', on, kind: random.pick(['timeout', 'length', 'chunked', 'until close', 'large until close', 'large until close', 'last']) };
+  if (chosen < 0.2) return { do: 'ask', client, kind: random.pick(random.chance(0.1) ? askKinds : smallAsks) };
+  if (chosen < 0.38) return { do: 'answer', on, kind: random.pick(random.chance(0.1) ? answerKinds : smallAnswers), share: random.chance(0.7) ? 1 : random.fraction() };
+  if (chosen < 0.48) return { do: 'surplus', on, kind: random.chance(0.1) ? 'large until close' : random.pick(['timeout', 'length', 'chunked', 'until close', 'last']) };
   if (chosen < 0.52) return { do: 'oddity', on, bytes: random.pick(oddities) };
   if (chosen < 0.6) return { do: 'end', on, how: random.pick(['FIN', 'FIN', 'close_notify', 'RST']) };
   if (chosen < 0.68) return { do: 'read', on };

@@ -29,11 +29,12 @@ export interface Seen {
 
 /** A final answer that the upstream has begun to send. */
 export interface Message {
-  /** Names it, and tells when it was sent. */
   readonly id: number;
   /** The request that it is an answer to; undefined for a surplus one. */
   readonly tag: string | undefined;
   readonly connection: ModelConnection;
+  /** When all of it was in the daemon's kernel. */
+  arrivedAt: number;
   /** Since when nothing that is written to its connection can have left the daemon. */
   readonly stuckSince: number | undefined;
   /** The connection has had an answer too many, this one or one before. */
@@ -70,6 +71,8 @@ export class ModelConnection {
   #opens: RecordCipher | undefined;
   #seals: RecordCipher | undefined;
   #held: Buffer[] | undefined;
+  /** Messages of which some may still be here. */
+  #leaving: Message[] = [];
   #passesBytes = 0;
   #rest: Buffer | undefined;
   #unparsed: Buffer = Buffer.alloc(0);
@@ -85,6 +88,8 @@ export class ModelConnection {
   isOver = false;
   /** When it had its last request or answer. */
   usedAt = 0;
+  /** Nothing is read from it. */
+  isStopped = false;
   /** What was sent on it is not what a plain upstream sends: it can serve no further request. */
   isOdd = false;
 
@@ -120,7 +125,9 @@ export class ModelConnection {
     const id = this.#shared.now();
     const bytes = answerBytes(id, kind);
     const { bodyBytes, endsWithConnection } = kinds[kind];
-    this.#shared.messages.push({ id, tag, connection: this, stuckSince: this.#stuckSince, isBehindSurplus: this.#hasSurplus, bodyBytes, endsWithConnection });
+    const message: Message = { id, tag, connection: this, arrivedAt: Infinity, stuckSince: this.#stuckSince, isBehindSurplus: this.#hasSurplus, bodyBytes, endsWithConnection };
+    this.#shared.messages.push(message);
+    this.#leaving.push(message);
     this.usedAt = this.#shared.now();
     if (endsWithConnection || kinds[kind].fields.startsWith('Connection')) this.isOdd = true;
     const now = Math.max(1, Math.floor(bytes.length * share));
@@ -143,7 +150,15 @@ export class ModelConnection {
   }
 
   send(bytes: Buffer): void {
-    if (this.isReady) this.#stream?.write(bytes);
+    if (!this.isReady) return;
+    if (this.#secured === undefined) this.#pass(bytes);
+    else this.#secured.write(bytes, () => this.#left());
+  }
+
+  /** Whatever was sent may be in the kernel by now. */
+  #left(): void {
+    if (this.#rest !== undefined || this.#held !== undefined || this.#tcp.writableLength > 0) return;
+    for (const message of this.#leaving.splice(0)) message.arrivedAt = this.#shared.now();
   }
 
   /** Half of a session ticket: the first, or the second behind a first. */
@@ -173,16 +188,19 @@ export class ModelConnection {
     const held = this.#held ?? [];
     if (this.#held !== undefined) this.#stuckSince = this.#stuckWhenReleased;
     this.#held = undefined;
-    if (held.length > 0 && !this.#tcp.destroyed) this.#tcp.write(Buffer.concat(held));
+    if (held.length > 0 && !this.#tcp.destroyed) this.#write(Buffer.concat(held));
   }
 
   stop(): void {
     this.#tcp.pause();
+    this.isOdd = true;
+    this.isStopped = true;
     if (this.#current !== undefined && this.#expectedBytes - this.#bodyBytes > certainlyStuckBytes) this.#stuck(this.#shared.now());
   }
 
   read(): void {
     this.#tcp.resume();
+    this.isStopped = false;
     if (!this.isBetweenHalves) this.#stuck(undefined);
   }
 
@@ -210,10 +228,14 @@ export class ModelConnection {
 
   #pass(bytes: Buffer): void {
     if (this.#tcp.destroyed || this.#tcp.writableEnded) return;
-    const now = this.#held === undefined ? bytes : bytes.subarray(0, this.#passesBytes);
+    const now = this.#held === undefined ? bytes : bytes.subarray(0, this.#held.length > 0 ? 0 : this.#passesBytes);
     this.#passesBytes -= now.length;
-    if (now.length > 0) this.#tcp.write(now);
+    if (now.length > 0) this.#write(now);
     if (now.length < bytes.length) this.#held?.push(bytes.subarray(now.length));
+  }
+
+  #write(bytes: Buffer): void {
+    this.#tcp.write(bytes, () => this.#left());
   }
 
   #secure(context: tls.SecureContext, knowsRecords: boolean): void {
@@ -336,7 +358,7 @@ const kinds = {
   last: { ...plain, fields: 'Connection: close\r\n' },
   interim: { ...plain, interim: 'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n' },
   'until close': untilClose,
-  'large until close': { ...untilClose, bodyBytes: 2_900_000 },
+  'large until close': { ...untilClose, bodyBytes: 4_300_000 },
   large: { ...plain, bodyBytes: 300_000 },
   huge: { ...plain, framing: 'chunked', bodyBytes: 2_900_000 },
 } as const satisfies Readonly<Record<string, Kind>>;

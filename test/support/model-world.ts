@@ -9,7 +9,10 @@ import { descriptorsOf } from './process-facts.ts';
 import { Changing, within } from './wait.ts';
 
 /** How long one thing may take, in ms. */
-const patienceMs = Number(process.env['PATIENCE'] ?? 30_000);
+const patienceMs = 30_000;
+
+/** After so many requests in a row without an event nothing moves any more. */
+const [quietForSmall, quietForLarge] = [2, 150];
 
 /** Errors of the daemon's own. Some of them need a reason: see `judge`. */
 const ownErrors = ['upstream_unreachable', 'upstream_protocol', 'upstream_tls'];
@@ -75,7 +78,7 @@ export class World {
   }
 
   async #do(step: Step, clients: readonly ModelClient[], asked: Asked[]): Promise<void> {
-    if (step.do === 'settle') return this.#settle();
+    if (step.do === 'settle') return this.#settle(asked);
     if (step.do === 'deafen') {
       this.#shared.isDeaf = true;
       return;
@@ -112,9 +115,10 @@ export class World {
     }
   }
 
-  /** Waits until a request to the daemon changes nothing any more. */
-  async #settle(): Promise<void> {
-    for (let quiet = 0; quiet < 2; ) {
+  /** Waits until requests to the daemon change nothing any more. It reads a large body over many turns, and some bodies never go up. */
+  async #settle(asked: readonly Asked[]): Promise<void> {
+    const isGathering = ({ tag, kind, isOver, hasLeft }: Asked): boolean => kind === 'large' && !isOver && !hasLeft && !this.#shared.seen.some((seen) => seen.tag === tag);
+    for (let quiet = 0; quiet < (asked.some(isGathering) ? quietForLarge : quietForSmall);) {
       const before = this.#shared.events;
       await this.#barrier.pass();
       quiet = this.#shared.events === before ? quiet + 1 : 0;
@@ -134,11 +138,10 @@ export class World {
       connection.sendRest();
       if (!connection.isOdd) answerOldest(connection, (tag) => connection.answer(tag, 'length'));
       connection.release();
-      connection.read();
-      if (connection.isOdd && !connection.isOver) connection.end('FIN');
+      if (connection.isOdd && !connection.isOver) connection.end(connection.isStopped ? 'RST' : 'FIN');
     }
     await this.#shared.when(() => this.daemon.exit !== undefined || asked.every(({ isOver, hasLeft }) => isOver || hasLeft), `answers to ${asked.filter(({ isOver, hasLeft }) => !isOver && !hasLeft).map(({ tag }) => tag).join()}`);
-    await this.#settle();
+    await this.#settle(asked);
   }
 
   #judge({ tag, sentAt, hasLeft, got }: Asked, odd: boolean): void {
@@ -162,10 +165,10 @@ export class World {
    * Its own answer; or one on the same connection that was sent when the request might have been on its way, once there has been a surplus
    * one: HTTP/1.1 cannot tell these apart.
    */
-  #mayGet(tag: string, sentAt: number, { tag: owner, id, connection, stuckSince = Infinity, isBehindSurplus }: Message): boolean {
+  #mayGet(tag: string, sentAt: number, { tag: owner, arrivedAt, connection, stuckSince = Infinity, isBehindSurplus }: Message): boolean {
     if (owner === tag) return true;
     const seen = this.#shared.seen.find((request) => request.tag === tag);
-    return isBehindSurplus && sentAt < id && sentAt < stuckSince && (seen === undefined || seen.connection === connection);
+    return isBehindSurplus && sentAt < arrivedAt && sentAt < stuckSince && (seen === undefined || seen.connection === connection);
   }
 
   /** The daemon lives, and serves whoever comes next. */
