@@ -84,6 +84,8 @@ export class ModelConnection {
   #stuckSince: number | undefined;
   #stuckWhenReleased: number | undefined;
   #hasSurplus = false;
+  /** What was sent has come to the gate. */
+  written: Promise<void> = Promise.resolve();
   /** It has ended, or we have ended it. */
   isOver = false;
   /** When it had its last request or answer. */
@@ -152,7 +154,10 @@ export class ModelConnection {
   send(bytes: Buffer): void {
     if (!this.isReady) return;
     if (this.#secured === undefined) this.#pass(bytes);
-    else this.#secured.write(bytes, () => this.#left());
+    else {
+      const secured = this.#secured;
+      this.written = new Promise((resolve) => secured.write(bytes, () => resolve(this.#left())));
+    }
   }
 
   /** Whatever was sent may be in the kernel by now. */

@@ -106,7 +106,9 @@ export class World {
       case 'oddity': return connection.sendOdd(step.bytes);
       case 'end': return connection.end(step.how);
       case 'hold': return connection.hold(step.bytes);
-      case 'release': return connection.release();
+      case 'release':
+        await connection.written;
+        return connection.release();
       case 'answer rest': return connection.sendRest();
       case 'stop': return connection.stop();
       case 'read': return connection.read();
