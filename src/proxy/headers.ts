@@ -1,7 +1,17 @@
 import { type RawHeaders, forEachField, hasField, valuesOf } from '../gate/raw-headers.ts';
 
-/** Fields that concern one connection only (RFC 9110 section 7.6.1), beside `Proxy-*` and what Connection names. */
-const hopByHop = new Set(['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
+/** Fields that concern one connection only (RFC 9110 section 7.6.1), beside what Connection names. */
+const hopByHop: ReadonlySet<string> = new Set([
+  'connection', // It says whether this connection stays open, and names more such fields.
+  'keep-alive', // It says for how long. undici and node:http each write their own.
+  'te', // It lists the transfer codings that the sender takes back; the daemon decodes them.
+  'trailer', // It announces fields behind the body, and those stop here.
+  'transfer-encoding', // The body is framed anew. Passed on, it would tell the receiver of a framing that is gone: request smuggling.
+  'upgrade', // Both sides would have to change the protocol, and the daemon speaks one.
+]);
+
+/** What a sender and the next proxy tell each other: `Proxy-Authorization` holds a password, clients send `Proxy-Connection`. */
+const hopByHopPrefix = 'proxy-';
 
 /** Fields that Connection cannot remove by naming them: they delimit and address the message. */
 const notRemovable = new Set(['content-length', 'host']);
@@ -78,13 +88,13 @@ export function toClient(raw: RawHeaders, own: RawHeaders): string[] {
  * Whether an answer's body is in a transfer coding beside `chunked` (RFC 9112 section 6.1). We asked for none and cannot
  * undo it; without its name the body would be another one.
  */
-export function hasForeignCoding(raw: RawHeaders): boolean {
+export function hasOtherCoding(raw: RawHeaders): boolean {
   const codings = valuesOf(raw, 'transfer-encoding');
   return codings.length > 1 || codings.some((coding) => coding.trim().toLowerCase() !== 'chunked');
 }
 
 function isHopByHop(name: string, named: ReadonlySet<string> | undefined): boolean {
-  return hopByHop.has(name) || name.startsWith('proxy-') || (named !== undefined && named.has(name) && !notRemovable.has(name));
+  return hopByHop.has(name) || name.startsWith(hopByHopPrefix) || (named !== undefined && named.has(name) && !notRemovable.has(name));
 }
 
 /** The field names that Connection lists, in lower case; undefined where there are none. */

@@ -4,7 +4,7 @@ import type { Injection } from '../key/injection.ts';
 import type { Piece } from '../key/locked-key.ts';
 import { type SocketWrite, TlsReadiness, type WriteCallback } from '../key/tls-readiness.ts';
 import { type RawHeaders, contentLength, hasField } from '../gate/raw-headers.ts';
-import { hasForeignCoding } from './headers.ts';
+import { hasOtherCoding } from './headers.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 import { ResponseHeads } from './response-heads.ts';
 import { Client } from './undici.ts';
@@ -283,7 +283,7 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
   onHeaders(status: number, fields: Buffer[], resume: () => void, reason = ''): boolean {
     if (status < 200) return true;
     const rawHeaders = fields.map((bytes) => bytes.toString('latin1'));
-    if (hasForeignCoding(rawHeaders)) throw new Error('the body is in a transfer coding that was not asked for');
+    if (hasOtherCoding(rawHeaders)) throw new Error('the body is in a transfer coding that was not asked for');
     this.#isFramed = hasField(rawHeaders, 'content-length') || hasField(rawHeaders, 'transfer-encoding');
     this.#resume = resume;
     const wantsMore = this.#sink.head({ status, reason: Buffer.from(reason).toString('latin1'), rawHeaders }, resume);
