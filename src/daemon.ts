@@ -11,7 +11,8 @@ import type { Account, Native } from './native/native.ts';
 import { type Options, parseCommandLine } from './options.ts';
 import { kernelSockets } from './proxy/kernel-sockets.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
-import { type ServingOptions, listen } from './proxy/listener.ts';
+import type { Service } from './proxy/exchange.ts';
+import { listen } from './proxy/listener.ts';
 import { type Observer, noObserver } from './proxy/observer.ts';
 import { rehearse } from './proxy/rehearsal.ts';
 import { explain } from './proxy/upstream-error.ts';
@@ -109,9 +110,7 @@ async function main(): Promise<void> {
   });
   const { maxConnections, lowered } = fitConnections();
   if (lowered !== undefined) log.advise(lowered);
-  const server = await listen({
-    listenOn,
-    native,
+  const server = await listen(listenOn, native, {
     maxConnections,
     rules: {
       endpoint: options.endpoint,
@@ -122,15 +121,11 @@ async function main(): Promise<void> {
       token: token === undefined ? undefined : Buffer.from(token),
     },
     peerUidOf,
-    forwarding: {
-      upstream: (sink) => new PooledRequest(sink, options.upstream.target, pool),
-      upstreamHost,
-      ownFields: ownFields(credentialField(options, injection.placeholder), [...options.upstreamHeaders, ...observer.upstreamFields]),
-      failures: events,
-      refusals: events,
-      sockets,
-    },
-    refusals: events,
+    upstream: (sink) => new PooledRequest(sink, options.upstream.target, pool),
+    upstreamHost,
+    ownFields: ownFields(credentialField(options, injection.placeholder), [...options.upstreamHeaders, ...observer.upstreamFields]),
+    events,
+    sockets,
     observer,
     onShutdownRequest: stop.request,
   });
@@ -184,7 +179,7 @@ async function findUsers(options: Options, native: Native) {
 }
 
 /** Asks who is at the other end of a connection, where that counts. */
-async function peerLookup({ allowUsers, auditLog }: Options, native: Native): Promise<ServingOptions['peerUidOf']> {
+async function peerLookup({ allowUsers, auditLog }: Options, native: Native): Promise<Service['peerUidOf']> {
   const isRequired = allowUsers.length > 0;
   return isRequired || auditLog !== undefined ? (await extras()).peerLookup(native, isRequired) : undefined;
 }

@@ -1,10 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Exchange } from './exchange.ts';
-import { type KernelSockets, watchPresence } from './kernel-sockets.ts';
+import type { KernelSockets } from './kernel-sockets.ts';
 
 /**
- * How long we read on after the last byte we send, in ms. A close with unread input resets the connection, which can
+ * How long we read on after the last byte that we send, in ms. A close with unread input resets the connection, which can
  * destroy the end of an answer before its client has read it (RFC 9112 section 9.6).
  */
 const lingerMs = 2_000;
@@ -18,7 +18,10 @@ const lastRequestMs = 1_000;
  */
 const maxIgnoredRequests = 100;
 
-/** A client's connection. It serves one request at a time, and none that begins before the answer to the one before is whole. */
+/** How often we look whether a client is still there, while nothing is read from it. */
+const presenceCheckMs = 50;
+
+/** A client's connection. It serves one request at a time, and none that begins before the answer to the last one is whole. */
 export class Connection {
   readonly socket: Socket;
   /** The user at the other end; undefined where nothing asked for it, or the kernel does not know. */
@@ -28,14 +31,12 @@ export class Connection {
   #request: IncomingMessage | undefined;
   /** Its answer, until the kernel has all of it. */
   #response: ServerResponse | undefined;
-  /** Answers the request; undefined where the daemon does so by itself. */
+  /** What fetches that; undefined where the daemon answers by itself. */
   #exchange: Exchange | undefined;
-  /** A request waits until it is certain that the answer before it is out. */
   #hasWaiting = false;
   #ignoredRequests = 0;
   #isEnding = false;
   #isWatched = false;
-  #bytesOfHead = 0;
   /** How many bytes had been read from the socket when the last request ended. */
   #headBegin = 0;
 
@@ -44,9 +45,9 @@ export class Connection {
     this.peerUid = peerUid;
     this.#sockets = sockets;
     socket.on('pause', () => this.#watchWhilePaused());
-    // Before node, which then ends its own side.
+    // Must run before node's own listener, which ends our side.
     socket.prependListener('end', () => this.#exchange?.clientEnded());
-    // What node does behind an answer with `Connection: close`.
+    // Node calls this behind an answer with `Connection: close`, and would close with unread input.
     socket.destroySoon = () => this.end();
   }
 
@@ -60,14 +61,14 @@ export class Connection {
     return this.#response?.writableEnded === false;
   }
 
-  /** A request that was accepted is still coming; its answer may be out. */
-  get isMidRequest(): boolean {
-    return this.#request?.complete === false;
-  }
-
   /** Nothing more is served. */
   get isEnding(): boolean {
     return this.#isEnding;
+  }
+
+  /** What comes now needs no answer: its request has one already, or begins too early to be served. */
+  get ignoresInput(): boolean {
+    return this.#request?.complete === false ? this.#exchange === undefined : this.isBusy || this.#isEnding;
   }
 
   /** The exchange that is running. */
@@ -76,56 +77,39 @@ export class Connection {
   }
 
   /**
-   * Bytes read for the head of the accepted request, and with it. This counts the white space that node's own limit on a
-   * head leaves out. 0 where it came in one read with the end of the request before.
-   */
-  get bytesOfHead(): number {
-    return this.#bytesOfHead;
-  }
-
-  /**
-   * A request has come.
+   * A request has come. It is served if no other one is being answered. A client may read the last byte of an answer before
+   * node tells us that it is out: so one request may wait behind an answer that has been written.
    *
-   * @param serve called if it is accepted, and when. A client may have read the last byte of an answer before node says
-   * that it is out: a request behind an answer that has been written waits for that.
+   * @param serve gets the bytes that were read for the head, and with it: they count the white space that node's own limit
+   * on a head leaves out. 0 where all of it came in one read with the end of the request before.
    */
-  accept(req: IncomingMessage, res: ServerResponse, serve: () => void): void {
+  accept(req: IncomingMessage, res: ServerResponse, serve: (bytesOfHead: number) => void): void {
     const before = this.#response;
     if (this.#isEnding || this.#hasWaiting || this.isAnswering) return this.#ignore(req);
-    if (before === undefined) {
-      this.#begin(req, res);
-      return serve();
-    }
+    if (before === undefined) return serve(this.#begin(req, res));
     this.#hasWaiting = true;
     before.once('close', () => {
       this.#hasWaiting = false;
-      if (this.#isEnding || this.socket.destroyed) return;
-      this.#begin(req, res);
-      serve();
+      if (!this.#isEnding && !this.socket.destroyed) serve(this.#begin(req, res));
     });
   }
 
-  #begin(req: IncomingMessage, res: ServerResponse): void {
-    this.#bytesOfHead = this.#request?.closed === false ? 0 : this.socket.bytesRead - this.#headBegin;
+  #begin(req: IncomingMessage, res: ServerResponse): number {
+    const bytesOfHead = this.#request?.closed === false ? 0 : this.socket.bytesRead - this.#headBegin;
     this.#request = req;
     this.#response = res;
     req.once('close', () => (this.#headBegin = this.socket.bytesRead));
     res.once('close', () => {
       this.#response = this.#exchange = undefined;
       if (this.#isEnding) return this.end();
-      // Of an answer that ended before its request: what is left of that is of no use.
+      // Where the answer came before the end of the request, the rest of that is of no use.
       req.resume();
       if (!req.complete) this.#destroyUnlessClosed(req);
     });
+    return bytesOfHead;
   }
 
-  /** Starts an exchange for the request that was accepted. */
-  forward(exchange: Exchange): void {
-    this.#exchange = exchange;
-    exchange.start();
-  }
-
-  /** Nothing of a request is acted on: the connection ends behind the answer that is running, or has ended. */
+  /** Acts on nothing of a request: the connection ends behind the running answer. */
   #ignore(req: IncomingMessage): void {
     if (this.socket.destroyed) return;
     if (this.#ignoredRequests++ === 0) this.#discardInput();
@@ -134,18 +118,23 @@ export class Connection {
     this.endBehindAnswer();
   }
 
-  /** The running answer is the last, and says so if its head is not out yet. */
+  /** Starts an exchange for the request that was accepted. */
+  forward(exchange: Exchange): void {
+    this.#exchange = exchange;
+    exchange.start();
+  }
+
+  /** The running answer is the last one, and says so if its head is not out yet. */
   endBehindAnswer(): void {
     this.#isEnding = true;
-    const response = this.#response;
-    if (response === undefined) this.end();
-    else if (!response.headersSent) response.shouldKeepAlive = false;
+    if (this.#response === undefined) this.end();
+    else if (!this.#response.headersSent) this.#response.shouldKeepAlive = false;
   }
 
   /**
    * Ends the connection behind what has been written.
    *
-   * @param lastWords raw bytes
+   * @param lastWords raw bytes, in latin1
    */
   end(lastWords = ''): void {
     const { socket } = this;
@@ -156,11 +145,6 @@ export class Connection {
     if (lastWords !== '') socket.write(lastWords, 'latin1');
     socket.end();
     this.#destroyUnlessClosed(socket);
-  }
-
-  /** Closes an idle connection. */
-  close(): void {
-    if (!this.#isEnding) this.socket.destroy();
   }
 
   /**
@@ -174,6 +158,11 @@ export class Connection {
     else setTimeout(() => this.isBusy || this.close(), lastRequestMs);
   }
 
+  /** Closes an idle connection. */
+  close(): void {
+    if (!this.#isEnding) this.socket.destroy();
+  }
+
   /** Breaks off what is running so that it cannot look complete. */
   cut(): void {
     this.#exchange?.cut();
@@ -182,9 +171,8 @@ export class Connection {
 
   /** Takes node's parser off. What still comes is read and dropped. */
   #discardInput(): void {
-    const { socket } = this;
-    socket.removeAllListeners('data');
-    socket.on('data', () => {}).resume();
+    this.socket.removeAllListeners('data');
+    this.socket.on('data', () => {}).resume();
   }
 
   #destroyUnlessClosed(stream: Socket | IncomingMessage): void {
@@ -195,14 +183,13 @@ export class Connection {
   /** While node does not read, because an upload is slower than its client, only the kernel knows of a client that leaves. */
   #watchWhilePaused(): void {
     if (this.#isWatched) return;
-    const isOver = (): boolean => {
-      this.#isWatched = this.socket.isPaused();
-      return !this.#isWatched;
-    };
     this.#isWatched = true;
-    watchPresence(this.socket, this.#sockets, isOver, () => {
-      if (this.isAnswering) this.socket.destroy(); // a whole one is on its way
-    });
+    const { socket } = this;
+    const timer = setInterval(() => {
+      this.#isWatched = !socket.destroyed && socket.isPaused();
+      if (!this.#isWatched) clearInterval(timer);
+      else if (this.isAnswering && this.#sockets.hasHungUp(socket)) socket.destroy(); // a whole answer is on its way
+    }, presenceCheckMs);
   }
 }
 
@@ -229,7 +216,7 @@ export class Connections {
     }
   }
 
-  of(socket: Socket): Connection | undefined {
+  get(socket: Socket): Connection | undefined {
     return this.#all.get(socket);
   }
 

@@ -1,8 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Rules } from '../gate/gate.ts';
 import { type RawHeaders, hasField } from '../gate/raw-headers.ts';
 import type { BoundedLog } from '../run/bounded-log.ts';
 import { type OwnFields, toClient, toUpstream } from './headers.ts';
-import type { RequestObserver } from './observer.ts';
+import type { Observer, RequestObserver } from './observer.ts';
 import { type Denial, DeniedError, answerProblem } from './problem.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 import { ClientUpload } from './upload.ts';
@@ -10,17 +12,32 @@ import type { ResponseHead, Sink } from './upstream-connection.ts';
 import { explain } from './upstream-error.ts';
 import type { Upstream, UpstreamRequest } from './upstream.ts';
 
-/** What every exchange needs. */
-export interface ForwardContext {
+/** What the daemon serves, and by what means. One object for the listener, its connections, requests and exchanges. */
+export interface Service {
+  readonly maxConnections: number;
+  /** All but the port, which is known once it is bound. */
+  readonly rules: Omit<Rules, 'port'>;
+  /** Asks the kernel who is at the other end; undefined where nothing needs to know. */
+  readonly peerUidOf: ((socket: Socket) => number | undefined) | undefined;
   readonly upstream: Upstream;
   /** The upstream's host and port, for messages. */
   readonly upstreamHost: string;
   readonly ownFields: OwnFields;
-  /** Told of what goes wrong. */
-  readonly failures: Pick<BoundedLog, 'say'>;
-  /** Told of what is denied after the head. */
-  readonly refusals: Pick<BoundedLog, 'note'>;
+  /** Told of what goes wrong, and of what is refused. */
+  readonly events: Pick<BoundedLog, 'say' | 'note'>;
   readonly sockets: KernelSockets;
+  readonly observer: Observer;
+  /** A client asked for GET /shutdown, and has its answer. */
+  readonly onShutdownRequest: () => void;
+}
+
+/** A request that was accepted, and what belongs to it. */
+export interface ServedRequest {
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly observer: RequestObserver;
+  /** The user at the other end, for the log. */
+  readonly peerUid: number | undefined;
 }
 
 const nothing = Buffer.alloc(0);
@@ -42,48 +59,39 @@ const readGraceMs = 50;
  * breaks off, so does the other.
  */
 export class Exchange implements Sink {
-  readonly #req: IncomingMessage;
-  readonly #res: ServerResponse;
-  readonly #context: ForwardContext;
-  readonly #observer: RequestObserver;
-  readonly #peerUid: number | undefined;
+  readonly observer: RequestObserver;
+  readonly #served: ServedRequest;
+  readonly #service: Service;
   readonly #request: UpstreamRequest;
   #isCancelled = false;
   #endsByReset = false;
 
-  /** @param peerUid the client's user, for the log */
-  constructor(req: IncomingMessage, res: ServerResponse, context: ForwardContext, observer: RequestObserver, peerUid: number | undefined) {
-    this.#req = req;
-    this.#res = res;
-    this.#context = context;
-    this.#observer = observer;
-    this.#peerUid = peerUid;
-    const upstream = observer.through(context.upstream, req);
-    this.#request = upstream(this);
+  constructor(served: ServedRequest, service: Service) {
+    const { req, res, observer } = served;
+    this.observer = observer;
+    this.#served = served;
+    this.#service = service;
+    this.#request = observer.through(service.upstream, req)(this);
     res.once('close', () => {
       if (!res.writableFinished) this.cancel();
     });
   }
 
-  get observer(): RequestObserver {
-    return this.#observer;
-  }
-
   /** Nothing of the answer has been sent yet. */
   get isUnanswered(): boolean {
-    return !this.#res.headersSent;
+    return !this.#served.res.headersSent;
   }
 
   start(): void {
-    const { ownFields, sockets } = this.#context;
-    this.#request.send(toUpstream(this.#req.rawHeaders, ownFields), new ClientUpload(this.#req, sockets));
+    const { req } = this.#served;
+    this.#request.send(toUpstream(req.rawHeaders, this.#service.ownFields), new ClientUpload(req));
   }
 
   /** Breaks off an answer that has begun, with no time to wait for the client. */
   cut(): void {
-    const { socket } = this.#res;
+    const { socket } = this.#served.res;
     if (socket === null) return;
-    if (this.#endsByReset && !this.isUnanswered) this.#context.sockets.reset(socket);
+    if (this.#endsByReset && !this.isUnanswered) this.#service.sockets.reset(socket);
     else socket.destroy();
   }
 
@@ -97,50 +105,50 @@ export class Exchange implements Sink {
   /** The client has closed its sending side. It counts as gone, though it may still read. */
   clientEnded(): void {
     // A request that broke off in the middle is answered 400, and a whole answer is on its way.
-    if (!this.#req.complete || this.#res.writableEnded) return;
+    if (!this.#served.req.complete || this.#served.res.writableEnded) return;
     this.cancel();
-    const { socket } = this.#res;
-    if (!this.isUnanswered && this.#endsByReset && socket !== null) this.#context.sockets.reset(socket);
+    const { socket } = this.#served.res;
+    if (!this.isUnanswered && this.#endsByReset && socket !== null) this.#service.sockets.reset(socket);
   }
 
   begin(): void {} // only observers care
 
   head({ status, reason, rawHeaders }: ResponseHead, resume: () => void): boolean {
-    const res = this.#res;
-    this.#endsByReset = needsReset(this.#req, rawHeaders);
-    if (status === 401) this.#context.failures.say('the upstream answered 401: the key is wrong, expired or revoked');
+    const res = this.#served.res;
+    this.#endsByReset = needsReset(this.#served.req, rawHeaders);
+    if (status === 401) this.#service.events.say('the upstream answered 401: the key is wrong, expired or revoked');
     res.sendDate = false; // the upstream's own passes
-    res.writeHead(status, reason, toClient(rawHeaders, this.#observer.answerFields));
+    res.writeHead(status, reason, toClient(rawHeaders, this.observer.answerFields));
     res.on('drain', resume);
     // Sends the head without waiting for a body. Not `flushHeaders`: that one writes the head as UTF-8.
     return res.write(nothing);
   }
 
   data(bytes: Buffer): boolean {
-    return this.#res.write(bytes);
+    return this.#served.res.write(bytes);
   }
 
   end(): void {
-    this.#res.end();
+    this.#served.res.end();
   }
 
   fail(error: Error): void {
     if (error instanceof DeniedError) return this.#deny(error.denial);
-    const { upstreamHost, failures } = this.#context;
+    const { upstreamHost, events } = this.#service;
     const { problem, detail } = explain(error, upstreamHost);
     if (this.isUnanswered) {
-      failures.say(`${problem.code}: ${detail}`);
-      answerProblem(this.#res, problem, this.#observer.answerFields);
+      events.say(`${problem.code}: ${detail}`);
+      answerProblem(this.#served.res, problem, this.observer.answerFields);
     } else {
-      failures.say(`the answer was cut: ${detail}`);
+      events.say(`the answer was cut: ${detail}`);
       this.#cutAnswer();
     }
   }
 
   #deny(denial: Denial): void {
-    const { method, url } = this.#req;
-    this.#context.refusals.note(denial.code, `${method} ${url} (${denial.rule})`, this.#peerUid);
-    answerProblem(this.#res, denial, this.#observer.answerFields);
+    const { method, url } = this.#served.req;
+    this.#service.events.note(denial.code, `${method} ${url} (${denial.rule})`, this.#served.peerUid);
+    answerProblem(this.#served.res, denial, this.observer.answerFields);
   }
 
   /**
@@ -148,15 +156,15 @@ export class Exchange implements Sink {
    * reset, once what was written has arrived: a reset discards the rest.
    */
   #cutAnswer(): void {
-    const { socket } = this.#res;
+    const { socket } = this.#served.res;
     if (socket === null) return;
     if (!this.#endsByReset) return void socket.destroySoon();
     const deadlineMs = performance.now() + maxSlowReadMs;
     const resetWhenSent = (): void => {
       if (socket.destroyed) return;
-      const isSent = socket.writableLength === 0 && this.#context.sockets.unacknowledgedBytes(socket) === 0;
-      if (isSent) setTimeout(() => this.#context.sockets.reset(socket), readGraceMs);
-      else if (performance.now() > deadlineMs) this.#context.sockets.reset(socket);
+      const isSent = socket.writableLength === 0 && this.#service.sockets.unacknowledgedBytes(socket) === 0;
+      if (isSent) setTimeout(() => this.#service.sockets.reset(socket), readGraceMs);
+      else if (performance.now() > deadlineMs) this.#service.sockets.reset(socket);
       else setTimeout(resetWhenSent, sendQueueCheckMs);
     };
     resetWhenSent();

@@ -28,41 +28,20 @@ export const noKernelSockets: KernelSockets = {
 };
 
 export function kernelSockets(native: Native): KernelSockets {
+  const ask = <T>(socket: Socket, question: (descriptor: number) => T, otherwise: T): T => {
+    const descriptor = descriptorOf(socket) ?? -1;
+    return descriptor < 0 ? otherwise : question(descriptor);
+  };
+  const endedWith = (socket: Socket, ends: number): boolean => ask(socket, (descriptor) => (native.pollEnds(descriptor) & ends) !== 0, false);
   return {
-    hasHungUp(socket) {
-      const descriptor = descriptorOf(socket);
-      return descriptor === null || (descriptor >= 0 && (native.pollEnds(descriptor) & (POLLRDHUP | POLLHUP | POLLERR)) !== 0);
-    },
-    wasReset(socket) {
-      const descriptor = descriptorOf(socket) ?? -1;
-      return descriptor >= 0 && (native.pollEnds(descriptor) & (POLLHUP | POLLERR)) !== 0;
-    },
-    unacknowledgedBytes(socket) {
-      const descriptor = descriptorOf(socket) ?? -1;
-      return descriptor < 0 ? 0 : native.unacknowledgedBytes(descriptor);
-    },
+    hasHungUp: (socket) => descriptorOf(socket) === null || endedWith(socket, POLLRDHUP | POLLHUP | POLLERR),
+    wasReset: (socket) => endedWith(socket, POLLHUP | POLLERR),
+    unacknowledgedBytes: (socket) => ask(socket, (descriptor) => native.unacknowledgedBytes(descriptor), 0),
     reset(socket) {
-      const descriptor = descriptorOf(socket) ?? -1;
-      if (descriptor >= 0) native.resetOnClose(descriptor);
+      ask(socket, (descriptor) => native.resetOnClose(descriptor), undefined);
       socket.destroy();
     },
   };
-}
-
-/** How often we look whether a client is still there, while nothing is read from it. */
-const presenceCheckMs = 50;
-
-/**
- * Looks whether a client has left. To be used while nothing may be read from its socket, for then nothing else tells.
- *
- * @param isOver ends the watch, as the end of the socket does
- * @param onLeft may be called again, until then
- */
-export function watchPresence(socket: Socket, sockets: KernelSockets, isOver: () => boolean, onLeft: () => void): void {
-  const timer = setInterval(() => {
-    if (socket.destroyed || isOver()) clearInterval(timer);
-    else if (sockets.hasHungUp(socket)) onLeft();
-  }, presenceCheckMs);
 }
 
 /** Node has no public name for a socket's descriptor; its own tests and debuggers use this one. Null once it is closed. */

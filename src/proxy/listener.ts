@@ -2,13 +2,15 @@ import { closeSync } from 'node:fs';
 import { type RequestListener, type Server, createServer } from 'node:http';
 import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
 import { constants } from 'node:os';
-import { type Rules, headTooLarge, maxHeadBytes } from '../gate/gate.ts';
+import { headTooLarge, maxHeadBytes } from '../gate/gate.ts';
 import type { Native } from '../native/native.ts';
 import { Failure, reason } from '../run/failure.ts';
 import { inheritedDescriptor } from '../run/inherited-socket.ts';
 import { Connection, Connections } from './connections.ts';
+import type { Service } from './exchange.ts';
+import type { Observer } from './observer.ts';
 import type { Problem } from './problem.ts';
-import { type HandlerOptions, RequestHandler } from './request-handler.ts';
+import { RequestHandler } from './request-handler.ts';
 
 /** The only address there is: nothing beyond this machine can reach us. */
 const address = '127.0.0.1';
@@ -35,20 +37,6 @@ const tcpKeepAliveMs = 30_000;
 /** A port of our own, 0 for one of the system's choice; or the socket that a service manager passed. */
 export type ListenOn = { readonly kind: 'port'; readonly port: number } | { readonly kind: 'inherited' };
 
-export interface ServingOptions extends Omit<HandlerOptions, 'rules'> {
-  readonly maxConnections: number;
-  /** All but the port, which is known once it is bound. */
-  readonly rules: Omit<Rules, 'port'>;
-  /** Asks the kernel who is at the other end; undefined where nothing needs to know. */
-  readonly peerUidOf: ((socket: Socket) => number | undefined) | undefined;
-}
-
-export interface ListenerOptions extends ServingOptions {
-  readonly listenOn: ListenOn;
-  /** Undefined where the addon is missing: then others can have the port on ::1. */
-  readonly native: Native | undefined;
-}
-
 /** A server that is listening. */
 export interface Listener {
   readonly port: number;
@@ -59,21 +47,21 @@ export interface Listener {
 }
 
 /**
- * Listens on 127.0.0.1 and hands each request to a `RequestHandler`. Node's ways with connections stay in here.
+ * Listens on 127.0.0.1 and hands each request to a `RequestHandler`. What is peculiar to node:http stays in this file.
  *
  * @throws {Failure} when the port cannot be bound
  */
-export async function listen(options: ListenerOptions): Promise<Listener> {
+export async function listen(listenOn: ListenOn, native: Native, service: Service): Promise<Listener> {
   const server = createHttpServer();
-  const { port, held } = await bind(server, options.listenOn, options.native);
-  const { connections, handler } = serve(server, port, options);
+  const { port, held } = await bind(server, listenOn, native);
+  const serving = serve(server, port, service);
   return {
     port,
-    cut: () => cutAll(connections),
+    cut: () => cutAll(serving.connections),
     stop: (graceMs) => {
       // The next daemon may have the port. Not with an inherited one: that one starts after our end.
-      if (held !== undefined && options.listenOn.kind === 'port') closeSync(held);
-      return stop(server, connections, handler, options, graceMs);
+      if (held !== undefined && listenOn.kind === 'port') closeSync(held);
+      return stop(server, serving, service.observer, listenOn.kind === 'inherited', graceMs);
     },
   };
 }
@@ -97,12 +85,17 @@ export function createHttpServer(): Server {
   return server;
 }
 
+interface Serving {
+  readonly connections: Connections;
+  readonly handler: RequestHandler;
+}
+
 /** Serves what comes in on a server. */
-export function serve(server: Server, port: number, options: ServingOptions): { connections: Connections; handler: RequestHandler } {
-  const connections = new Connections(options.maxConnections);
-  const handler = new RequestHandler({ ...options, rules: { ...options.rules, port } });
-  const { peerUidOf, forwarding } = options;
-  server.on('connection', (socket) => connections.add(new Connection(socket, peerUidOf?.(socket), forwarding.sockets)));
+export function serve(server: Server, port: number, service: Service): Serving {
+  const { maxConnections, peerUidOf, sockets } = service;
+  const connections = new Connections(maxConnections);
+  const handler = new RequestHandler(service, port);
+  server.on('connection', (socket) => connections.add(new Connection(socket, peerUidOf?.(socket), sockets)));
   passRequests(server, connections, handler);
   return { connections, handler };
 }
@@ -113,7 +106,7 @@ export function serve(server: Server, port: number, options: ServingOptions): { 
  * @returns the port, and the descriptor that holds it on ::1; undefined where there is nothing to hold
  * @throws {Failure} when the port cannot be bound
  */
-export async function bind(server: Server, listenOn: ListenOn, native: Native | undefined): Promise<{ port: number; held: number | undefined }> {
+export async function bind(server: Server, listenOn: ListenOn, native: Native): Promise<{ port: number; held: number | undefined }> {
   const isFree = listenOn.kind === 'port' && listenOn.port === 0;
   for (let tried = 1; ; tried++) {
     await startListening(server, listenOn);
@@ -147,9 +140,9 @@ function startListening(server: Server, listenOn: ListenOn): Promise<void> {
   });
 }
 
-function hold(port: number, native: Native | undefined): number | undefined {
+function hold(port: number, native: Native): number | undefined {
   try {
-    return native?.holdPort(port);
+    return native.holdPort(port);
   } catch (error) {
     const { errno } = error as NodeJS.ErrnoException;
     if (errno === -EAFNOSUPPORT || errno === -EADDRNOTAVAIL) return undefined; // no IPv6
@@ -161,8 +154,8 @@ function hold(port: number, native: Native | undefined): number | undefined {
 /** Node's events about requests, of which some leave the connection to us. */
 function passRequests(server: Server, connections: Connections, handler: RequestHandler): void {
   const pass = (expectsContinue: boolean): RequestListener => (req, res) => {
-    const connection = connections.of(req.socket);
-    connection?.accept(req, res, () => handler.handle(req, res, connection, expectsContinue));
+    const connection = connections.get(req.socket);
+    connection?.accept(req, res, (bytesOfHead) => handler.handle(req, res, connection, bytesOfHead, expectsContinue));
   };
   server.on('request', pass(false));
   server.on('checkContinue', pass(true)); // without a listener, node would send the 100 itself
@@ -170,14 +163,14 @@ function passRequests(server: Server, connections: Connections, handler: Request
   server.on('connect', (req, socket) => {
     // Node has removed its own listeners: without this one a reset would end the daemon.
     socket.on('error', () => {});
-    const connection = connections.of(socket as Socket);
+    const connection = connections.get(socket as Socket);
     // Nor would it notice that the client reads or leaves: an answer that is running would stall.
     if (connection === undefined || connection.isAnswering) socket.destroy();
     else if (connection.isEnding) connection.end();
     else handler.handleConnect(req, connection);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    const connection = connections.of(socket as Socket);
+    const connection = connections.get(socket as Socket);
     if (connection === undefined || socket.destroyed || error.code === 'ECONNRESET') return void socket.destroy();
     if (socket.writableEnded) return; // it closes once the client has, too
     handler.handleUnparsable(connection, problemOf(error), error.code === 'HPE_INVALID_EOF_STATE', error.code ?? '');
@@ -196,27 +189,28 @@ function problemOf({ code }: NodeJS.ErrnoException): Problem {
   }
 }
 
-function stop(server: Server, connections: Connections, handler: RequestHandler, { observer, listenOn }: ListenerOptions, graceMs: number): Promise<void> {
-  // The service manager keeps an inherited socket open: new connections wait for the next daemon, and ours must not fail.
-  const isHandingOver = listenOn.kind === 'inherited';
+/**
+ * Lets running answers finish, and cuts them after `graceMs`.
+ *
+ * @param isHandingOver the service manager keeps the socket open: new connections wait for the next daemon, and ours must not fail
+ */
+function stop(server: Server, { connections, handler }: Serving, observer: Observer, isHandingOver: boolean, graceMs: number): Promise<void> {
   /** While answers are running, other connections stay open, so that their requests are told why they are refused. */
   const closeWhenDone = (): void => {
     if (isHandingOver || [...connections].some(({ isBusy }) => isBusy)) return;
     for (const connection of connections) connection.close();
   };
-  handler.stop(isHandingOver);
-  // Not http's own `close`, which also closes idle connections.
-  const stopped = new Promise<void>((resolve) => NetServer.prototype.close.call(server, () => resolve()));
-  for (const connection of connections) {
+  const endSoon = (connection: Connection | undefined): void => {
+    if (connection === undefined) return;
     connection.socket.once('close', closeWhenDone);
     if (isHandingOver) connection.endUnlessUsed();
     else if (connection.isBusy) connection.endBehindAnswer();
-  }
-  // Those that the kernel had accepted.
-  server.on('connection', (socket) => {
-    socket.once('close', closeWhenDone);
-    if (isHandingOver) connections.of(socket)?.endUnlessUsed();
-  });
+  };
+  handler.stop(isHandingOver);
+  // Not http's own `close`, which also closes idle connections.
+  const stopped = new Promise<void>((resolve) => NetServer.prototype.close.call(server, () => resolve()));
+  for (const connection of connections) endSoon(connection);
+  server.on('connection', (socket) => endSoon(connections.get(socket))); // those that the kernel had accepted
   closeWhenDone();
   const deadline = setTimeout(() => {
     observer.stop();

@@ -1,5 +1,5 @@
 import { STATUS_CODES, type ServerResponse } from 'node:http';
-import type { RawHeaders } from '../gate/raw-headers.ts';
+import { type RawHeaders, forEachField } from '../gate/raw-headers.ts';
 
 /** Something that went wrong, as a client is told it. */
 export interface Problem {
@@ -47,27 +47,16 @@ export function answerProblem(res: ServerResponse, problem: Problem, more: RawHe
   const body = envelope(problem);
   // The upstream's answer may have got as far as switching it off.
   res.sendDate = true;
-  res.writeHead(problem.status, STATUS_CODES[problem.status] ?? '', [
-    ...['Content-Type', 'application/json'],
-    ...['Content-Length', String(Buffer.byteLength(body))],
-    ...advice(problem),
-    ...more,
-  ]);
+  res.writeHead(problem.status, STATUS_CODES[problem.status] ?? '', [...fieldsOf(problem, body), ...more]);
   res.end(body);
 }
 
 /** The same as raw bytes, for a connection that will be closed after it, or whose request could not be parsed. */
 export function rawProblem(problem: Problem, more: RawHeaders): string {
   const body = envelope(problem);
-  return [
-    `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}`,
-    'Content-Type: application/json',
-    `Content-Length: ${Buffer.byteLength(body)}`,
-    ...lines([...advice(problem), ...more]),
-    'Connection: close',
-    '',
-    body,
-  ].join('\r\n');
+  const lines = [`HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}`];
+  forEachField([...fieldsOf(problem, body), ...more, 'Connection', 'close'], (_name, value, sentName) => lines.push(`${sentName}: ${value}`));
+  return [...lines, '', body].join('\r\n');
 }
 
 /** OpenAI's names for kinds of errors. */
@@ -78,15 +67,12 @@ function typeOf(status: number): string {
 }
 
 /** A 401 names the scheme to use (RFC 9110 section 15.5.2), a 426 the protocol (section 15.5.22); others say when to try again. */
-function advice({ status, retryAfterSeconds, isFinal }: Problem): string[] {
+function fieldsOf({ status, retryAfterSeconds, isFinal }: Problem, body: string): string[] {
   return [
+    ...['Content-Type', 'application/json', 'Content-Length', String(Buffer.byteLength(body))],
     ...(status === 401 ? ['WWW-Authenticate', 'Bearer'] : []),
     ...(status === 426 ? ['Upgrade', 'HTTP/1.1', 'Connection', 'upgrade, close'] : []),
     ...(retryAfterSeconds === undefined ? [] : ['Retry-After', String(retryAfterSeconds)]),
     ...(isFinal === true ? ['x-should-retry', 'false'] : []),
   ];
-}
-
-function lines(fields: RawHeaders): string[] {
-  return fields.flatMap((name, index) => (index % 2 === 0 ? [`${name}: ${fields[index + 1]}`] : []));
 }

@@ -103,22 +103,17 @@ function startDaemon(upstreamSide: Socket, say: (failure: string) => void) {
     injection: { write: (_socket, write, head, _pieces, done) => write(Buffer.from(head), 'utf8', (error) => done(error, [])) },
     sockets: noKernelSockets,
   }, () => {});
-  const refusals = { note() {} };
   serve(server, port, {
     maxConnections: 1,
     rules: { endpoint: '/', shutdown: false, health: false, websocketFallback: false, allowedUids: undefined, token: undefined },
     peerUidOf: undefined,
-    forwarding: {
-      upstream: (sink) => new PooledRequest(sink, '/', pool),
-      upstreamHost: 'localhost',
-      ownFields: ownFields({ name: 'Authorization', value: 'none' }, []),
-      failures: { say },
-      refusals,
-      sockets: noKernelSockets,
-    },
-    refusals,
+    upstream: (sink) => new PooledRequest(sink, '/', pool),
+    upstreamHost: 'localhost',
+    ownFields: ownFields({ name: 'Authorization', value: 'none' }, []),
+    events: { say, note() {} },
+    sockets: noKernelSockets,
     observer: noObserver,
-    onShutdownRequest: () => {},
+    onShutdownRequest() {},
   });
   return server;
 }

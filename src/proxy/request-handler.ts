@@ -1,10 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type RequestFacts, type Rules, headTooLarge, judge, maxHeadBytes } from '../gate/gate.ts';
 import { contentLength, hasField } from '../gate/raw-headers.ts';
-import type { BoundedLog } from '../run/bounded-log.ts';
 import type { Connection } from './connections.ts';
-import { Exchange, type ForwardContext } from './exchange.ts';
-import type { Observer, RequestObserver } from './observer.ts';
+import { Exchange, type ServedRequest, type Service } from './exchange.ts';
+import type { RequestObserver } from './observer.ts';
 import { type Problem, answerProblem, rawProblem } from './problem.ts';
 
 /** Most that node reads from a socket at once, in bytes. */
@@ -14,31 +13,20 @@ const isStopping: Problem = { status: 503, code: 'shutting_down', message: 'The 
 
 const noWebsocket: Problem = { status: 426, code: 'websocket_not_served', message: 'WebSocket is not served here. Use POST.' };
 
-/** What requests are judged by, and what is told of them. */
-export interface HandlerOptions {
-  readonly rules: Rules;
-  readonly forwarding: ForwardContext;
-  readonly refusals: Pick<BoundedLog, 'note'>;
-  readonly observer: Observer;
-  /** A client asked for GET /shutdown, and has its answer. */
-  readonly onShutdownRequest: () => void;
-}
-
-/** A request and what belongs to it. */
-interface RequestContext {
+/** A request on its connection. */
+interface RequestContext extends ServedRequest {
   readonly connection: Connection;
-  readonly req: IncomingMessage;
-  readonly res: ServerResponse;
-  readonly observer: RequestObserver;
 }
 
 /** Decides on each request and sends it where it belongs: to the upstream, to an answer of our own, or away. */
 export class RequestHandler {
-  readonly #options: HandlerOptions;
+  readonly #service: Service;
+  readonly #rules: Rules;
   #state: 'serving' | 'stopping' | 'handing over' = 'serving';
 
-  constructor(options: HandlerOptions) {
-    this.#options = options;
+  constructor(service: Service, port: number) {
+    this.#service = service;
+    this.#rules = { ...service.rules, port };
   }
 
   /**
@@ -50,13 +38,16 @@ export class RequestHandler {
     this.#state = isHandingOver ? 'handing over' : 'stopping';
   }
 
-  /** @param expectsContinue the client waits for a 100 (Continue) before it sends the body (RFC 9110 section 10.1.1) */
-  handle(req: IncomingMessage, res: ServerResponse, connection: Connection, expectsContinue: boolean): void {
-    const context: RequestContext = { connection, req, res, observer: this.#observe(connection, req) };
-    if (isHeadTooLarge(req, connection)) return this.#refuse(context, headTooLarge);
+  /**
+   * @param bytesOfHead what was read for the head, and with it
+   * @param expectsContinue the client waits for a 100 (Continue) before it sends the body (RFC 9110 section 10.1.1)
+   */
+  handle(req: IncomingMessage, res: ServerResponse, connection: Connection, bytesOfHead: number, expectsContinue: boolean): void {
+    const context: RequestContext = { connection, peerUid: connection.peerUid, req, res, observer: this.#observe(connection, req) };
+    if (isHeadTooLarge(req, bytesOfHead)) return this.#refuse(context, headTooLarge);
     // Node drops what followed an Upgrade in the same packet, and would parse what comes next as a request.
     if (hasField(req.rawHeaders, 'upgrade')) connection.endBehindAnswer();
-    const verdict = judge(factsOf(req, connection), this.#options.rules);
+    const verdict = judge(factsOf(req, connection), this.#rules);
     if (verdict.action === 'refuse') return this.#refuse(context, verdict.refusal);
     const isLast = this.#state === 'handing over' && verdict.action === 'forward';
     if (this.#state !== 'serving' && !isLast) return this.#refuseWhileStopping(context);
@@ -74,12 +65,12 @@ export class RequestHandler {
 
   /** A CONNECT, for which node has given the connection up. */
   handleConnect(req: IncomingMessage, connection: Connection): void {
-    const verdict = judge(factsOf(req, connection), this.#options.rules);
+    const verdict = judge(factsOf(req, connection), this.#rules);
     if (verdict.action !== 'refuse') throw new Error('the gate admitted a CONNECT');
     const { refusal } = verdict;
     const observer = this.#observe(connection, req);
     observer.refuse(refusal.status, refusal.code);
-    this.#options.refusals.note(refusal.code, `CONNECT ${pathOf(req)}`, connection.peerUid);
+    this.#service.events.note(refusal.code, `CONNECT ${pathOf(req)}`, connection.peerUid);
     closeWith(connection, refusal, observer);
   }
 
@@ -90,29 +81,26 @@ export class RequestHandler {
    * @param detail node's code for the log
    */
   handleUnparsable(connection: Connection, problem: Problem, isCut: boolean, detail: string): void {
-    const { exchange, isMidRequest } = connection;
-    // What broke has its answer already, or is not to be served: it began before the answer was whole.
-    if (isMidRequest ? exchange === undefined : connection.isBusy || connection.isEnding) {
-      // A client that closes its sending side while an answer runs counts as gone: there may be no answer to end behind.
-      return isCut ? void connection.socket.end() : connection.endBehindAnswer();
-    }
+    // A client that closes its sending side while an answer runs counts as gone: there may be no answer to end behind.
+    if (connection.ignoresInput) return isCut ? void connection.socket.end() : connection.endBehindAnswer();
+    const { exchange } = connection;
     const observer = exchange?.observer ?? this.#observe(connection);
     const isUnanswered = exchange?.isUnanswered !== false;
-    if (isUnanswered && !(isCut && exchange !== undefined)) observer.refuse(problem.status, problem.code);
-    this.#options.refusals.note(problem.code, detail, connection.peerUid);
+    if (isUnanswered && (exchange === undefined || !isCut)) observer.refuse(problem.status, problem.code);
+    this.#service.events.note(problem.code, detail, connection.peerUid);
     exchange?.cancel();
     if (isUnanswered) closeWith(connection, problem, observer);
     else connection.cut();
   }
 
   #observe({ peerUid }: Connection, req?: IncomingMessage): RequestObserver {
-    return this.#options.observer.begin({ uid: peerUid, method: req?.method, target: req?.url, rawHeaders: req?.rawHeaders ?? [] });
+    return this.#service.observer.begin({ uid: peerUid, method: req?.method, target: req?.url, rawHeaders: req?.rawHeaders ?? [] });
   }
 
   #refuse({ connection, req, res, observer }: RequestContext, refusal: Problem): void {
     const { status, code, rule = code, closes } = refusal;
     observer.refuse(status, rule);
-    this.#options.refusals.note(code, `${req.method} ${pathOf(req)}${rule === code ? '' : ` (${rule})`}`, connection.peerUid);
+    this.#service.events.note(code, `${req.method} ${pathOf(req)}${rule === code ? '' : ` (${rule})`}`, connection.peerUid);
     // After `Expect`, a client may skip the body; body and next request would be indistinguishable.
     if (closes === true || hasField(req.rawHeaders, 'expect')) return closeWith(connection, refusal, observer);
     answerProblem(res, refusal, observer.answerFields);
@@ -129,11 +117,11 @@ export class RequestHandler {
     if (denial !== undefined) return this.#refuse(context, denial);
     if (expectsContinue) res.writeContinue();
     if (this.#state === 'handing over') connection.endBehindAnswer();
-    connection.forward(new Exchange(req, res, this.#options.forwarding, observer, connection.peerUid));
+    connection.forward(new Exchange(context, this.#service));
   }
 
   #shutdown(context: RequestContext): void {
-    const { onShutdownRequest } = this.#options;
+    const { onShutdownRequest } = this.#service;
     const { connection, res } = context;
     connection.endBehindAnswer();
     res.once('close', onShutdownRequest);
@@ -141,15 +129,9 @@ export class RequestHandler {
   }
 }
 
-/** Whether more was read for a head than it may have. Most heads are far too small for the second look. */
-function isHeadTooLarge(req: IncomingMessage, connection: Connection): boolean {
-  const bytesRead = connection.bytesOfHead;
-  return bytesRead > maxHeadBytes && bytesRead > maxHeadBytes + maxBodyReadWithHead(req);
-}
-
-/** Most of a request's body that can have come in the same read as the end of its head, in bytes. */
-function maxBodyReadWithHead({ rawHeaders }: IncomingMessage): number {
-  return Math.min(contentLength(rawHeaders) ?? maxReadBytes, maxReadBytes);
+/** Whether more was read for a head than it may have. Up to `maxReadBytes` of the body can have come with its end. */
+function isHeadTooLarge({ rawHeaders }: IncomingMessage, bytesRead: number): boolean {
+  return bytesRead > maxHeadBytes && bytesRead > maxHeadBytes + Math.min(contentLength(rawHeaders) ?? maxReadBytes, maxReadBytes);
 }
 
 function factsOf(req: IncomingMessage, { peerUid }: Connection): RequestFacts {

@@ -1,6 +1,5 @@
 import type { IncomingMessage } from 'node:http';
 import { contentLength, hasField } from '../gate/raw-headers.ts';
-import { type KernelSockets, watchPresence } from './kernel-sockets.ts';
 
 /** A body as undici takes it: whole, in pieces as they come, or none. */
 export type Body = Buffer | null | AsyncIterable<Buffer>;
@@ -16,11 +15,9 @@ export interface Upload {
 /** A body that a client is sending. */
 export class ClientUpload implements Upload {
   readonly #req: IncomingMessage;
-  readonly #sockets: KernelSockets;
 
-  constructor(req: IncomingMessage, sockets: KernelSockets) {
+  constructor(req: IncomingMessage) {
     this.#req = req;
-    this.#sockets = sockets;
   }
 
   whenReadable(callback: () => void): void {
@@ -37,10 +34,7 @@ export class ClientUpload implements Upload {
 
   /** @param first what was read of the body already */
   takePieces(first: Buffer | null): AsyncIterable<Buffer> {
-    const req = this.#req;
-    // Back-pressure may keep us from reading what is left of it.
-    if (!req.complete) watchPresence(req.socket, this.#sockets, () => req.complete, () => req.socket.destroy());
-    return pieces(req, first);
+    return pieces(this.#req, first);
   }
 }
 
