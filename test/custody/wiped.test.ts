@@ -151,9 +151,9 @@ describe('the wipe comes first', () => {
     const folder = buildCopy();
     const file = join(folder, 'dist', 'extras', 'oversight.js');
     const program = readFileSync(file, 'utf8');
-    const place = /^ {4}stop\(\) \{$/m;
+    const place = /^ {4}close\(\) \{$/m;
     expect(program).toMatch(place);
-    writeFileSync(file, `import { writeSync } from 'node:fs';\n${program.replace(place, `stop() { writeSync(1, 'cleaning up'); ${does}`)}`);
+    writeFileSync(file, `import { writeSync } from 'node:fs';\n${program.replace(place, `close() { writeSync(1, 'cleaning up'); ${does}`)}`);
     return join(folder, 'src', 'launcher.sh');
   }
 
