@@ -118,7 +118,7 @@ async function main(): Promise<number> {
   const auditLog = join(folder.path, 'audit.log');
   await tryAll({
     name: 'on loan',
-    args: ['--policy', examplePolicy, '--audit-log', auditLog, '--audit-required'],
+    args: ['--policy', examplePolicy, '--audit-log', auditLog],
     check: (received) => judgeRecords(auditLog, received),
   }, { command: codex.command, folder: folder.path, recordTo: undefined, tally });
   await tryAll({ name: 'WebSocket first', args: ['--websocket-fallback'], mayUseWebsocket: true, check: () => 'exit code 0' }, { command: codex.command, folder: folder.path, recordTo: undefined, tally });

@@ -29,7 +29,6 @@ export interface Options {
   readonly authScheme: string | undefined;
   readonly serverInfo: string | undefined;
   readonly auditLog: string | undefined;
-  readonly isAuditRequired: boolean;
   readonly policyFile: string | undefined;
   /** When the key's use ends, in milliseconds of the Unix epoch. */
   readonly expireAtMs: number | undefined;
@@ -81,8 +80,7 @@ export const flags = {
   'issue-token': { group: 'Who may ask:', describe: 'make a token that requests must carry, and put it into --server-info' },
   'client-token-file': { takes: 'file', group: 'Who may ask:', describe: 'requests must carry the token in this file' },
 
-  'audit-log': { takes: 'file', group: 'Audit and policy:', describe: 'record each request in this file, one JSON line each' },
-  'audit-required': { group: 'Audit and policy:', describe: 'answer 503 to what cannot be recorded' },
+  'audit-log': { takes: 'file', group: 'Audit and policy:', describe: 'record each request in this file, one JSON line each; without a record, no use' },
   policy: { takes: 'file', group: 'Audit and policy:', describe: 'grant what this JSON file grants, and no more' },
   'expire-at': { takes: 'time', group: 'Audit and policy:', describe: 'wipe the key at this time (RFC 3339: 2026-01-31T18:00:00Z), and stop a minute later' },
 
@@ -140,7 +138,6 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
   if (isActivated && values['http-shutdown']) {
     throw usageFailure('--http-shutdown cannot go with an inherited socket (LISTEN_FDS)', 'the next connection would start the daemon again; stop it by its service manager');
   }
-  if (values['audit-required'] && auditLog === undefined) throw usageFailure('--audit-required needs --audit-log');
   checkFiles(values);
   const setsEncoding = [authHeader, ...upstreamHeaders.map(({ name }) => name)].some((name) => canonicalName(name) === 'accept-encoding');
   if (setsEncoding && (auditLog ?? policy) !== undefined) {
@@ -166,7 +163,6 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     authScheme,
     serverInfo,
     auditLog,
-    isAuditRequired: values['audit-required'],
     policyFile: policy,
     expireAtMs: parseExpiry(values['expire-at']),
     runAs: values['run-as'],

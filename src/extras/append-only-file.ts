@@ -17,12 +17,17 @@ const meanings: Readonly<Record<string, string>> = { ELOOP: 'it is a symbolic li
  * @param file by a path that no other user can lead elsewhere, see `heldPath`
  * @param owner of a new file; undefined for the daemon's own user
  * @returns its descriptor
- * @throws the system's error, or one in words: it is no regular file, has another name, or may have been planted
+ * @throws the system's error, or one in words: it is no regular file, has another name, or another user made it or can write to it
  */
 export function openToAppend(file: string, owner: Account | undefined): number {
+  let fd = -1;
   try {
-    return checked(openExisting(file) ?? create(file, owner), statSync(dirname(file)), owner);
+    fd = openExisting(file) ?? create(file, owner);
+    const problem = problemOf(fstatSync(fd), statSync(dirname(file)), owner);
+    if (problem !== undefined) throw new Error(problem);
+    return fd;
   } catch (error) {
+    if (fd !== -1) closeSync(fd);
     const meaning = meanings[(error as NodeJS.ErrnoException).code ?? ''];
     throw meaning === undefined ? error : new Error(meaning);
   }
@@ -38,17 +43,12 @@ function openExisting(path: string): number | undefined {
   }
 }
 
-function checked(fd: number, folder: Stats, owner: Account | undefined): number {
-  const problem = problemOf(fstatSync(fd), folder, owner);
-  if (problem === undefined) return fd;
-  closeSync(fd);
-  throw new Error(problem);
-}
-
 function problemOf(file: Stats, folder: Stats, owner: Account | undefined): string | undefined {
   if (!file.isFile()) return notRegular;
   if (file.nlink !== 1) return 'it has more than one name';
-  return isPlanted(file, folder, owner) ? 'it belongs to another user, in a folder that every user can write' : undefined;
+  if (isPlanted(file, folder, owner)) return 'it belongs to another user, in a folder that every user can write';
+  if (file.uid !== owner?.uid && file.uid !== process.geteuid?.()) return 'it belongs to another user';
+  return (file.mode & 0o022) === 0 ? undefined : 'others may write to it';
 }
 
 /** Gets its mode from a umask, because a serving daemon may not call fchmod (`../native/serving_filter.c`). */

@@ -4,7 +4,7 @@ import type { Observer, RequestHead, RequestObserver, RunControl } from '../prox
 import { heldPath } from '../run/held-folder.ts';
 import { AuditEntries } from './audit/audit-entry.ts';
 import { AuditLog } from './audit/audit-log.ts';
-import { tokensBefore, usesSince } from './audit/audit-past.ts';
+import { usesSince } from './audit/audit-past.ts';
 import { Expiry } from './expiry.ts';
 import { Limits } from './policy/limits.ts';
 import { readPolicy } from './policy/policy.ts';
@@ -15,8 +15,6 @@ import { MemoryBudget } from './whole-body.ts';
 export interface OversightOptions {
   /** The file where each request is recorded; undefined for nowhere. */
   readonly auditLog: string | undefined;
-  /** What cannot be recorded is refused. */
-  readonly isAuditRequired: boolean;
   /** The file of `--policy`. */
   readonly policyFile: string | undefined;
   /** When the loan ends, in milliseconds of the Unix epoch; undefined for never. */
@@ -55,7 +53,7 @@ export class Oversight implements Observer {
    *
    * @throws {Failure} when the loan is over, the policy cannot be read or is none, or the log cannot be opened
    */
-  constructor({ auditLog: file, isAuditRequired, policyFile, expireAtMs, endpoint, upstream }: OversightOptions, { owner, native, report }: Surroundings) {
+  constructor({ auditLog: file, policyFile, expireAtMs, endpoint, upstream }: OversightOptions, { owner, native, report }: Surroundings) {
     const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
     const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstream.target);
     if (policy?.mode === 'shadow' && file === undefined) report('without --audit-log, shadow mode records nowhere what the policy would refuse');
@@ -71,7 +69,7 @@ export class Oversight implements Observer {
       limits,
       expiry,
       isRecorded: log !== undefined,
-      canRecord: () => !isAuditRequired || log === undefined || log.ready(),
+      canRecord: () => log === undefined || log.ready(),
       readsAnswer: log !== undefined || (policy?.limits?.tokensPerDay ?? policy?.limits?.tokensTotal) !== undefined,
       held: new MemoryBudget(Math.max(heldBytes, policy?.maxBodyBytes ?? 0)),
     };
@@ -124,8 +122,7 @@ export class Oversight implements Observer {
  * all count.
  */
 function restore(limits: Limits, file: string, endpoint: string, countsInAll: boolean): void {
-  if (countsInAll) return limits.restore(usesSince(file, undefined, endpoint), tokensBefore(file));
   const now = Date.now();
   const dayBegan = now - (now % dayMs);
-  limits.restore(usesSince(file, Math.min(dayBegan, now - minuteMs), endpoint));
+  limits.restore(usesSince(file, countsInAll ? undefined : Math.min(dayBegan, now - minuteMs), endpoint));
 }

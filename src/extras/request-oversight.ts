@@ -16,8 +16,8 @@ import type { MemoryBudget } from './whole-body.ts';
 const unrecorded: Denial = {
   status: 503,
   code: 'audit_unavailable',
-  rule: 'audit_required',
-  message: 'The audit log cannot be written, and without a record the key is not used (--audit-required).',
+  rule: 'audit_log',
+  message: 'The audit log cannot be written, and without a record the key is not used.',
 };
 
 const noRoom: Denial = {
@@ -41,7 +41,7 @@ export interface SharedRules {
   readonly limits: Limits | undefined;
   readonly expiry: Expiry | undefined;
   readonly isRecorded: boolean;
-  /** Whether what is admitted now can be recorded, where it has to be. */
+  /** Whether what is admitted now can be recorded, where there is a log. */
   readonly canRecord: () => boolean;
   /** An answer's cost has to be known, for the record or a limit. */
   readonly readsAnswer: boolean;

@@ -7,7 +7,7 @@ import { newMachine, systemUser } from '../support/readers-machine.ts';
 import { snippetIn } from '../support/readme.ts';
 import { needs } from '../support/skip.ts';
 
-const start = snippetIn('src/extras/README.md', '--audit-required');
+const start = snippetIn('src/extras/README.md', '--audit-log ~/loan');
 const audit = snippetIn('src/extras/README.md', 'audit summary');
 const policy = snippetIn('src/extras/README.md', '"tokens_per_day"');
 

@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, statSync, truncateSync, unlinkSync } from 'node:fs';
+import { readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { startStandIn } from '../../scripts/stand-in-upstream.ts';
@@ -153,36 +153,6 @@ describe('how it ended:', () => {
     await both.daemon.waitForExit();
     expect(await recorded()).toMatchObject({ ended: 'stopped' });
     expect(await verify(log, undefined)).toMatchObject({ ok: true });
-  });
-});
-
-describe('a lost log', () => {
-  test('is told; what comes after is served all the same', async () => {
-    const both = await start();
-    both.upstream.answerWith(answer(200, '{}'));
-    unlinkSync(file);
-    for (let i = 0; i < 3; i++) expect((await fetch(both.daemon.url, { method: 'POST', body: '{}' })).status).toBe(200);
-    expect(both.daemon.stderr.match(/cannot be written: it was removed/g)).toHaveLength(1);
-  });
-
-  test('with --audit-required stops the use of the key, until it is opened again', async () => {
-    const both = await start('--audit-required');
-    both.upstream.answerWith(answer(200, '{}'));
-    const post = () => fetch(both.daemon.url, { method: 'POST', body: '{}' });
-    expect((await post()).status).toBe(200);
-    truncateSync(file, statSync(file).size - 1);
-    for (let i = 0; i < 3; i++) {
-      const response = await post();
-      expect(response.status).toBe(503);
-      expect(await response.json()).toMatchObject({ error: { code: 'audit_unavailable' } });
-    }
-    expect(both.upstream.requests).toHaveLength(1);
-    renameSync(file, `${file}.cut`);
-    both.daemon.signal('SIGUSR2');
-    await both.daemon.waitForStderr(/is written again; nothing is missing/);
-    expect((await post()).status).toBe(200);
-    expect(requests()).toMatchObject([{ status: 503 }, { status: 503 }, { status: 503 }, { status: 200 }]);
-    expect(await verify(file, undefined)).toMatchObject({ ok: true });
   });
 });
 

@@ -175,7 +175,7 @@ describe('tokens_total', () => {
 
   test('restores exchanges of any age, and what was charged before them', () => {
     const { limits } = start({ tokensTotal: 100 });
-    limits.restore([{ startedAtMs: 0, endedAtMs: 0, tokens: 30 }, { startedAtMs: noon, endedAtMs: noon, tokens: 20 }], 49);
+    limits.restore([{ startedAtMs: -Infinity, endedAtMs: -Infinity, tokens: 49 }, { startedAtMs: 0, endedAtMs: 0, tokens: 30 }, { startedAtMs: noon, endedAtMs: noon, tokens: 20 }]);
     expect(limits.tokensInAll).toBe(99);
     leaseOf(limits.admit()).settle(1, 0);
     expect(isAdmitted(limits.admit())).toBe(false);

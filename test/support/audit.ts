@@ -10,7 +10,7 @@ export const endpoint = '/v1/responses';
 
 /** What the daemon's options are for a log in `file`; what it would tell its user goes to `said`. */
 export function logOptions(file: string, said: string[] = []): AuditLogOptions {
-  return { file, endpoint, owner: undefined, lock: undefined, report: (message) => said.push(message) };
+  return { file, endpoint, owner: undefined, lock: () => true, report: (message) => said.push(message) };
 }
 
 /** An open log that has begun; it is closed with the test. */

@@ -4,7 +4,6 @@ import { type ExitCode, exitCodes } from '../../run/exit-codes.ts';
 import { Failure, usageFailure } from '../../run/failure.ts';
 import { escaped, quote } from '../../run/log.ts';
 import { heading, newestFirst, tableRow } from './audit-list.ts';
-import { type Unreadable, complaint } from './audit-reading.ts';
 import { summarise, summaryLines, summaryTables } from './audit-summary.ts';
 import { type Verdict, verify } from './audit-verify.ts';
 
@@ -55,37 +54,32 @@ export interface AuditCommandContext {
  * @returns 0, or 1 when the chain is broken
  * @throws {Failure} with exit code 2 for wrong arguments, 1 when the file cannot be read
  */
-export async function auditCommand(argv: readonly string[], { stdout, say, nameOf = () => undefined }: AuditCommandContext): Promise<ExitCode> {
+export async function auditCommand(argv: readonly string[], context: AuditCommandContext): Promise<ExitCode> {
   const parsed = await parse(argv);
-  const output = new Output(stdout);
+  const output = new Output(context.stdout);
   if (typeof parsed === 'string') {
     await output.print(parsed);
     await output.flush();
     return exitCodes.stopped;
   }
-  const unreadable = new Map(parsed.files.map((file) => [file, { lines: 0 }]));
   const notes: string[] = [];
-  const exitCode = await run(parsed, output, unreadable, notes, nameOf);
+  const exitCode = await run(parsed, output, notes, context);
   await output.flush();
-  for (const [file, lines] of unreadable) {
-    const note = complaint(lines, file);
-    if (note !== undefined) notes.push(note);
-  }
-  notes.forEach(say);
+  notes.forEach(context.say);
   return exitCode;
 }
 
-async function run(options: AuditOptions, output: Output, unreadable: ReadonlyMap<string, Unreadable>, notes: string[], nameOf: (uid: number) => string | undefined): Promise<ExitCode> {
+async function run(options: AuditOptions, output: Output, notes: string[], { nameOf = () => undefined }: AuditCommandContext): Promise<ExitCode> {
   const { command, file, files, json, since } = options;
   switch (command) {
     case 'list':
       if (!json) await output.print(heading());
-      for (const record of newestFirst(file, options, unreadable.get(file) ?? { lines: 0 })) {
+      for (const record of newestFirst(file, options, notes)) {
         if (!(await output.print(json ? escaped(JSON.stringify(record)) : tableRow(record)))) break;
       }
       return exitCodes.stopped;
     case 'summary': {
-      const summary = await summarise(files, { since, nameOf }, unreadable, notes);
+      const summary = await summarise(files, { since, nameOf }, notes);
       for (const line of json ? summaryLines(summary) : [summaryTables(summary)]) await output.print(line);
       return exitCodes.stopped;
     }

@@ -1,7 +1,7 @@
+import { closeSync } from 'node:fs';
 import { Failure } from '../../run/failure.ts';
-import { AuditFile } from './audit-file.ts';
-import { type ReadRecord, type Unreadable, read, text, tokensOf } from './audit-reading.ts';
-import { isGzip } from './audit-source.ts';
+import { isGzip, linesBack, openToRead, readAt } from './audit-lines.ts';
+import { type ReadRecord, complaint, read, text, tokensOf } from './audit-reading.ts';
 
 export interface Selection {
   /** How many records at most. */
@@ -22,23 +22,32 @@ const columns: ReadonlyArray<readonly [title: string, width: number, align: 'lef
   ['SECONDS', 8, 'right'],
 ];
 
-/** The records of a file, newest first. */
-export function* newestFirst(path: string, { limit, since }: Selection, unreadable: Unreadable): Generator<ReadRecord, void, undefined> {
-  const file = new AuditFile(path);
+/**
+ * The records of a file, newest first.
+ *
+ * @param notes is told of lines that are no records
+ * @throws {Failure} when the file cannot be read
+ */
+export function* newestFirst(path: string, { limit, since }: Selection, notes: string[] = []): Generator<ReadRecord, void, undefined> {
+  const fd = openToRead(path);
+  let [count, unreadable] = [0, 0];
   try {
-    if (isGzip(file.beginning())) throw new Failure(`cannot list ${path}: it is compressed`, { hint: 'gunzip it first; audit summary and audit verify read it as it is' });
-    let count = 0;
-    for (const line of file.linesBack()) {
+    if (isGzip(readAt(fd, 0, 2))) throw new Failure(`cannot list ${path}: it is compressed`, { hint: 'gunzip it first; audit summary and audit verify read it as it is' });
+    for (const line of linesBack(fd)) {
       if (count === limit) return;
-      const record = read(line, unreadable);
-      if (record === undefined) continue;
+      const record = read(line);
+      if (record === undefined) {
+        unreadable += Number(line.isEnded);
+        continue;
+      }
       // In the order of time, as they were written when they ended. A clock that was set back can hide some.
       if (since !== undefined && record.time < since) return;
       count++;
       yield record;
     }
   } finally {
-    file.close();
+    closeSync(fd);
+    notes.push(...complaint(unreadable, path));
   }
 }
 
@@ -50,18 +59,9 @@ export function heading(): string {
 /** A record as a line of the table. */
 export function tableRow(record: ReadRecord): string {
   const tokens = tokensOf(record);
-  const cells = [
-    text(record.time),
-    text(record['id']),
-    text(record['uid']),
-    text(record['model']),
-    text(record['status']),
-    text(record['ended']),
-    text(tokens?.['input']),
-    text(tokens?.['output']),
-    typeof record['total_ms'] === 'number' ? (record['total_ms'] / 1000).toFixed(2) : '',
-  ];
-  return row(cells, noteOn(record));
+  const { id, uid, model, status, ended, total_ms: totalMs } = record;
+  const seconds = typeof totalMs === 'number' ? (totalMs / 1000).toFixed(2) : '';
+  return row([record.time, id, uid, model, status, ended, tokens?.['input'], tokens?.['output'], seconds].map(text), noteOn(record));
 }
 
 /** What is out of the ordinary: why it was refused and what it was, or what happened to the log. */

@@ -1,24 +1,17 @@
-import type { FileLine } from './audit-file.ts';
+import type { FileLine } from './audit-lines.ts';
 import { quote } from '../../run/log.ts';
 
 /** A line of an audit log as read. A line may hold anything: other programs may have written to the file. */
 export type ReadRecord = Readonly<Record<string, unknown>> & { readonly time: string };
 
-/** Counts the lines that are no records, beside a torn last one. */
-export interface Unreadable {
-  lines: number;
-}
-
 /** The record in a line; undefined where there is none. */
-export function read({ bytes, isEnded }: FileLine, unreadable: Unreadable): ReadRecord | undefined {
+export function read({ bytes }: FileLine): ReadRecord | undefined {
   try {
     const record = JSON.parse(bytes.toString('latin1')) as Partial<ReadRecord> | null;
-    if (typeof record?.time === 'string') return record as ReadRecord;
+    return typeof record?.time === 'string' ? (record as ReadRecord) : undefined;
   } catch {
-    // Not JSON.
+    return undefined; // not JSON
   }
-  if (isEnded) unreadable.lines++;
-  return undefined;
 }
 
 /** A member as text in printable ASCII, '' where it is missing. */
@@ -37,8 +30,8 @@ export function tokensOf({ usage }: ReadRecord): Readonly<Record<string, unknown
   return typeof usage === 'object' && usage !== null ? (usage as Readonly<Record<string, unknown>>) : undefined;
 }
 
-/** What is to be said about lines that were passed over. */
-export function complaint({ lines }: Unreadable, file: string): string | undefined {
-  if (lines === 0) return undefined;
-  return `${lines} ${lines === 1 ? 'line is' : 'lines are'} no record: torn, or changed; responses-api-proxy audit verify ${file} tells which`;
+/** What is to be said about so many lines that are no records, beside a torn last one. */
+export function complaint(lines: number, path: string): string[] {
+  if (lines === 0) return [];
+  return [`${lines} ${lines === 1 ? 'line is' : 'lines are'} no record: torn, or changed; responses-api-proxy audit verify ${path} tells which`];
 }

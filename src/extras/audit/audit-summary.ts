@@ -1,7 +1,7 @@
 import { Failure } from '../../run/failure.ts';
 import { lineOf, noHash } from './audit-chain.ts';
-import { type ReadRecord, type Unreadable, amount, read, text, tokensOf } from './audit-reading.ts';
-import { linesFrom, standardInput } from './audit-source.ts';
+import { type ReadRecord, amount, complaint, read, text, tokensOf } from './audit-reading.ts';
+import { linesFrom, standardInput } from './audit-lines.ts';
 
 /** Most models, days, users or rules that are told apart; clients choose what they call a model. What comes after is `others`. */
 const maxGroups = 10_000;
@@ -53,13 +53,12 @@ type MutableSummary = Record<Grouping, Map<string, Totals>> & { all: Totals };
  * Memory is bounded, however long they are.
  *
  * @param paths files, also gzipped, or `-` for standard input
- * @param unreadable counts lines that are no records, by path
- * @param notes is told where the files are not one chain
+ * @param notes is told of lines that are no records, and where the files are not one chain
  * @throws {Failure} when a file cannot be read, or is there twice
  */
-export async function summarise(paths: readonly string[], options: SummaryOptions, unreadable: ReadonlyMap<string, Unreadable>, notes: string[]): Promise<Summary> {
+export async function summarise(paths: readonly string[], options: SummaryOptions, notes: string[]): Promise<Summary> {
   const parts: Part[] = [];
-  for (const path of paths) parts.push(await readPart(path, options, unreadable.get(path) ?? { lines: 0 }));
+  for (const path of paths) parts.push(await readPart(path, options, notes));
   const merged = emptySummary();
   for (const { summary } of inChainOrder(parts, notes)) {
     for (const grouping of groupings) for (const [name, totals] of summary[grouping]) addTotals(totalsOf(merged[grouping], name), totals);
@@ -68,7 +67,7 @@ export async function summarise(paths: readonly string[], options: SummaryOption
   return merged;
 }
 
-async function readPart(path: string, { since, nameOf }: SummaryOptions, unreadable: Unreadable): Promise<Part> {
+async function readPart(path: string, { since, nameOf }: SummaryOptions, notes: string[]): Promise<Part> {
   const summary = emptySummary();
   const part: Part = { path, summary, prev: undefined, first: undefined, last: undefined, beganAt: undefined };
   const names = new Map<string, string>();
@@ -79,9 +78,13 @@ async function readPart(path: string, { since, nameOf }: SummaryOptions, unreada
     return known;
   };
   let lastLine: Buffer | undefined;
+  let unreadable = 0;
   for await (const line of linesFrom(path)) {
-    const record = read(line, unreadable);
-    if (record === undefined) continue;
+    const record = read(line);
+    if (record === undefined) {
+      unreadable += Number(line.isEnded);
+      continue;
+    }
     if (part.first === undefined) {
       const begin = lineOf(line.bytes);
       if (begin.kind === 'record') [part.prev, part.first, part.beganAt] = [begin.prev, begin.hash, record.time];
@@ -97,6 +100,7 @@ async function readPart(path: string, { since, nameOf }: SummaryOptions, unreada
   }
   const end = lastLine === undefined ? undefined : lineOf(lastLine);
   if (end?.kind === 'record') part.last = end.hash;
+  notes.push(...complaint(unreadable, path));
   return part;
 }
 

@@ -1,6 +1,6 @@
 import { type Hash, createHash } from 'node:crypto';
 import { isTornEnd, lineOf, noHash } from './audit-chain.ts';
-import { linesFrom } from './audit-source.ts';
+import { linesFrom } from './audit-lines.ts';
 
 /** What the chain of a file says. */
 export type Verdict =

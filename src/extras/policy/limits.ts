@@ -79,15 +79,10 @@ export class Limits {
     return this.#tokensInAll;
   }
 
-  /**
-   * Continues from earlier runs. To be called before anything is admitted; the order of the exchanges does not matter.
-   *
-   * @param tokensBefore charged before the first of the exchanges
-   */
-  restore(exchanges: Iterable<PastExchange>, tokensBefore = 0): void {
+  /** Continues from earlier runs. To be called before anything is admitted; the order of the exchanges does not matter. */
+  restore(exchanges: Iterable<PastExchange>): void {
     const now = this.#clock.wallMs();
     const starts: number[] = [];
-    if (isCount(tokensBefore)) this.#tokensInAll += tokensBefore;
     for (const { startedAtMs, endedAtMs, tokens } of exchanges) {
       if (isCount(tokens)) {
         this.#tokensInAll += tokens;

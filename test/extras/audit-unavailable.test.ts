@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
 import { verify } from '../../src/extras/audit/audit-verify.ts';
@@ -23,12 +23,9 @@ test.each<readonly [what: string, lose: () => void, mend: () => void]>([
   ['is removed', () => rmSync(file), () => {}],
   ['is emptied', () => truncateSync(file), () => {}],
   ['is written to by somebody else', () => appendFileSync(file, 'x'), () => {}],
-  ['is moved', () => renameSync(file, `${file}.1`), () => {}],
-  ['is replaced by a link', () => { renameSync(file, `${file}.1`); writeFileSync(`${file}.2`, ''); symlinkSync(`${file}.2`, file); }, () => rmSync(file)],
-  ['is replaced by a pipe', () => { rmSync(file); execFileSync('mkfifo', [file]); }, () => rmSync(file)],
-  ['is replaced by a folder', () => { rmSync(file); mkdirSync(file); }, () => rmSync(file, { recursive: true })],
+  ['is removed, with a folder in its place', () => { rmSync(file); mkdirSync(file); }, () => rmSync(file, { recursive: true })],
 ])('a log that %s stops the use of the key, until that is mended and told', async (_what, lose, mend) => {
-  const both = await startBoth({ args: ['--audit-log', file, '--audit-required'] });
+  const both = await startBoth({ args: ['--audit-log', file] });
   const { daemon, upstream } = both;
   upstream.answerWith(answer(200, '{}'));
   expect((await ask(daemon.port)).status).toBe(200);
@@ -49,7 +46,7 @@ test.each<readonly [what: string, lose: () => void, mend: () => void]>([
 test('a log that cannot grow stops the use of the key; what was admitted before is not lost', async (context) => {
   needs(context, 'root', 'command prlimit');
   const most = 20 * 512;
-  const both = await startBoth({ args: ['--audit-log', file, '--audit-required'], daemon: { prefix: shell('ulimit -S -f 20') } });
+  const both = await startBoth({ args: ['--audit-log', file], daemon: { prefix: shell('ulimit -S -f 20') } });
   const { daemon, upstream } = both;
   upstream.answerWith(answer(200, '{}'));
   let served = 0;
@@ -65,8 +62,35 @@ test('a log that cannot grow stops the use of the key; what was admitted before 
   expect(await verify(file, undefined)).toMatchObject({ ok: true });
 });
 
+test.each<readonly [what: string, replace: () => void]>([
+  ['nothing', () => {}],
+  ['a link', () => { writeFileSync(`${file}.2`, ''); symlinkSync(`${file}.2`, file); }],
+  ['a pipe', () => execFileSync('mkfifo', [file])],
+  ['a folder', () => mkdirSync(file)],
+])('a log that is moved, with %s in its place, stays the log; opened anew once that can be, it goes on', async (what, replace) => {
+  const both = await startBoth({ args: ['--audit-log', file] });
+  const { daemon, upstream } = both;
+  upstream.answerWith(answer(200, '{}'));
+  renameSync(file, `${file}.1`);
+  replace();
+  expect((await ask(daemon.port)).status).toBe(200);
+  if (what !== 'nothing') {
+    daemon.signal('SIGUSR2');
+    await daemon.waitForStderr(/cannot open --audit-log .*; the file that is open stays the log/);
+    expect((await ask(daemon.port)).status).toBe(200);
+    rmSync(file, { recursive: true });
+  }
+  const recorded = linesOf(`${file}.1`).length;
+  daemon.signal('SIGUSR2');
+  await expect.poll(() => existsSync(file) && linesOf(file).length).toBe(1);
+  expect((await ask(daemon.port)).status).toBe(200);
+  expect([linesOf(`${file}.1`).length, linesOf(file).length]).toEqual([recorded, 2]);
+  const old = await verify(`${file}.1`, undefined);
+  expect(await verify(file, undefined)).toMatchObject({ ok: true, continues: old.ok ? old.lastHash : '' });
+});
+
 test('what does not use the key is answered all the same; at the end it is told how much is not recorded', async () => {
-  const both = await startBoth({ args: ['--audit-log', file, '--audit-required', '--http-health'] });
+  const both = await startBoth({ args: ['--audit-log', file, '--http-health'] });
   unlinkSync(file);
   const refused = await ask(both.daemon.port, { target: '/' });
   const health = await ask(both.daemon.port, { method: 'GET', target: '/health' });
