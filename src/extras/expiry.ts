@@ -14,8 +14,6 @@ const maxSleepMs = 1_000;
 
 /** The end of a loan, `--expire-at`: a point in time, so that no restart gives more. The system's clock decides. */
 export class Expiry {
-  /** What a request is told from then on. */
-  readonly denial: Denial;
   readonly #atMs: number;
   readonly #clock: Clock;
   #run: RunControl | undefined;
@@ -28,19 +26,14 @@ export class Expiry {
   constructor(atMs: number, clock: Clock = systemClock) {
     this.#atMs = atMs;
     this.#clock = clock;
-    this.denial = {
-      status: 400,
-      isFinal: true,
-      code: 'loan_expired',
-      rule: 'expire_at',
-      message: `This key was lent until ${this.at}; that time is over.`,
-    };
     this.#checkNotOver();
   }
 
-  /** That time, such as `2026-01-31T18:00:00.000Z`. */
-  get at(): string {
-    return new Date(this.#atMs).toISOString();
+  /** What a request is told from then on. Once the time has come, it stays so, also if the clock is set back. */
+  get denial(): Denial | undefined {
+    if (!this.#hasExpired && this.#clock.wallMs() >= this.#atMs) this.#expire();
+    if (!this.#hasExpired) return undefined;
+    return { status: 400, isFinal: true, code: 'loan_expired', rule: 'expire_at', message: `This key was lent until ${this.#at}; that time is over.` };
   }
 
   /**
@@ -54,14 +47,8 @@ export class Expiry {
     this.#watch();
   }
 
-  /** Whether the time has come. Once it has, it stays so, also if the clock is set back. */
-  hasExpired(): boolean {
-    if (!this.#hasExpired && this.#clock.wallMs() >= this.#atMs) this.#expire();
-    return this.#hasExpired;
-  }
-
   #watch(): void {
-    if (this.hasExpired()) return;
+    if (this.denial !== undefined) return;
     setTimeout(() => this.#watch(), Math.min(maxSleepMs, this.#atMs - this.#clock.wallMs()));
   }
 
@@ -74,8 +61,13 @@ export class Expiry {
     setTimeout(() => run.stop(), farewellMs);
   }
 
+  /** That time, such as `2026-01-31T18:00:00.000Z`. */
+  get #at(): string {
+    return new Date(this.#atMs).toISOString();
+  }
+
   #checkNotOver(): void {
     if (this.#clock.wallMs() < this.#atMs) return;
-    throw new Failure(`--expire-at ${this.at} has passed`, { hint: 'a loan that is over does not start again; lend anew with a later --expire-at' });
+    throw new Failure(`--expire-at ${this.#at} has passed`, { hint: 'a loan that is over does not start again; lend anew with a later --expire-at' });
   }
 }

@@ -44,7 +44,6 @@ const dayMs = 86_400_000;
  * share what has to be known of each request.
  */
 export class Oversight implements Observer {
-  readonly #log: AuditLog | undefined;
   readonly #entries: AuditEntries;
   readonly #rules: SharedRules;
 
@@ -62,14 +61,12 @@ export class Oversight implements Observer {
     const path = file === undefined ? undefined : heldPath('--audit-log', file);
     const log = file === undefined || path === undefined ? undefined : new AuditLog({ file, path, endpoint, owner, lock: native.lockFile, report, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });
     if (path !== undefined && limits !== undefined) restore(limits, path, endpoint, countsInAll);
-    this.#log = log;
     this.#entries = new AuditEntries((record) => log?.append(record));
     this.#rules = {
       policy,
       limits,
       expiry,
-      isRecorded: log !== undefined,
-      canRecord: () => log === undefined || log.ready(),
+      log,
       readsAnswer: log !== undefined || (policy?.limits?.tokensPerDay ?? policy?.limits?.tokensTotal) !== undefined,
       held: new MemoryBudget(Math.max(heldBytes, policy?.maxBodyBytes ?? 0)),
     };
@@ -95,7 +92,7 @@ export class Oversight implements Observer {
 
   start(run: RunControl): void {
     this.#rules.expiry?.start(run);
-    this.#log?.begin();
+    this.#rules.log?.begin();
   }
 
   begin(head: RequestHead): RequestObserver {
@@ -104,7 +101,7 @@ export class Oversight implements Observer {
 
   /** Opens the log anew, after it was renamed. */
   reopen(): void {
-    this.#log?.reopen();
+    this.#rules.log?.reopen();
   }
 
   stop(): void {
@@ -113,7 +110,7 @@ export class Oversight implements Observer {
 
   close(): void {
     this.#entries.stop();
-    this.#log?.close();
+    this.#rules.log?.close();
   }
 }
 

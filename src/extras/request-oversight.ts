@@ -1,17 +1,22 @@
 import type { IncomingMessage } from 'node:http';
-import { type RawHeaders, contentLength } from '../gate/raw-headers.ts';
+import { type RawHeaders, contentLength, hasField } from '../gate/raw-headers.ts';
 import type { RequestObserver } from '../proxy/observer.ts';
-import type { Denial } from '../proxy/problem.ts';
-import type { Upstream } from '../proxy/upstream.ts';
-import type { Expiry } from './expiry.ts';
+import { type Denial, DeniedError } from '../proxy/problem.ts';
+import { explain, isWithoutKey } from '../proxy/upstream-error.ts';
+import { type Body, ClientUpload, type Upload } from '../proxy/upload.ts';
+import type { ResponseHead, Sink } from '../proxy/upstream-connection.ts';
+import type { Upstream, UpstreamRequest } from '../proxy/upstream.ts';
 import type { AuditEntry } from './audit/audit-entry.ts';
+import type { AuditLog } from './audit/audit-log.ts';
 import type { AuditRecord, Ending } from './audit/audit-record.ts';
-import { ObservedRequest, type Overseer } from './observed-request.ts';
+import type { Expiry } from './expiry.ts';
 import { type Exchanged, type Lease, type Limits, estimateTokens } from './policy/limits.ts';
 import type { Policy } from './policy/policy.ts';
 import { judgeBody, judgeHeaders, tooLarge } from './policy/policy-verdict.ts';
 import { totalOf } from './usage/usage.ts';
-import type { MemoryBudget } from './whole-body.ts';
+import { type MemoryBudget, gather } from './whole-body.ts';
+
+const nothing = Buffer.alloc(0);
 
 const unrecorded: Denial = {
   status: 503,
@@ -40,9 +45,7 @@ export interface SharedRules {
   readonly policy: Policy | undefined;
   readonly limits: Limits | undefined;
   readonly expiry: Expiry | undefined;
-  readonly isRecorded: boolean;
-  /** Whether what is admitted now can be recorded, where there is a log. */
-  readonly canRecord: () => boolean;
+  readonly log: AuditLog | undefined;
   /** An answer's cost has to be known, for the record or a limit. */
   readonly readsAnswer: boolean;
   /** For the bodies that are held whole. */
@@ -53,47 +56,40 @@ export interface SharedRules {
  * Oversight of one request: judged by the policy, counted by the limits, recorded in the audit log. In shadow mode
  * everything is granted, and the record says what would not have been.
  */
-export class RequestOversight implements RequestObserver, Overseer {
+export class RequestOversight implements RequestObserver {
   readonly answerFields: RawHeaders;
-  readonly #entry: AuditEntry;
+  readonly entry: AuditEntry;
   readonly #rules: SharedRules;
-  #needsBody: boolean;
-  #readsUpload = false;
+  /** The upload is read for the record, preferably while the upstream is at work. */
+  readsUpload = false;
+  /** All of the body must be here and be judged before a byte of it goes up. */
+  needsBody: boolean;
   #isAdmitted = false;
   #lease: Lease | undefined;
   #heldBytes = 0;
 
   constructor(entry: AuditEntry, rules: SharedRules) {
-    this.#entry = entry;
+    this.entry = entry;
     this.#rules = rules;
-    this.#needsBody = rules.policy?.readsBody === true;
-    this.answerFields = rules.isRecorded ? ['x-audit-id', entry.id] : [];
-  }
-
-  get readsUpload(): boolean {
-    return this.#readsUpload;
-  }
-
-  get needsWholeBody(): boolean {
-    return this.#needsBody;
+    this.needsBody = rules.policy?.readsBody === true;
+    this.answerFields = rules.log !== undefined ? ['x-audit-id', entry.id] : [];
   }
 
   /** The denial of every request once the loan is over, also in shadow mode: there is no key to serve it with. */
   get expired(): Denial | undefined {
-    const { expiry } = this.#rules;
-    return expiry?.hasExpired() === true ? expiry.denial : undefined;
+    return this.#rules.expiry?.denial;
   }
 
   judgeHead(rawHeaders: RawHeaders): Denial | undefined {
-    const { policy, limits, isRecorded, canRecord, held } = this.#rules;
+    const { policy, limits, log, held } = this.#rules;
     if (this.expired !== undefined) return this.expired;
-    if (!canRecord()) return unrecorded;
-    if (isRecorded && policy?.fields === undefined) {
-      this.#readsUpload = true;
-      this.#entry.readBody(held);
+    if (log?.ready() === false) return unrecorded;
+    if (log !== undefined && policy?.fields === undefined) {
+      this.readsUpload = true;
+      this.entry.readBody(held);
     }
     // Where only its length counts, a body that declares it is judged now.
-    if (policy?.fields === undefined && contentLength(rawHeaders) !== undefined) this.#needsBody = false;
+    if (policy?.fields === undefined && contentLength(rawHeaders) !== undefined) this.needsBody = false;
     const refusals = policy === undefined ? [] : judgeHeaders(policy, rawHeaders);
     const denial = this.#enforce(refusals) ?? this.#enforce(limits?.refusals() ?? []);
     if (refusals.length > 0) this.#judgeNoBody();
@@ -104,6 +100,13 @@ export class RequestOversight implements RequestObserver, Overseer {
     return (sink) => new ObservedRequest(this, upstream, req, sink);
   }
 
+  /**
+   * Takes memory for a body that is being gathered.
+   *
+   * @param bytes how many of the body there will be
+   * @param memory how many bytes of memory that takes
+   * @returns why there must not be as many
+   */
   hold(bytes: number, memory: number): Denial | undefined {
     const { policy, held } = this.#rules;
     if (policy !== undefined && bytes > policy.maxBodyBytes) return this.#giveUpBody(tooLarge(policy));
@@ -112,57 +115,55 @@ export class RequestOversight implements RequestObserver, Overseer {
     return held.take(more) ? undefined : this.#giveUpBody(noRoom);
   }
 
+  /** The rest of the body did not come. */
   denyLateBody(): Denial | undefined {
     return this.#giveUpBody(lateBody);
   }
 
+  /** Judges the whole body. What is granted is granted to exactly these bytes. */
   judgeBody(body: Buffer): Denial | undefined {
     const { policy } = this.#rules;
-    this.#needsBody = false;
+    this.needsBody = false;
     if (policy === undefined) return undefined;
     const { refusals, facts } = judgeBody(policy, body);
-    if (policy.fields !== undefined) this.#entry.asks(facts.model, facts.stream);
+    if (policy.fields !== undefined) this.entry.asks(facts.model, facts.stream);
     return this.#enforce(refusals);
   }
 
+  /** Takes the place that the limits have for the request. To be called right before it is sent: nothing may come in between. */
   admit(): Denial | undefined {
-    const { limits, canRecord } = this.#rules;
+    const { limits, log } = this.#rules;
     if (this.expired !== undefined) return this.expired;
-    if (!canRecord()) return unrecorded;
+    if (log?.ready() === false) return unrecorded;
+    const denial = this.#enforce(limits?.refusals() ?? []);
+    if (denial !== undefined) return denial;
     const admission = limits?.admit();
-    if (admission !== undefined && 'refusal' in admission) {
-      const denial = this.#enforce(limits?.refusals() ?? []);
-      if (denial !== undefined) return denial;
-    } else {
-      this.#lease = admission?.lease;
-    }
+    if (admission !== undefined && 'lease' in admission) this.#lease = admission.lease;
     this.#isAdmitted = true;
     return undefined;
   }
 
   /** What was admitted cannot be refused any more: its client broke it off. */
   refuse(status: number, rule: string): void {
-    this.#settle(this.#isAdmitted ? this.#entry.end('client_left', status) : this.#entry.refuse(status, rule));
+    this.#settle(this.#isAdmitted ? this.entry.end('client_left', status) : this.entry.refuse(status, rule));
   }
 
   answer(status: number): void {
     this.end('complete', status);
   }
 
-  sent(bytes: Buffer): void {
-    this.#entry.sent(bytes);
-  }
-
+  /** The upstream's answer begins; to be called after its head went down. */
   head(status: number, rawHeaders: RawHeaders): void {
-    this.#entry.head(status, rawHeaders, this.#rules.readsAnswer ? this.#rules.held : undefined);
+    this.entry.head(status, rawHeaders, this.#rules.readsAnswer ? this.#rules.held : undefined);
   }
 
-  received(bytes: Buffer): void {
-    this.#entry.received(bytes);
-  }
-
+  /**
+   * The exchange is over; calls after the first change nothing. To be called before the client can know.
+   *
+   * @param status where the daemon answered by itself
+   */
   end(ended: Ending, status?: number): void {
-    this.#settle(this.#entry.end(ended, status));
+    this.#settle(this.entry.end(ended, status));
   }
 
   #settle(record: AuditRecord | undefined): void {
@@ -175,7 +176,7 @@ export class RequestOversight implements RequestObserver, Overseer {
   /** The first of some denials; in shadow mode they are noted instead. */
   #enforce(denials: readonly Denial[]): Denial | undefined {
     if (this.#rules.policy?.mode !== 'shadow') return denials[0];
-    for (const { rule } of denials) this.#entry.wouldRefuse(rule);
+    for (const { rule } of denials) this.entry.wouldRefuse(rule);
     return undefined;
   }
 
@@ -186,8 +187,144 @@ export class RequestOversight implements RequestObserver, Overseer {
   }
 
   #judgeNoBody(): void {
-    if (this.#needsBody && this.#rules.isRecorded) this.#entry.readBody(this.#rules.held);
-    this.#needsBody = false;
+    if (this.needsBody && this.#rules.log !== undefined) this.entry.readBody(this.#rules.held);
+    this.needsBody = false;
+  }
+}
+
+/**
+ * A request to the upstream with oversight between it and the exchange: a sink of the upstream's and a request of the
+ * exchange's. It holds a body that has to be judged, takes the limits' place, and tells what passes.
+ */
+class ObservedRequest implements Sink, UpstreamRequest {
+  readonly #oversight: RequestOversight;
+  readonly #req: IncomingMessage;
+  readonly #sink: Sink;
+  readonly #request: UpstreamRequest;
+  #isCancelled = false;
+  #hasBegun = false;
+  #isAnswered = false;
+  /** A body that goes up in one write, until it has. */
+  #unsentBody: Buffer | null = null;
+  /** How much is to come of the answer, in bytes; NaN where it does not say. */
+  #toCome = Number.NaN;
+  #lastPiece: Buffer = nothing;
+
+  constructor(oversight: RequestOversight, upstream: Upstream, req: IncomingMessage, sink: Sink) {
+    this.#oversight = oversight;
+    this.#req = req;
+    this.#sink = sink;
+    this.#request = upstream(this);
+  }
+
+  send(headers: string[], upload: Upload): void {
+    if (this.#oversight.needsBody && upload instanceof ClientUpload) this.#judgeBody(headers, upload);
+    else upload.whenReadable(() => this.#admit(headers, () => upload.take()));
+  }
+
+  cancel(): void {
+    this.#isCancelled = true;
+    this.#noteSent();
+    this.#oversight.end('client_left');
+    this.#request.cancel();
+  }
+
+  /** Not a byte goes up before the policy has read all of them; then those very bytes do. */
+  #judgeBody(headers: string[], upload: ClientUpload): void {
+    let denial: Denial | undefined;
+    const mayHold = (bytes: number, memory: number): boolean => {
+      denial = this.#isCancelled ? undefined : this.#oversight.hold(bytes, memory);
+      return denial === undefined && this.#oversight.needsBody && !this.#isCancelled;
+    };
+    gather(this.#req, contentLength(this.#req.rawHeaders), mayHold, (body, gathering) => {
+      if (this.#isCancelled) return;
+      if (gathering === 'whole') denial = this.#oversight.judgeBody(body ?? nothing);
+      if (gathering === 'late') denial = this.#oversight.denyLateBody();
+      if (denial !== undefined) this.#deny(denial);
+      else this.#admit(headers, () => (gathering === 'whole' ? body : upload.takePieces(body))); // what was read in vain goes first
+    });
+  }
+
+  #admit(headers: string[], take: () => Body): void {
+    if (this.#isCancelled) return;
+    const denial = this.#oversight.admit();
+    if (denial !== undefined) return this.#deny(denial);
+    this.#request.send(headers, { whenReadable: (callback) => callback(), take: () => this.#counted(take()) });
+  }
+
+  #deny(denial: Denial): void {
+    this.#oversight.refuse(denial.status, denial.rule);
+    this.#sink.fail(new DeniedError(denial));
+  }
+
+  #counted(body: Body): Body {
+    if (body === null) return null;
+    if (!Buffer.isBuffer(body)) return counted(body, (piece) => this.#oversight.entry.sent(piece));
+    this.#unsentBody = body;
+    return body;
+  }
+
+  begin(): void {
+    this.#hasBegun = true;
+    if (this.#oversight.readsUpload) setImmediate(() => this.#noteSent());
+    this.#sink.begin();
+  }
+
+  head(head: ResponseHead, resume: () => void): boolean {
+    const wantsMore = this.#sink.head(head, resume);
+    this.#isAnswered = true;
+    this.#noteSent();
+    this.#oversight.head(head.status, head.rawHeaders);
+    if (!hasField(head.rawHeaders, 'transfer-encoding')) this.#toCome = contentLength(head.rawHeaders) ?? Number.NaN;
+    return wantsMore;
+  }
+
+  data(bytes: Buffer): boolean {
+    this.#toCome -= bytes.length;
+    if (this.#toCome === 0) {
+      // With it the client has all of its answer, so it waits for the record: `end` is next.
+      this.#lastPiece = bytes;
+      return true;
+    }
+    const wantsMore = this.#sink.data(bytes);
+    this.#oversight.entry.received(bytes);
+    return wantsMore;
+  }
+
+  end(): void {
+    this.#oversight.entry.received(this.#lastPiece);
+    this.#noteSent();
+    this.#oversight.end('complete');
+    if (this.#lastPiece.length > 0) this.#sink.data(this.#lastPiece);
+    this.#sink.end();
+  }
+
+  fail(error: Error): void {
+    const expired = isWithoutKey(error) ? this.#oversight.expired : undefined;
+    if (expired !== undefined) {
+      // The loan ended while it waited for a connection.
+      this.#oversight.end('upstream_failed', expired.status);
+      this.#sink.fail(new DeniedError(expired));
+      return;
+    }
+    this.#noteSent();
+    if (this.#isAnswered) this.#oversight.end('upstream_cut');
+    else this.#oversight.end('upstream_failed', explain(error, '').problem.status);
+    this.#sink.fail(error);
+  }
+
+  /** Once there was a connection, head and body have gone up in one write. */
+  #noteSent(): void {
+    if (this.#unsentBody === null || !this.#hasBegun) return;
+    this.#oversight.entry.sent(this.#unsentBody);
+    this.#unsentBody = null;
+  }
+}
+
+async function* counted(pieces: AsyncIterable<Buffer>, sent: (piece: Buffer) => void): AsyncGenerator<Buffer> {
+  for await (const piece of pieces) {
+    yield piece;
+    sent(piece);
   }
 }
 

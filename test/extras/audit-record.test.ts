@@ -163,7 +163,7 @@ describe('an exchange', () => {
     entry.end('complete', 200);
     entry.refuse(403, 'models');
     entries.stop();
-    expect(kept).toMatchObject([{ ended: 'client_left', status: undefined, decision: 'allowed' }]);
+    expect(kept.map(({ ended, status, decision }) => [ended, status, decision])).toEqual([['client_left', undefined, 'allowed']]);
   });
 
   test('that is running when the daemon stops is recorded', () => {
@@ -204,7 +204,7 @@ describe('an exchange', () => {
     entry.head(200, ['content-type', 'application/json'], held);
     entry.received(Buffer.from('{"model":"gpt-5-2025-08-07"}'));
     entry.end('complete');
-    expect(kept).toMatchObject([facts]);
+    expect(kept.map(({ model, stream }) => ({ model, stream }))).toEqual([facts]);
   });
 
   test('a body that cannot be read leaves the model to the answer', () => {
@@ -215,7 +215,7 @@ describe('an exchange', () => {
     entry.head(200, ['content-type', 'application/json'], held);
     entry.received(Buffer.from('{"model":"gpt-5-2025-08-07"}'));
     entry.end('complete');
-    expect(kept).toMatchObject([{ model: 'gpt-5-2025-08-07', stream: undefined }]);
+    expect(kept.map(({ model, stream }) => ({ model, stream }))).toEqual([{ model: 'gpt-5-2025-08-07' }]);
   });
 });
 

@@ -22,25 +22,25 @@ test('a clock that is set forward ends the loan, without a request', async () =>
 test('a request sees it at once', () => {
   const { expiry, clock, did } = start();
   clock.wall += year - 1;
-  expect(expiry.hasExpired()).toBe(false);
+  expect(expiry.denial).toBe(undefined);
   clock.wall += 1;
-  expect(expiry.hasExpired()).toBe(true);
+  expect(expiry.denial).toMatchObject({ code: 'loan_expired' });
   expect(did).toEqual(['wiped']);
 });
 
 test('a clock that is set back lends nothing again', () => {
   const { expiry, clock, did } = start();
   clock.wall += year;
-  expect(expiry.hasExpired()).toBe(true);
+  expect(expiry.denial).toMatchObject({ code: 'loan_expired' });
   clock.wall = now;
-  expect(expiry.hasExpired()).toBe(true);
+  expect(expiry.denial).toMatchObject({ code: 'loan_expired' });
   expect(did).toEqual(['wiped']);
 });
 
 test('a clock that is set back before it lends until the time that was said', () => {
   const { expiry, clock } = start();
   clock.wall -= year;
-  expect(expiry.hasExpired()).toBe(false);
+  expect(expiry.denial).toBe(undefined);
   clock.wall += 2 * year;
-  expect(expiry.hasExpired()).toBe(true);
+  expect(expiry.denial).toMatchObject({ code: 'loan_expired' });
 });

@@ -3,7 +3,7 @@ import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { noHash, seal } from '../../src/extras/audit/audit-chain.ts';
-import { noteText, recordText } from '../../src/extras/audit/audit-record.ts';
+import { recordText } from '../../src/extras/audit/audit-record.ts';
 import { endpoint, record } from '../support/audit.ts';
 import { checkout } from '../support/daemon-paths.ts';
 import { scratchFolder } from '../support/scratch.ts';
@@ -28,7 +28,7 @@ let file: string;
 beforeAll(() => {
   file = join(scratchFolder(), 'audit.log');
   const fd = openSync(file, 'ax', 0o600);
-  let { line, hash } = seal(noteText({ kind: 'begin', time: 0 }), noHash);
+  let { line, hash } = seal(JSON.stringify({ kind: 'begin', time: new Date(0).toISOString() }), noHash);
   let batch = line;
   const models = ['gpt-5', 'gpt-5-mini', 'gpt-5-codex'];
   for (let index = 0; index < count; index++) {

@@ -27,16 +27,8 @@ const flags = {
   help: { short: 'h', of: commands, describe: 'show this (also -h)' },
 } as const satisfies Record<string, Flag & { of: readonly CommandName[] }>;
 
-interface AuditOptions {
-  readonly command: CommandName;
-  /** The first of the files, and all of them. */
-  readonly file: string;
-  readonly files: readonly string[];
-  readonly limit: number;
-  readonly since: string | undefined;
-  readonly contains: string | undefined;
-  readonly json: boolean;
-}
+/** What a command line asks for. */
+type AuditOptions = Exclude<Awaited<ReturnType<typeof parse>>, string>;
 
 /** What the command needs of the program around it. */
 export interface AuditCommandContext {
@@ -107,7 +99,7 @@ function praise(file: string, { records, continues, lastHash, tornLines, tornEnd
 }
 
 /** @returns the options, or the text that was asked for instead */
-async function parse(argv: readonly string[]): Promise<AuditOptions | string> {
+async function parse(argv: readonly string[]) {
   const [first, ...rest] = argv;
   const command = commands.find((name) => name === first);
   const isHelp = first !== undefined && ['--help', '-h', 'help'].includes(first);

@@ -51,57 +51,49 @@ export class AuditEntry {
   /** For `x-audit-id`. */
   readonly id: string;
   readonly #onEnd: (record: AuditRecord) => void;
-  readonly #head: RequestHead;
+  readonly #rawHeaders: RawHeaders;
+  readonly #record: { -readonly [Name in keyof AuditRecord]: AuditRecord[Name] };
   readonly #startedMs: number = performance.now();
   #request: Collected | undefined;
   #answer: AnswerReader | undefined;
-  #decision: AuditRecord['decision'] = 'allowed';
-  /** Those that refused it, or would have; the first refused. */
-  readonly #refusedBy: string[] = [];
-  #model: string | undefined;
-  #stream: boolean | undefined;
-  #status: number | undefined;
-  #bytesUp = 0;
-  #bytesDown = 0;
-  #headMs: number | undefined;
-  #upstreamRequestId: string | undefined;
-  #unreadEncoding: string | undefined;
   #hasEnded = false;
 
-  constructor(id: string, head: RequestHead, onEnd: (record: AuditRecord) => void) {
+  constructor(id: string, { uid, method, target, rawHeaders }: RequestHead, onEnd: (record: AuditRecord) => void) {
     this.id = id;
-    this.#head = head;
+    this.#rawHeaders = rawHeaders;
     this.#onEnd = onEnd;
+    const traceparents = valuesOf(rawHeaders, 'traceparent');
+    const traceparent = traceparents.length === 1 ? traceparents[0] : undefined;
+    this.#record = { id, uid, method, target, traceparent, decision: 'allowed', bytesUp: 0, bytesDown: 0, time: 0, totalMs: 0, ended: 'stopped' };
   }
 
   /** What a policy read in the body. Without it, the body is read as it passes, see `sent`. */
   asks(model: string | undefined, stream: boolean | undefined): void {
-    this.#model = model;
-    this.#stream = stream;
+    Object.assign(this.#record, { model, stream });
   }
 
   /** No policy reads the body, so it is collected as it passes, unless it is compressed. */
   readBody(held: MemoryBudget): void {
-    if (foreignEncoding(this.#head.rawHeaders) === undefined) this.#request = new Collected(held);
+    if (foreignEncoding(this.#rawHeaders) === undefined) this.#request = new Collected(held);
   }
 
   /** A policy in shadow mode would have refused it, by this rule, and perhaps by others. */
   wouldRefuse(rule: string): void {
-    this.#decision = 'would_refuse';
-    if (!this.#refusedBy.includes(rule)) this.#refusedBy.push(rule);
+    this.#record.decision = 'would_refuse';
+    this.#record.rules = [...new Set([...(this.#record.rules ?? []), rule])];
+    [this.#record.rule] = this.#record.rules;
   }
 
   /** It is refused, with this status, by this rule; and thereby over, see `end`. To be called before the answer is sent. */
   refuse(status: number, rule: string): AuditRecord | undefined {
     if (this.#hasEnded) return undefined;
-    this.#decision = 'refused';
-    this.#refusedBy.unshift(rule);
+    Object.assign(this.#record, { decision: 'refused', rule, rules: undefined });
     return this.end('refused', status);
   }
 
   /** Bytes of the body went up. To be called after they did: reading them takes time. */
   sent(bytes: Buffer): void {
-    this.#bytesUp += bytes.length;
+    this.#record.bytesUp += bytes.length;
     this.#request?.add(bytes);
   }
 
@@ -114,16 +106,16 @@ export class AuditEntry {
   head(status: number, rawHeaders: RawHeaders, held: MemoryBudget | undefined): void {
     this.#answered(status);
     this.#readRequest();
-    [this.#upstreamRequestId] = valuesOf(rawHeaders, 'x-request-id');
+    [this.#record.upstreamRequestId] = valuesOf(rawHeaders, 'x-request-id');
     if (held === undefined) return;
     const form = formOf(rawHeaders);
     if (form !== undefined) this.#answer = new AnswerReader(form, held);
-    else this.#unreadEncoding = foreignEncoding(rawHeaders);
+    else this.#record.unreadEncoding = foreignEncoding(rawHeaders);
   }
 
   /** Bytes of the answer's body went down. To be called after they did. */
   received(bytes: Buffer): void {
-    this.#bytesDown += bytes.length;
+    this.#record.bytesDown += bytes.length;
     this.#answer?.write(bytes);
   }
 
@@ -141,29 +133,9 @@ export class AuditEntry {
     this.#readRequest();
     const answered = this.#answer?.end();
     this.#answer = undefined;
-    const traceparents = valuesOf(this.#head.rawHeaders, 'traceparent');
-    const record: AuditRecord = {
-      time: Date.now(),
-      id: this.id,
-      uid: this.#head.uid,
-      method: this.#head.method,
-      target: this.#head.target,
-      decision: this.#decision,
-      rule: this.#refusedBy[0],
-      rules: this.#decision === 'would_refuse' ? this.#refusedBy : undefined,
-      model: this.#model ?? answered?.model,
-      stream: this.#stream,
-      status: this.#status,
-      bytesUp: this.#bytesUp,
-      bytesDown: this.#bytesDown,
-      headMs: this.#headMs,
-      totalMs: performance.now() - this.#startedMs,
-      ended,
-      upstreamRequestId: this.#upstreamRequestId,
-      traceparent: traceparents.length === 1 ? traceparents[0] : undefined,
-      usage: answered?.usage,
-      unreadEncoding: this.#unreadEncoding,
-    };
+    const record = this.#record;
+    record.model ??= answered?.model;
+    Object.assign(record, { time: Date.now(), totalMs: performance.now() - this.#startedMs, ended, usage: answered?.usage });
     this.#onEnd(record);
     return record;
   }
@@ -179,8 +151,8 @@ export class AuditEntry {
   }
 
   #answered(status: number): void {
-    this.#status = status;
-    this.#headMs = performance.now() - this.#startedMs;
+    this.#record.status = status;
+    this.#record.headMs = performance.now() - this.#startedMs;
   }
 }
 

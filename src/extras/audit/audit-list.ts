@@ -3,13 +3,6 @@ import { Failure } from '../../run/failure.ts';
 import { isGzip, linesBack, openToRead, readAt } from './audit-lines.ts';
 import { type ReadRecord, complaint, read, text, tokensOf } from './audit-reading.ts';
 
-export interface Selection {
-  /** How many records at most. */
-  readonly limit: number;
-  /** None before this time, in the form that records have; undefined for all. */
-  readonly since: string | undefined;
-}
-
 const columns: ReadonlyArray<readonly [title: string, width: number, align: 'left' | 'right']> = [
   ['TIME', 24, 'left'],
   ['ID', 16, 'left'],
@@ -25,10 +18,12 @@ const columns: ReadonlyArray<readonly [title: string, width: number, align: 'lef
 /**
  * The records of a file, newest first.
  *
+ * @param limit how many at most
+ * @param since none before this time, in the form that records have; undefined for all
  * @param notes is told of lines that are no records
  * @throws {Failure} when the file cannot be read
  */
-export function* newestFirst(path: string, { limit, since }: Selection, notes: string[] = []): Generator<ReadRecord, void, undefined> {
+export function* newestFirst(path: string, { limit, since }: { readonly limit: number; readonly since: string | undefined }, notes: string[] = []): Generator<ReadRecord, void, undefined> {
   const fd = openToRead(path);
   let [count, unreadable] = [0, 0];
   try {

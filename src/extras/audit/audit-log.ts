@@ -1,13 +1,12 @@
 import { hash as digest } from 'node:crypto';
 import { closeSync, fstatSync, fsyncSync, writeSync } from 'node:fs';
-import { resolve } from 'node:path';
 import type { Account } from '../../native/native.ts';
 import { Failure, reason } from '../../run/failure.ts';
 import { openToAppend } from '../append-only-file.ts';
 import { isTornEnd, lineOf, maxLineBytes, noHash, seal, tornMark } from './audit-chain.ts';
 import { linesBack, readAt } from './audit-lines.ts';
 import { tokensIn } from './audit-past.ts';
-import { type AuditNote, type AuditRecord, noteText, recordText } from './audit-record.ts';
+import { type AuditRecord, recordText } from './audit-record.ts';
 
 /** Most records of refused requests that wait for a log that cannot be written: any process can make such requests. */
 const maxWaitingRefused = 256;
@@ -54,8 +53,6 @@ interface End {
  */
 export class AuditLog {
   readonly #options: AuditLogOptions;
-  readonly #file: string;
-  readonly #path: string;
   #fd = -1;
   #end: End;
   /** Why records cannot be written: the file is not what it was, which only `reopen` mends; or a write failed, which passes. */
@@ -72,8 +69,6 @@ export class AuditLog {
    */
   constructor(options: AuditLogOptions) {
     this.#options = options;
-    this.#file = resolve(options.file); // independent of later changes of the working directory
-    this.#path = options.path ?? this.#file;
     ({ fd: this.#fd, end: this.#end } = this.#open());
   }
 
@@ -132,12 +127,12 @@ export class AuditLog {
   /** To be called last: makes the file survive a loss of power, and reports what is not in it. */
   close(): void {
     this.#flush();
-    if (this.missing > 0) this.#options.report(`--audit-log ${this.#file}: ${this.missing} requests are not recorded`);
+    if (this.missing > 0) this.#options.report(`--audit-log ${this.#options.file}: ${this.missing} requests are not recorded`);
     try {
       fsyncSync(this.#fd);
     } catch (error) {
       // Some file systems cannot (EINVAL); the records are with the kernel.
-      if ((error as NodeJS.ErrnoException).code !== 'EINVAL') this.#options.report(`--audit-log ${this.#file} may not survive a loss of power: ${reason(error)}`);
+      if ((error as NodeJS.ErrnoException).code !== 'EINVAL') this.#options.report(`--audit-log ${this.#options.file} may not survive a loss of power: ${reason(error)}`);
     }
     closeSync(this.#fd);
     this.#fd = -1;
@@ -154,20 +149,20 @@ export class AuditLog {
         this.#write(text);
         this.#waiting.shift();
       }
-      if (this.#lost > 0) this.#note({ kind: 'gap', time: Date.now(), lost: this.#lost });
+      if (this.#lost > 0) this.#note('gap', { lost: this.#lost });
     } catch (error) {
       return this.#fail('full', reason(error));
     }
     if (this.#trouble === undefined) return true;
     const lost = this.#lost === 0 ? 'nothing is missing' : `${this.#lost} requests are missing`;
-    this.#options.report(`--audit-log ${this.#file} is written again; ${lost}`);
+    this.#options.report(`--audit-log ${this.#options.file} is written again; ${lost}`);
     this.#lost = 0;
     this.#trouble = undefined;
     return true;
   }
 
   #fail(trouble: 'lost' | 'full', why: string): false {
-    if (this.#trouble !== trouble) this.#options.report(`--audit-log ${this.#file} cannot be written: ${why}`);
+    if (this.#trouble !== trouble) this.#options.report(`--audit-log ${this.#options.file} cannot be written: ${why}`);
     this.#trouble = trouble;
     return false;
   }
@@ -188,7 +183,7 @@ export class AuditLog {
   /** What has to be written before anything else: a new file's first line, or what is to be said about a torn end. */
   #begin(): void {
     if (this.#end.torn.length > 0) this.#recover();
-    if (this.#end.size === 0) this.#note({ kind: 'begin', time: Date.now(), tokens: this.#tokensBefore() });
+    if (this.#end.size === 0) this.#note('begin', { tokens: this.#tokensBefore() });
   }
 
   #recover(): void {
@@ -196,12 +191,13 @@ export class AuditLog {
     const mark = `${tornMark}\n`;
     const tornHash = digest('sha256', Buffer.concat([torn, Buffer.from(mark)]));
     const isFirst = torn.length === size;
-    this.#note({ kind: 'recovered', time: Date.now(), tornBytes: torn.length + mark.length, tornHash, tokens: isFirst ? this.#tokensBefore() : undefined }, mark);
+    this.#note('recovered', { torn_bytes: torn.length + mark.length, torn_sha256: tornHash, tokens: isFirst ? this.#tokensBefore() : undefined }, mark);
     this.#end.torn = Buffer.alloc(0);
   }
 
-  #note(note: AuditNote, before = ''): void {
-    this.#write(noteText(note), before);
+  /** Writes what happened to the log itself. */
+  #note(kind: 'begin' | 'recovered' | 'gap', facts: Readonly<Record<string, string | number | undefined>>, before = ''): void {
+    this.#write(JSON.stringify({ kind, time: new Date().toISOString(), ...facts }), before);
   }
 
   /** @throws when not all of it could be written; what could be is then in `#end.torn` */
@@ -235,10 +231,10 @@ export class AuditLog {
    * @throws {Failure}
    */
   #open(): { fd: number; end: End } {
-    const { owner, lock } = this.#options;
+    const { file, path = file, owner, lock } = this.#options;
     let fd = -1;
     try {
-      fd = openToAppend(this.#path, owner);
+      fd = openToAppend(path, owner);
       if (this.#fd !== -1 && isSameFile(fd, this.#fd)) {
         closeSync(fd);
         fd = this.#fd;

@@ -25,44 +25,32 @@ export interface AuditRecord {
   /** When it ended, in milliseconds since the epoch. */
   readonly time: number;
   readonly id: string;
-  readonly uid: number | undefined;
+  readonly uid?: number | undefined;
   /** As received, like the target. Undefined where the request could not be parsed. */
-  readonly method: string | undefined;
-  readonly target: string | undefined;
+  readonly method?: string | undefined;
+  readonly target?: string | undefined;
   readonly decision: Decision;
   /** Which rule refused it, or would have: an error code of the gate's, or the name of a policy's rule. */
-  readonly rule: string | undefined;
+  readonly rule?: string | undefined;
   /** In shadow mode, all that would have refused it, `rule` first. */
   readonly rules?: readonly string[] | undefined;
-  readonly model: string | undefined;
-  readonly stream: boolean | undefined;
+  readonly model?: string | undefined;
+  readonly stream?: boolean | undefined;
   /** The status that the client was answered with. */
-  readonly status: number | undefined;
+  readonly status?: number | undefined;
   /** Bytes of the bodies, as far as they came. */
   readonly bytesUp: number;
   readonly bytesDown: number;
   /** From the request's head to the answer's, and to the answer's end, in milliseconds. */
-  readonly headMs: number | undefined;
+  readonly headMs?: number | undefined;
   readonly totalMs: number;
   readonly ended: Ending;
-  readonly upstreamRequestId: string | undefined;
-  readonly traceparent: string | undefined;
-  readonly usage: Usage | undefined;
+  readonly upstreamRequestId?: string | undefined;
+  readonly traceparent?: string | undefined;
+  readonly usage?: Usage | undefined;
   /** The content coding that kept an answer from being read, so that there is no usage. */
-  readonly unreadEncoding: string | undefined;
+  readonly unreadEncoding?: string | undefined;
 }
-
-/**
- * Something that happened to the log itself. `tokens` is in a file's first record: what the exchanges in the files before
- * it were charged (`tokens_total`); undefined where no limit counts them.
- */
-export type AuditNote =
-  /** The first line of a file. */
-  | { readonly kind: 'begin'; readonly time: number; readonly tokens?: number | undefined }
-  /** A write had not finished. What is left of it stands between the record before and this one. */
-  | { readonly kind: 'recovered'; readonly time: number; readonly tornBytes: number; readonly tornHash: string; readonly tokens?: number | undefined }
-  /** So many requests could not be recorded. */
-  | { readonly kind: 'gap'; readonly time: number; readonly lost: number };
 
 /**
  * A record as JSON, in printable ASCII. This is the closed set: nothing else of an exchange is ever written, and every
@@ -73,7 +61,7 @@ export type AuditNote =
 export function recordText(record: AuditRecord, endpoint: string): string {
   return JSON.stringify({
     kind: 'request',
-    time: timeOf(record.time),
+    time: new Date(record.time).toISOString(),
     id: matching(record.id, /^[0-9a-f-]{1,36}$/),
     uid: count(record.uid),
     method: matching(record.method, /^[A-Z-]{1,20}$/),
@@ -94,20 +82,6 @@ export function recordText(record: AuditRecord, endpoint: string): string {
     usage: record.usage === undefined ? undefined : usageText(record.usage),
     unread_encoding: matching(record.unreadEncoding, /^[a-z0-9_.+-]+(, ?[a-z0-9_.+-]+)*$/),
   });
-}
-
-/** A note as a line of the log, without the line end. */
-export function noteText(note: AuditNote): string {
-  const { kind } = note;
-  const time = timeOf(note.time);
-  switch (kind) {
-    case 'begin':
-      return JSON.stringify({ kind, time, tokens: note.tokens });
-    case 'recovered':
-      return JSON.stringify({ kind, time, torn_bytes: note.tornBytes, torn_sha256: note.tornHash, tokens: note.tokens });
-    case 'gap':
-      return JSON.stringify({ kind, time, lost: note.lost });
-  }
 }
 
 /**
@@ -150,10 +124,6 @@ function count(value: number | undefined): number | undefined {
 
 function milliseconds(value: number | undefined): number | undefined {
   return Number.isFinite(value) ? Math.round((value as number) * 10) / 10 : undefined;
-}
-
-function timeOf(time: number): string {
-  return new Date(time).toISOString();
 }
 
 function usageText({ input, cached, output, reasoning, total }: Usage): Record<keyof Usage, number | undefined> {

@@ -8,25 +8,17 @@ const maxGroups = 10_000;
 
 const tokenKinds = ['input', 'cached', 'output', 'reasoning', 'total'] as const;
 
-/** What a group of requests amounts to. */
-export interface Totals {
-  requests: number;
-  refused: number;
-  /** Requests that went up, and whose answers did not say what they cost. */
-  unknown: number;
-  input: number;
-  cached: number;
-  output: number;
-  reasoning: number;
-  total: number;
-}
+/** What is counted of a group of requests. `unknown` went up, and their answers did not say what they cost. */
+const counts = ['requests', 'refused', 'unknown', ...tokenKinds] as const;
+
+export type Totals = Record<(typeof counts)[number], number>;
 
 const groupings = ['model', 'day', 'user', 'decision', 'rule'] as const;
 
 type Grouping = (typeof groupings)[number];
 
 /** Totals by each group's name, and of all. What is not known is called `-`. A request counts in each rule that refused it. */
-export type Summary = Readonly<Record<Grouping, ReadonlyMap<string, Totals>>> & { readonly all: Totals };
+export type Summary = Readonly<Record<Grouping, Map<string, Totals>>> & { readonly all: Totals };
 
 export interface SummaryOptions {
   /** None before this time, in the form that records have; undefined for all. */
@@ -38,15 +30,13 @@ export interface SummaryOptions {
 /** A file's part of the summary, and where it stands in the chain. */
 interface Part {
   readonly path: string;
-  readonly summary: MutableSummary;
+  readonly summary: Summary;
   /** The hash before its first record; undefined where it has none. */
   prev: string | undefined;
   first: string | undefined;
   last: string | undefined;
   beganAt: string | undefined;
 }
-
-type MutableSummary = Record<Grouping, Map<string, Totals>> & { all: Totals };
 
 /**
  * Sums up the files of a log. Each is read once; they count in the order of their chain, not in the order they are given in.
@@ -61,8 +51,8 @@ export async function summarise(paths: readonly string[], options: SummaryOption
   for (const path of paths) parts.push(await readPart(path, options, notes));
   const merged = emptySummary();
   for (const { summary } of inChainOrder(parts, notes)) {
-    for (const grouping of groupings) for (const [name, totals] of summary[grouping]) addTotals(totalsOf(merged[grouping], name), totals);
-    addTotals(merged.all, summary.all);
+    for (const grouping of groupings) for (const [name, totals] of summary[grouping]) add(groupIn(merged[grouping], name), totals);
+    add(merged.all, summary.all);
   }
   return merged;
 }
@@ -91,12 +81,16 @@ async function readPart(path: string, { since, nameOf }: SummaryOptions, notes: 
     }
     lastLine = Buffer.from(line.bytes);
     if (record['kind'] !== 'request' || (since !== undefined && record.time < since)) continue;
-    add(summary.all, record);
-    add(totalsOf(summary.model, text(record['model'])), record);
-    add(totalsOf(summary.day, text(record.time.slice(0, 10))), record);
-    add(totalsOf(summary.user, userOf(record['uid'])), record);
-    add(totalsOf(summary.decision, text(record['decision'])), record);
-    for (const rule of rulesOf(record)) add(totalsOf(summary.rule, rule), record);
+    const totals = totalsOf(record);
+    const names: Record<Grouping, readonly string[]> = {
+      model: [text(record['model'])],
+      day: [text(record.time.slice(0, 10))],
+      user: [userOf(record['uid'])],
+      decision: [text(record['decision'])],
+      rule: rulesOf(record),
+    };
+    add(summary.all, totals);
+    for (const grouping of groupings) for (const name of names[grouping]) add(groupIn(summary[grouping], name), totals);
   }
   const end = lastLine === undefined ? undefined : lineOf(lastLine);
   if (end?.kind === 'record') part.last = end.hash;
@@ -139,10 +133,8 @@ function inOrder(a: string, b: string): number {
 }
 
 /** Those that refused a request, or would have. Records of earlier versions have the first alone. */
-function rulesOf(record: ReadRecord): ReadonlySet<string> {
-  if (record['decision'] === 'allowed') return new Set();
-  const { rules, rule } = record;
-  return new Set((Array.isArray(rules) ? (rules as unknown[]) : [rule]).map(text));
+function rulesOf({ decision, rule, rules }: ReadRecord): readonly string[] {
+  return decision === 'allowed' ? [] : [...new Set((Array.isArray(rules) ? rules : [rule]).map(text))];
 }
 
 /** As tables for people. */
@@ -151,7 +143,7 @@ export function summaryTables({ model, day, user, decision, rule, all }: Summary
   const mostFirst = (groups: ReadonlyMap<string, Totals>): Array<[string, Totals]> => [...groups].sort(([, a], [, b]) => b.requests - a.requests);
   const tables = [
     table('MODEL', largestFirst(model)),
-    table('DAY', [...day].sort(([a], [b]) => inOrder(b, a))),
+    table('DAY', [...day].sort(([a], [b]) => (a < b ? 1 : -1))),
     table('USER', largestFirst(user)),
     table('DECISION', mostFirst(decision)),
     ...(rule.size === 0 ? [] : [table('RULE', mostFirst(rule))]),
@@ -162,11 +154,11 @@ export function summaryTables({ model, day, user, decision, rule, all }: Summary
 
 /** As JSON lines. */
 export function summaryLines(summary: Summary): string[] {
-  const groups = groupings.flatMap((by) => [...summary[by]].map(([name, sums]) => ({ by, name, ...sums })));
+  const groups = groupings.flatMap((by) => [...summary[by]].map(([name, totals]) => ({ by, name, ...totals })));
   return [...groups, { by: 'all', ...summary.all }].map((line) => JSON.stringify(line));
 }
 
-function emptySummary(): MutableSummary {
+function emptySummary(): Summary {
   return { model: new Map(), day: new Map(), user: new Map(), decision: new Map(), rule: new Map(), all: nothing() };
 }
 
@@ -174,36 +166,32 @@ function nothing(): Totals {
   return { requests: 0, refused: 0, unknown: 0, input: 0, cached: 0, output: 0, reasoning: 0, total: 0 };
 }
 
-function totalsOf(groups: Map<string, Totals>, given: string): Totals {
+function groupIn(groups: Map<string, Totals>, given: string): Totals {
   const name = given === '' ? '-' : given;
   const known = groups.get(name);
   if (known !== undefined) return known;
-  if (groups.size >= maxGroups && name !== 'others') return totalsOf(groups, 'others');
+  if (groups.size >= maxGroups && name !== 'others') return groupIn(groups, 'others');
   const totals = nothing();
   groups.set(name, totals);
   return totals;
 }
 
-function add(totals: Totals, record: ReadRecord): void {
-  totals.requests++;
+function totalsOf(record: ReadRecord): Totals {
   const usage = tokensOf(record);
-  if (record['decision'] === 'refused') totals.refused++;
-  else if (usage === undefined && amount(record['bytes_up']) > 0) totals.unknown++;
-  if (usage === undefined) return;
-  for (const kind of tokenKinds) totals[kind] += amount(usage[kind]);
+  const isRefused = record['decision'] === 'refused';
+  const totals = { ...nothing(), requests: 1, refused: Number(isRefused), unknown: Number(!isRefused && usage === undefined && amount(record['bytes_up']) > 0) };
+  for (const kind of tokenKinds) totals[kind] = amount(usage?.[kind]);
+  return totals;
 }
 
-function addTotals(totals: Totals, more: Totals): void {
-  for (const name of Object.keys(totals) as Array<keyof Totals>) totals[name] += more[name];
+function add(totals: Totals, more: Totals): void {
+  for (const count of counts) totals[count] += more[count];
 }
 
 function table(title: string, groups: ReadonlyArray<readonly [string, Totals]>): string {
   const titles = [title, 'REQUESTS', 'REFUSED', 'NO USAGE', 'INPUT', 'CACHED', 'OUTPUT', 'REASONING', 'TOTAL'];
-  const rows = groups.map(([name, { requests, refused, unknown, ...tokens }]) =>
-    [name, ...[requests, refused, unknown, ...tokenKinds.map((kind) => tokens[kind])].map(String)]);
-  const all = [titles, ...rows];
-  const widths = titles.map((_, column) => all.reduce((most, cells) => Math.max(most, cells[column]?.length ?? 0), 0));
-  return all
-    .map((cells) => cells.map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0))).join('  ').trimEnd())
-    .join('\n');
+  const rows = [titles, ...groups.map(([name, totals]) => [name, ...counts.map((count) => String(totals[count]))])];
+  const widths = titles.map((_, column) => rows.reduce((most, cells) => Math.max(most, cells[column]?.length ?? 0), 0));
+  const padded = (cells: readonly string[]): string[] => cells.map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0)));
+  return rows.map((cells) => padded(cells).join('  ').trimEnd()).join('\n');
 }
