@@ -164,7 +164,7 @@ async function readRenewableKey(memory: Buffer): Promise<LockedKey> {
   checkRenewable(stdin);
   const { key, next } = LockedKey.readRenewable(stdin, memory);
   const reports = new BoundedLog(log);
-  renewFrom(stdin, key, next, (message) => reports.say(message));
+  renewFrom(stdin, key, next, (message) => reports.say(message, message)); // no flood of bad lines may hide a renewal
   return key;
 }
 

