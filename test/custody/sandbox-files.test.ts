@@ -1,9 +1,10 @@
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { chmodSync, chownSync, existsSync, lchownSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { cleanUp } from '../support/cleanup.ts';
-import { nobody, runToExit, shell, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
+import { launch, nobody, runToExit, shell, startDaemon, type Daemon, type DaemonOptions, type Running } from '../support/daemon.ts';
 import { denying } from '../support/deny.ts';
 import { type Call, type Outcome, errno, inject, needsInjection } from '../support/inject.ts';
 import { refusalOf } from '../support/messages.ts';
@@ -64,7 +65,37 @@ describe('without a log', () => {
     expect(await inject(pid, [[87, join(folder, 'elsewhere', 'precious')], [263, -100, join(folder, 'elsewhere', 'precious'), 0]])).toEqual([errno.EACCES, errno.EACCES]);
     expect(existsSync(join(folder, 'elsewhere', 'precious'))).toBe(true);
   });
+
+  test('beside a folder that was made for the server-info file, none are', async (context) => {
+    await needsLandlock(context);
+    const { pid } = await startDaemon({ args: ['--server-info', join(folder, 'made', 'info.json')] });
+    expect(await inject(pid, [[87, join(folder, 'elsewhere', 'precious')]])).toEqual([errno.EACCES]);
+  });
 });
+
+test('who swaps a folder on the way to a log cannot have the sandbox open another', async (context) => {
+  await needsLandlock(context);
+  chmodSync(folder, 0o755);
+  const [home, elsewhere] = [join(folder, 'home'), join(folder, 'elsewhere')];
+  mkdirSync(join(home, 'logs'), { recursive: true });
+  symlinkSync(elsewhere, join(home, 'link'));
+  for (const path of [home, join(home, 'logs')]) chownSync(path, nobody.uid, nobody.gid);
+  lchownSync(join(home, 'link'), nobody.uid, nobody.gid);
+  const swap = `const { renameSync: move } = require('node:fs'); for (;;) { move('logs', 'folder'); move('link', 'logs'); move('logs', 'link'); move('folder', 'logs'); }`;
+  const swapper = spawn(process.execPath, ['-e', swap], { ...nobody, cwd: home, stdio: 'ignore' });
+  cleanUp(() => swapper.kill('SIGKILL'));
+  for (let start = 0; start < 5; start++) {
+    const running = launch({ args: ['--audit-log', join(home, 'logs', 'log')] });
+    if (!(await hasStarted(running))) continue; // it has seen the link, or nothing
+    expect(await inject(running.pid, [openat(join(elsewhere, 'new'), creating), openat(join(folder, 'new'), creating)])).toEqual([errno.EACCES, errno.EACCES]);
+  }
+  expect(readdirSync(elsewhere)).toEqual(['precious']);
+});
+
+/** Whether it came to listen, and did not end before. */
+async function hasStarted(running: Running): Promise<boolean> {
+  return Promise.race([running.waitForStderr(/listening on/).then(() => true, () => false), running.exited.then(() => false)]);
+}
 
 describe('with a log', () => {
   test('files are opened for writing in its folder, and nowhere else', async (context) => {
