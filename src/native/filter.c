@@ -69,27 +69,27 @@ void filter_from(struct filter *filter, int call, uint32_t action) {
   answer(filter, action);
 }
 
-/* Skips the rule for another call; else compares half of an argument, and forbids the call or loads its number again. */
-static void about_half(struct filter *filter, int call, unsigned half, uint32_t mask, const uint32_t values[], size_t count, bool forbids_them,
-                       uint32_t forbidden) {
+/* Skips the rule for another call; else compares half of an argument, and decides or loads the call's number again. */
+static void about_half(struct filter *filter, int call, unsigned half, uint32_t mask, const uint32_t values[], size_t count, bool if_one,
+                       uint32_t action) {
   compare(filter, BPF_JEQ, (uint32_t)call, 0, count + 4);
   load(filter, offsetof(struct seccomp_data, args) + half * sizeof(uint32_t)); /* both architectures are little-endian */
   emit(filter, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask));
   for (size_t left = count; left > 0; left--) {
     size_t to_answer = left - 1, past_answer = left;
-    if (forbids_them) compare(filter, BPF_JEQ, values[count - left], to_answer, left == 1);
+    if (if_one) compare(filter, BPF_JEQ, values[count - left], to_answer, left == 1);
     else compare(filter, BPF_JEQ, values[count - left], past_answer, 0);
   }
-  answer(filter, forbidden);
+  answer(filter, action);
   load(filter, offsetof(struct seccomp_data, nr));
 }
 
-void filter_only(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t forbidden) {
-  about_half(filter, call, 2 * argument, mask, values, count, false, forbidden);
+void filter_only(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t action) {
+  about_half(filter, call, 2 * argument, mask, values, count, false, action);
 }
 
-void filter_not(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t forbidden) {
-  about_half(filter, call, 2 * argument, mask, values, count, true, forbidden);
+void filter_not(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t action) {
+  about_half(filter, call, 2 * argument, mask, values, count, true, action);
 }
 
 void filter_pointer(struct filter *filter, int call, unsigned argument, uint32_t forbidden) {

@@ -30,11 +30,11 @@ void filter_calls(struct filter *filter, const int calls[], size_t count, uint32
 void filter_from(struct filter *filter, int call, uint32_t action); /* this number and all higher ones */
 
 /*
- * Rules about an argument, of which 0 is the first: what is forbidden if `mask` leaves none of the values of it, or one. A
- * call that passes goes on to the next rule. These look at the low 32 bits, as the kernel does where it takes an int.
+ * Rules about an argument, of which 0 is the first: what happens if `mask` leaves of it none of the values (only), or one of
+ * them (not). Other calls go on to the next rule. These look at the low 32 bits, as the kernel does where it takes an int.
  */
-void filter_only(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t forbidden);
-void filter_not(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t forbidden);
+void filter_only(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t action);
+void filter_not(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t action);
 
 /* Forbids any pointer but NULL. */
 void filter_pointer(struct filter *filter, int call, unsigned argument, uint32_t forbidden);

@@ -27,6 +27,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef O_TMPFILE
@@ -85,7 +86,16 @@ static const int removing[] = {
 };
 
 /* O_TMPFILE includes O_DIRECTORY, which readers of folders set too. */
-static const uint32_t writing = O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY);
+static const uint32_t making = O_CREAT | (O_TMPFILE & ~O_DIRECTORY), writing = O_WRONLY | O_RDWR | O_TRUNC;
+
+/* What a new file's mode may not have: with set-user-ID, a program that is written as root would be root's for everybody. */
+static const uint32_t programs = S_ISUID | S_ISGID | S_ISVTX | S_IXUSR | S_IXGRP | S_IXOTH;
+
+static void filter_opening(struct filter *filter, int call, unsigned flags, bool opens_logs) {
+  if (!opens_logs) filter_only(filter, call, flags, making | writing, VALUES(0), REFUSE(EPERM));
+  filter_not(filter, call, flags, making, VALUES(0), ALLOW); /* the mode is anything then */
+  filter_only(filter, call, flags + 1, programs, VALUES(0), REFUSE(EPERM));
+}
 
 /*
  * TCP and UDP, over IPv4 and IPv6. Not AF_UNIX: systemd and container engines start programs for their users. A filter of
@@ -103,12 +113,10 @@ static bool forbid_sockets(void) {
 bool forbid_start_calls(bool opens_logs, bool removes_file) {
   static struct filter filter;
   filter_begin(&filter);
-  if (!opens_logs) {
-    filter_only(&filter, SYS_openat, 2, writing, VALUES(0), REFUSE(EPERM));
+  filter_opening(&filter, SYS_openat, 2, opens_logs);
 #ifdef __x86_64__
-    filter_only(&filter, SYS_open, 1, writing, VALUES(0), REFUSE(EPERM));
+  filter_opening(&filter, SYS_open, 1, opens_logs);
 #endif
-  }
   /* Neither MADV_DODUMP nor MADV_DOFORK, which undo what protects the key's memory. */
   filter_only(&filter, SYS_madvise, 2, WHOLE, VALUES(MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_DONTDUMP), REFUSE(EPERM));
   filter_only(&filter, SYS_ioctl, 1, WHOLE, VALUES(SIOCOUTQ, FIONREAD, FIONBIO, TCGETS), REFUSE(EPERM));

@@ -107,6 +107,7 @@ const rules: ReadonlyArray<readonly [what: string, call: readonly number[], star
   ['no network namespace', [clone, 0x40000000 + SIGCHLD], 'killed', 'killed'],
 
   ['files to read', [257, -100, 0, 0o2000000], 'allowed', 'allowed'],
+  ['whatever the mode', [257, -100, 0, 0, 0o7777], 'allowed', 'allowed'],
   ['folders to read', [257, -100, 0, 0o200000], 'allowed', 'allowed'],
   ['no files to write', [257, -100, 0, 1], 'allowed', 'EPERM'],
   ['nor to read and write', [257, -100, 0, 2], 'allowed', 'EPERM'],
@@ -161,6 +162,9 @@ const rules: ReadonlyArray<readonly [what: string, call: readonly number[], star
 const withFlags: ReadonlyArray<readonly [what: string, call: readonly number[], serve: string]> = [
   ['files to write, where Landlock lets it', [257, -100, 0, 0o2101], 'allowed'],
   ['with open(2) too', [2, 0, 0o2101], 'allowed'],
+  ['no programs', [257, -100, 0, 0o2101, 0o700], 'EPERM'],
+  ['nor such as run as their owner', [257, -100, 0, 0o2101, 0o4600], 'EPERM'],
+  ['with open(2) neither', [2, 0, 0o2101, 0o4600], 'EPERM'],
   ['openat2 hides its flags', [437, -100, 0, 0, 0], 'ENOSYS'],
   ['a file to remove', [87, 0], 'allowed'],
   ['at a folder too', [263, -100, 0, 0], 'allowed'],
