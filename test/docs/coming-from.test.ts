@@ -64,14 +64,6 @@ function lastSent({ standIn }: Machine): { target: string; headers: Record<strin
 
 /** What a row promises beside an answer, by a word of it. */
 const promises: ReadonlyArray<readonly [string, (lines: readonly string[]) => Promise<void>]> = [
-  ['codex responses-api-proxy', async (lines) => {
-    const { machine, daemon, port, ask } = await servedBy(lines);
-    expect(JSON.parse(readFileSync(join(machine.folder, 'server-info.json'), 'utf8'))).toEqual({ port, pid: expect.any(Number) });
-    expect(await ask({ ...response, stream: true })).toMatchObject({ status: 200, text: expect.stringContaining('event: response.completed') });
-    expect(lastSent(machine)).toMatchObject({ target: '/v1/responses', headers: { authorization: `Bearer ${machine.key}` } });
-    expect((await fetch(`http://127.0.0.1:${port}/shutdown`)).status).toBe(200);
-    expect((await daemon.waitForExit()).code).toBe(0);
-  }],
   ['governance', async (lines) => {
     const { machine, more, ask } = await servedBy(lines);
     const streamed = await ask(streamedChat);
