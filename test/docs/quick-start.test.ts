@@ -12,7 +12,7 @@ const listening = /^responses-api-proxy listening on 127\.0\.0\.1:(\d+)\n/m;
 describe('the quick start, from top to bottom', () => {
   const curl = snippetIn('README.md', 'curl --no-buffer');
   const codex = snippetIn('README.md', 'codex exec');
-  const sdk = snippetIn('README.md', "from 'openai'");
+  const sdk = snippetIn('src/proxy/README.md', "from 'openai'");
   const stop = snippetIn('README.md', '/shutdown\n');
   let machine: Machine;
   let daemon: Running;
