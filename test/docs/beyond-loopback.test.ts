@@ -1,6 +1,7 @@
 import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { checkout } from '../support/daemon-paths.ts';
 import { launch, type Running } from '../support/daemon.ts';
 import { runTool } from '../support/native-tools.ts';
 import { asSocket, needsNetworkNamespaces, relayInto } from '../support/network-namespace.ts';
@@ -13,7 +14,7 @@ const docker = snippetIn('scripts/systemd/README.md', 'docker run');
 const sshdMatch = snippetIn('scripts/systemd/README.md', 'Match User');
 const allowUser = snippetIn('scripts/systemd/README.md', '--allow-user tunnel');
 const sshForward = snippetIn('scripts/systemd/README.md', 'ssh -N -L');
-const dockerfile = snippetIn('scripts/systemd/README.md', 'ENTRYPOINT').code;
+const dockerfile = readFileSync(join(checkout, 'Dockerfile'), 'utf8');
 
 const quoted = (words: readonly string[]): string => words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
 

@@ -5,7 +5,7 @@ import { checkout } from '../support/daemon-paths.ts';
 import { documents, snippetIn, snippetsOf, type Snippet } from '../support/readme.ts';
 
 /** Blocks in these languages are not commands. Tests read some of them; `docs/loan.test.ts`, `service/container.test.ts`. */
-const notRun = new Set(['text', 'json', 'dockerfile', 'yaml']);
+const notRun = new Set(['text', 'json', 'yaml']);
 
 const call = /\bsnippetIn\('([^']+)', ('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\)/g;
 

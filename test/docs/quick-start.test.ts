@@ -6,7 +6,7 @@ import { newMachine, type Machine } from '../support/readers-machine.ts';
 import { snippetIn } from '../support/readme.ts';
 import { needs } from '../support/skip.ts';
 
-const start = snippetIn('README.md', 'src/launcher.sh');
+const start = snippetIn('README.md', '--server-info "$INFO"');
 const listening = /^responses-api-proxy listening on 127\.0\.0\.1:(\d+)\n/m;
 
 describe('the quick start, from top to bottom', () => {

@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { caFile } from '../support/certificates.ts';
@@ -19,9 +19,7 @@ const image = 'responses-api-proxy:0.1.0';
 test('the Dockerfile as it stands makes an image that serves, with a key that only its user can read', { timeout: testTimeoutMs }, async (context) => {
   const problem = await SealedPodman.problem();
   skipUnless(context, problem === undefined, problem ?? '');
-  const dockerfile = snippetIn('scripts/systemd/README.md', 'ENTRYPOINT').code;
   const sources = copySources(join(scratchFolder(), 'sources'));
-  writeFileSync(join(sources, 'Dockerfile'), dockerfile);
   const key = randomKey();
   const keyFile = join(sources, 'openai-api-key');
   const commands = snippetIn('scripts/systemd/README.md', 'docker build').code;

@@ -60,7 +60,7 @@ describe('what is in it', () => {
     const built = Object.entries(compilers).filter(([, compiler]) => hasCommand(compiler))
       .flatMap(([architecture]) => [`dist/native/${architecture}.node`, starterFor(architecture)]);
     expect(filesIn(packed.content)).toEqual([
-      'LICENSE', 'README.md', 'scripts/systemd/README.md', 'src/key/README.md', 'src/extras/README.md', 'src/proxy/README.md', 'package.json', 'scripts/build-native.sh', 'scripts/keys/README.md', 'scripts/keys/openai-oidc', 'scripts/policies/codex.json', 'scripts/systemd/responses-api-proxy.logrotate', 'scripts/systemd/responses-api-proxy.service', 'scripts/systemd/responses-api-proxy.socket', 'src/launcher.sh', 'src/extras/policy/policy.schema.json',
+      'LICENSE', 'README.md', 'scripts/systemd/README.md', 'src/key/README.md', 'src/extras/README.md', 'src/proxy/README.md', 'package.json', 'scripts/build-native.sh', 'scripts/keys/README.md', 'scripts/keys/openai-oidc', 'scripts/policies/codex.json', 'scripts/systemd/pod.yaml', 'scripts/systemd/responses-api-proxy.logrotate', 'scripts/systemd/responses-api-proxy.service', 'scripts/systemd/responses-api-proxy.socket', 'src/launcher.sh', 'src/extras/policy/policy.schema.json',
       'dist/responses-api-proxy.1', ...modules, ...c, ...built,
     ].sort());
   });

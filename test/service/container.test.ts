@@ -1,20 +1,19 @@
 import { chmodSync, chownSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
-import { launcher } from '../support/daemon-paths.ts';
+import { checkout, launcher } from '../support/daemon-paths.ts';
 import { randomKey, startDaemon, type Daemon } from '../support/daemon.ts';
 import { runTool } from '../support/native-tools.ts';
 import { statusOf } from '../support/process.ts';
 import { ask } from '../support/raw-client.ts';
-import { snippetIn } from '../support/readme.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer, freePort, startUpstream, type Upstream } from '../support/upstream.ts';
 
 // What a container engine would do with the README's recipes, as far as it can be done without one.
 
-const dockerfile = snippetIn('scripts/systemd/README.md', 'ENTRYPOINT').code;
-const pod = snippetIn('scripts/systemd/README.md', 'kind: Pod').code;
+const dockerfile = readFileSync(join(checkout, 'Dockerfile'), 'utf8');
+const pod = readFileSync(join(checkout, 'scripts/systemd/pod.yaml'), 'utf8');
 
 /** The one value of `pattern`'s group in a recipe, which is JSON there. */
 function listIn(text: string, pattern: RegExp): string[] {
@@ -103,6 +102,7 @@ test('the recipes agree with each other', () => {
   expect(listIn(pod, /^\s+args: (\[.*\])$/m)).toContain(port);
   expect(pod).toContain(`http://127.0.0.1:${port}/v1`);
   expect(pod).toContain(`mountPath: ${dirname(keyFile)},`);
-  expect(pod).toMatch(/path: openai-api-key, mode: 0440/);
+  // Kubernetes takes a number; what begins with 0 is octal to YAML 1.1 and decimal to YAML 1.2.
+  expect(Number(/path: openai-api-key, mode: (\d+) /.exec(pod)?.[1])).toBe(0o440);
   expect(/^USER \d+:(\d+)$/m.exec(dockerfile)?.[1]).toBe(/fsGroup: (\d+)/.exec(pod)?.[1]);
 });
