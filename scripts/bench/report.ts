@@ -160,8 +160,7 @@ export function markdown(figures: Figures, columns: readonly Column[], circumsta
 /** What a user of the daemon can notice. */
 const felt = new Set([
   'first byte, 50 ms away, first request', 'first byte, 50 ms away, next request', 'first byte, 50 ms away, after a long silence',
-  'first byte, through a proxy 50 ms away, first request',
-  'p50, 1 connection, 55 KB', 'event delay p50, 500 streams', 'event delay p99, 500 streams', 'first of six small events', '512 MiB upload, memory grows by',
+  'p50, 1 connection, 55 KB', 'event delay p50, 500 streams', 'first of six small events', '512 MiB upload, memory grows by',
 ]);
 
 /** What the machine pays. */
