@@ -163,19 +163,9 @@ const felt = new Set([
   'p50, 1 connection, 55 KB', 'event delay p50, 500 streams', 'first of six small events', '512 MiB upload, memory grows by',
 ]);
 
-/** What the machine pays. */
-const paid = new Set([
-  'requests per second, 16 connections, 1 KB', 'CPU per request, 16 connections, 55 KB', 'memory per stream, 500 streams', 'start-up', 'memory when idle',
-]);
-
-/** The part of it that the README beside this file shows: what users feel first. The goals are ours, not the reader's. */
+/** The part of it that the README beside this file shows. */
 export function summary(figures: Figures, columns: readonly Column[], circumstances: Circumstances): string {
-  const rows = (shown: ReadonlySet<string>): Row[] => rowsOf(figures).filter(({ label }) => shown.has(label));
-  return [
-    ...heading(circumstances),
-    '', '### What users feel', '', ...figureTable(columns, rows(felt)),
-    '', '### What the machine pays', '', ...figureTable(columns, rows(paid)), '',
-  ].join('\n');
+  return [...heading(circumstances), '', ...figureTable(columns, rowsOf(figures).filter(({ label }) => felt.has(label))), ''].join('\n');
 }
 
 function heading({ date, cpu, cores, kernel, node, versions, missing, load, disturbed, runs }: Circumstances): string[] {
