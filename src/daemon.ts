@@ -68,6 +68,7 @@ async function main(): Promise<void> {
   const users = await findUsers(options, native);
   const { runAs, tokenOwner, allowedUids } = users;
   const exposure = installationExposure();
+  for (const notice of options.notices) log.say(notice);
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
   const peerUidOf = await peerLookup(options, native);

@@ -8,6 +8,7 @@ import { parseProxy, parseUpstreamUrl } from './proxy/upstream-url.ts';
 import { type Flag, type Values, helpText, readArguments } from './run/command-line.ts';
 import { Failure, reason, usageFailure } from './run/failure.ts';
 import { isSocketActivated } from './run/inherited-socket.ts';
+import { version } from './run/installation.ts';
 import { parseTimestamp } from './run/timestamp.ts';
 
 /**
@@ -23,6 +24,8 @@ export interface Options {
   readonly websocketFallback: boolean;
   readonly shutdownTimeoutMs: number;
   readonly upstream: UpstreamOptions;
+  /** What to tell the user of the upstream, a line each. */
+  readonly notices: readonly string[];
   readonly upstreamHeaders: readonly Field[];
   /** The header that carries the key, and the word before it; undefined for none. */
   readonly authHeader: string;
@@ -115,13 +118,13 @@ export const examples = [
 /**
  * Reads the command line.
  *
- * @param environment for HTTPS_PROXY, NO_PROXY, LISTEN_FDS and LISTEN_PID
+ * @param environment for the proxy and its exemptions, LISTEN_FDS and LISTEN_PID
  * @throws {Failure} with exit code 2 for wrong arguments; the message never repeats a value, except for the name of a file
  */
 export async function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<Command> {
   const { values, words } = readArguments(argv, flags);
   if (values.help || words[0] === 'help') return { kind: 'print', text: await helpText(usage, flags, examples) };
-  if (values.version || words[0] === 'version') return { kind: 'print', text: version() };
+  if (values.version || words[0] === 'version') return { kind: 'print', text: version };
   if (words.length > 0) throw usageFailure('unexpected argument', 'flags begin with --, switches take no value, and the key comes on stdin');
   return { kind: 'run', options: Object.freeze(validate(values, environment)) };
 }
@@ -130,6 +133,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
   const endpoint = parseEndpoint(values.endpoint);
   const { authHeader, authScheme } = parseAuthHeader(values['auth-header']);
   const upstreamHeaders = parseUpstreamHeaders(values['upstream-header'], authHeader);
+  const notices: string[] = [];
   const upstream = parseUpstreamUrl(values['upstream-url'] ?? `https://api.openai.com${endpoint}`);
   const { port, policy, 'server-info': serverInfo, 'audit-log': auditLog } = values;
 
@@ -152,12 +156,13 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
     shutdownTimeoutMs: parseSeconds('shutdown-timeout', values['shutdown-timeout']),
     upstream: {
       ...upstream,
-      proxy: parseProxy(values['upstream-proxy'], upstream.origin, environment),
+      proxy: parseProxy(values['upstream-proxy'], upstream.origin, environment, notices),
       ca: values['upstream-ca'] === undefined ? undefined : readCertificates(values['upstream-ca']),
       connectTimeoutMs: parseSeconds('connect-timeout', values['connect-timeout']),
       responseTimeoutMs: parseSeconds('response-timeout', values['response-timeout']),
       idleTimeoutMs: parseSeconds('idle-timeout', values['idle-timeout']),
     },
+    notices,
     upstreamHeaders,
     authHeader,
     authScheme,
@@ -302,9 +307,4 @@ function parseToken(isIssued: boolean, file: string | undefined, serverInfo: str
   if (isIssued) return { kind: 'issued' };
   if (file === undefined) return { kind: 'none' };
   return { kind: 'given', file };
-}
-
-function version(): string {
-  const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
-  return manifest.version;
 }

@@ -26,7 +26,7 @@
 enum { MAX_SIGNAL = 64 };
 
 static const char *const passed_on[] = {
-  "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy",
+  "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy",
   "LISTEN_FDS", "LISTEN_PID", /* socket activation, sd_listen_fds(3) */
 };
 

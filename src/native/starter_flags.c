@@ -47,7 +47,7 @@ static void add_read(struct needs *needs, const char *file) {
 }
 
 void read_needs(char *const arguments[], struct needs *needs) {
-  static const char *const proxies[] = {"HTTPS_PROXY", "https_proxy", NULL};
+  static const char *const proxies[] = {"HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", NULL};
   static const char *const read_flags[] = {"--policy", "--client-token-file", "--upstream-ca", NULL};
   *needs = (struct needs){
     .places = {[SERVER_INFO] = {.flag = "--server-info"}, [AUDIT_LOG] = {.flag = "--audit-log"}},
@@ -74,6 +74,7 @@ void read_needs(char *const arguments[], struct needs *needs) {
   add_port_of(needs, upstream == NULL ? "https://api.openai.com" : upstream);
   for (const char *const *name = proxies; *name != NULL; name++) {
     const char *proxy = getenv(*name);
-    if (proxy != NULL && *proxy != '\0') add_port_of(needs, proxy);
+    /* The daemon passes over a SOCKS proxy in ALL_PROXY. */
+    if (proxy != NULL && *proxy != '\0' && strncasecmp(proxy, "socks", strlen("socks")) != 0) add_port_of(needs, proxy);
   }
 }

@@ -6,35 +6,63 @@ loopback.addAddress('::1', 'ipv6');
 
 /** Whether a URL's hostname can only mean this machine, so that cleartext to it does not leave the machine. */
 export function isLoopback(hostname: string): boolean {
-  const address = hostname.replace(/^\[(.*)\]$/, '$1');
-  const family = isIP(address);
-  return hostname === 'localhost' || (family !== 0 && loopback.check(address, family === 4 ? 'ipv4' : 'ipv6'));
+  return hostname === 'localhost' || contains(loopback, bare(hostname));
 }
+
+/** The variables that name a proxy for an https upstream, in curl's order. The starter passes them on (`../native/starter.c`). */
+const proxyVariables = ['https_proxy', 'HTTPS_PROXY', 'all_proxy', 'ALL_PROXY'];
 
 /**
- * The proxy that the environment names for an upstream: HTTPS_PROXY, unless NO_PROXY lists the host, and never for
- * loopback. As in curl, the lower-case names come first, and an empty variable counts as unset.
+ * The proxy that the environment names for an upstream, as curl finds it: the first variable that is not empty, unless
+ * NO_PROXY lists the host. Never for loopback.
  *
- * @returns the proxy's URL as text, or undefined for none
+ * @returns the variable's name, and the proxy's URL as text; undefined for none
  */
-export function environmentProxy(upstream: URL, environment: NodeJS.ProcessEnv): string | undefined {
+export function environmentProxy(upstream: URL, environment: NodeJS.ProcessEnv): { variable: string; url: string } | undefined {
   if (upstream.protocol !== 'https:' || isLoopback(upstream.hostname)) return undefined;
-  const proxy = environment['https_proxy'] || environment['HTTPS_PROXY'] || '';
-  if (proxy === '' || isExempt(upstream, environment['no_proxy'] || environment['NO_PROXY'] || '')) return undefined;
-  return proxy.includes('://') ? proxy : `http://${proxy}`;
+  const variable = proxyVariables.find((name) => environment[name]); // an empty one counts as unset
+  if (variable === undefined || isExempt(upstream, environment['no_proxy'] || environment['NO_PROXY'] || '')) return undefined;
+  const url = environment[variable] ?? '';
+  return { variable, url: url.includes('://') ? url : `http://${url}` };
 }
 
-/** NO_PROXY lists names, which include their subdomains, addresses, `host:port`, or `*`. */
+/** NO_PROXY lists names, which include their subdomains, addresses, subnets (`10.0.0.0/8`), any of these with a port, or `*`. */
 function isExempt({ hostname, port }: URL, list: string): boolean {
+  const host = bare(hostname);
   return list
     .toLowerCase()
     .split(/[\s,]+/)
-    .filter((entry) => entry !== '')
     .some((entry) => {
       if (entry === '*') return true;
-      const [, name = '', entryPort] = /^(.*?)(?::(\d+))?$/.exec(entry) ?? [];
+      // With two colons and no brackets it is an address without a port.
+      const [, bracketed, plain, entryPort] = /^(?:\[(.*)\]|([^:]*)):(\d+)$/.exec(entry) ?? [];
       if (entryPort !== undefined && entryPort !== (port || '443')) return false;
-      const domain = name.replace(/^\*?\./, '');
-      return hostname === domain || hostname.endsWith(`.${domain}`);
+      const name = bracketed ?? plain ?? entry.replace(/^\[(.*?)\]/, '$1');
+      return isIP(host) === 0 ? isWithinDomain(host, name) : isWithinSubnet(host, name);
     });
+}
+
+function isWithinDomain(host: string, name: string): boolean {
+  const domain = bare(name.replace(/^\*?\./, ''));
+  return host === domain || host.endsWith(`.${domain}`);
+}
+
+function isWithinSubnet(host: string, subnet: string): boolean {
+  const [, address = '', prefix] = /^([^/]*)(?:\/(\d{1,3}))?$/.exec(subnet) ?? [];
+  const family = isIP(address);
+  const longest = family === 4 ? 32 : 128;
+  if (family !== isIP(host) || Number(prefix ?? 0) > longest) return false;
+  const list = new BlockList();
+  list.addSubnet(address, Number(prefix ?? longest), family === 4 ? 'ipv4' : 'ipv6');
+  return contains(list, host);
+}
+
+function contains(list: BlockList, address: string): boolean {
+  const family = isIP(address);
+  return family !== 0 && list.check(address, family === 4 ? 'ipv4' : 'ipv6');
+}
+
+/** A URL's hostname without the brackets around an IPv6 address, and without the dot that ends a full name. */
+export function bare(hostname: string): string {
+  return hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '');
 }

@@ -2,7 +2,8 @@ import { constants } from 'node:crypto';
 import { type Socket, isIP } from 'node:net';
 import { type ConnectionOptions as TlsOptions, DEFAULT_CIPHERS, type SecureContext, type SecureContextOptions, connect as connectTls, createSecureContext } from 'node:tls';
 import type { Dispatcher, buildConnector as connectors } from 'undici';
-import { isLoopback } from './environment-proxy.ts';
+import { version } from '../run/installation.ts';
+import { bare, isLoopback } from './environment-proxy.ts';
 import { addressesOf, raceTcp } from './tcp-race.ts';
 import { Client } from './undici.ts';
 import { ConnectTimeoutError, TlsError, isNetworkError } from './upstream-error.ts';
@@ -61,7 +62,7 @@ function nextStep(socket: Socket, signal: AbortSignal, take: (resolve: (next: So
  * @param isLocal the resolver decides where `localhost` points; in cleartext the key may go to loopback only
  */
 function tcp(url: URL, isLocal = false): Connect {
-  const lookUp = addressesOf(withoutBrackets(url.hostname), url.protocol === 'http:' && url.hostname === 'localhost' ? 4 : 0);
+  const lookUp = addressesOf(bare(url.hostname), url.protocol === 'http:' && url.hostname === 'localhost' ? 4 : 0);
   const port = Number(url.port || (url.protocol === 'https:' ? 443 : 80));
   return async (signal) => {
     const addresses = await lookUp();
@@ -72,10 +73,6 @@ function tcp(url: URL, isLocal = false): Connect {
   };
 }
 
-function withoutBrackets(hostname: string): string {
-  return hostname.replace(/^\[(.*)\]$/, '$1');
-}
-
 /** A name led beyond this machine. */
 class ElsewhereError extends Error {
   readonly code = 'UPSTREAM_ELSEWHERE';
@@ -83,7 +80,7 @@ class ElsewhereError extends Error {
 
 /** TLS with the host of `url`. Verification is asked for by name: NODE_TLS_REJECT_UNAUTHORIZED only changes the default. */
 function secure(connect: Connect, url: URL, secureContext: SecureContext): Connect {
-  const host = withoutBrackets(url.hostname);
+  const host = bare(url.hostname);
   /** The newest, for the next connection to resume. */
   let session: Buffer | undefined;
   return async (signal) => {
@@ -123,6 +120,9 @@ class ProxyError extends Error {
   readonly code = 'UPSTREAM_PROXY';
 }
 
+/** Some proxies refuse a CONNECT without one. */
+const userAgent = ['User-Agent', `responses-api-proxy/${version}`];
+
 /** Connects through an HTTP proxy: CONNECT to the upstream, with the proxy's own credentials. */
 function tunnel(proxy: URL, origin: URL, ca: string | undefined): Connect {
   const connect = proxy.protocol === 'https:' ? secure(tcp(proxy), proxy, contextOf(ca)) : tcp(proxy);
@@ -134,7 +134,7 @@ function tunnel(proxy: URL, origin: URL, ca: string | undefined): Connect {
     const socket = await connect(signal).catch((error: Error) => Promise.reject(explained(error)));
     const client = new Client(proxy.origin, { connect: (_options, callback) => process.nextTick(callback, null, socket), headersTimeout: 0 });
     return nextStep(socket, signal, (resolve, reject) => {
-      client.dispatch({ method: 'CONNECT', path: authority, headers: ['Host', authority, ...authorization] }, {
+      client.dispatch({ method: 'CONNECT', path: authority, headers: ['Host', authority, ...userAgent, ...authorization] }, {
         onRequestStart() {},
         // undici takes every answer to a CONNECT for the end of HTTP; only a 2xx opens the tunnel (RFC 9110 section 9.3.6).
         onRequestUpgrade(_controller, statusCode, _headers, opened) {

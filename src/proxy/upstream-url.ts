@@ -26,18 +26,24 @@ export function parseUpstreamUrl(given: string): Pick<UpstreamOptions, 'origin' 
  * The proxy to tunnel through, and where it was named.
  *
  * @param given the value of `--upstream-proxy`; undefined to ask the environment
- * @param environment for HTTPS_PROXY and NO_PROXY
+ * @param environment for HTTPS_PROXY, ALL_PROXY and NO_PROXY
+ * @param notices gets what the user should be told
  * @throws {Failure} with exit code 2; the message does not repeat the URL, which may hold a password
  */
-export function parseProxy(given: string | undefined, origin: URL, environment: NodeJS.ProcessEnv): URL | undefined {
+export function parseProxy(given: string | undefined, origin: URL, environment: NodeJS.ProcessEnv, notices: string[]): URL | undefined {
   if (given === 'none') return undefined;
   if (given !== undefined && isCleartext(origin)) throw usageFailure('--upstream-proxy needs an https upstream: it would read the key');
-  const text = given ?? environmentProxy(origin, environment);
-  if (text === undefined) return undefined;
+  const named = given === undefined ? environmentProxy(origin, environment) : { variable: '--upstream-proxy', url: given };
+  if (named === undefined) return undefined;
+  const { variable, url: text } = named;
+  if (/^all_proxy$/i.test(variable) && /^socks/i.test(text)) {
+    notices.push(`${variable} names a SOCKS proxy, and is passed over: only HTTP proxies are supported`); // it is there for other programs
+    return undefined;
+  }
   const url = tryUrl(text);
   if (url !== undefined && isBareHttp(url)) return url;
-  const source = given === undefined ? 'HTTPS_PROXY' : '--upstream-proxy';
-  throw usageFailure(`${source} must be http://[user:password@]host:port`, 'pass --upstream-proxy none to go without');
+  const hint = text.includes('@') ? 'write % # / ? @ \\ and other special characters of the password percent-encoded: %25 for %' : 'pass --upstream-proxy none to go without';
+  throw usageFailure(`${variable} must be http://[user:password@]host:port`, hint);
 }
 
 function refuse(why: string): Failure {

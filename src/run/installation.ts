@@ -1,6 +1,9 @@
-import { lstatSync } from 'node:fs';
+import { lstatSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { otherWriter } from './file-trust.ts';
+
+/** The package's, read while the process may still read everything. */
+export const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
 
 /**
  * Who besides root and the daemon's user can change the program: a folder that leads to it, or its first file. Its path has

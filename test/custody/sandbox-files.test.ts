@@ -167,10 +167,11 @@ describe('connections', () => {
 
   test('go to the ports of the upstream, the proxies and DNS alone', async (context) => {
     await needsLandlock(context);
-    const [upstream, proxy, other, environmentProxy] = [await listenSomewhere(), await listenSomewhere(), await listenSomewhere(), await listenSomewhere()];
+    const [upstream, proxy, other, environmentProxy, lastProxy, socks] = [await listenSomewhere(), await listenSomewhere(), await listenSomewhere(), await listenSomewhere(), await listenSomewhere(), await listenSomewhere()];
     const args = ['--upstream-url', `https://localhost:${upstream}/v1/responses`, `--upstream-proxy=http://user:p%40ss@localhost:${proxy}`];
-    const { pid } = await startDaemon({ args, env: { HTTPS_PROXY: `user:pass@localhost:${environmentProxy}` } });
-    expect([await connect(pid, upstream), await connect(pid, proxy), await connect(pid, environmentProxy)]).toEqual([0, 0, 0]);
+    const { pid } = await startDaemon({ args, env: { HTTPS_PROXY: `user:pass@localhost:${environmentProxy}`, all_proxy: `http://localhost:${lastProxy}`, ALL_PROXY: `socks5://localhost:${socks}` } });
+    expect([await connect(pid, upstream), await connect(pid, proxy), await connect(pid, environmentProxy), await connect(pid, lastProxy)]).toEqual([0, 0, 0, 0]);
+    expect(await connect(pid, socks)).toBe(errno.EACCES);
     expect(await connect(pid, 53)).not.toBe(errno.EACCES);
     expect(await connect(pid, other)).toBe(errno.EACCES);
     const { pid: free } = await startDaemon({ args: [...args, '--unsafe-no-sandbox'] });

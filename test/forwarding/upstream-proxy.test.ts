@@ -1,11 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { environmentProxy } from '../../src/proxy/environment-proxy.ts';
-import { caFile } from '../support/certificates.ts';
+import { version } from '../../src/run/installation.ts';
+import { caFile, identity } from '../support/certificates.ts';
 import { startCorporateProxy, type CorporateProxy } from '../support/corporate-proxy.ts';
-import { startDaemon } from '../support/daemon.ts';
+import { runToExit, startDaemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { chunk } from '../support/http-bytes.ts';
-import { expectNoPieceOf, expectNoStack } from '../support/messages.ts';
+import { expectNoPieceOf, expectNoStack, refusalOf } from '../support/messages.ts';
 import { ask, connect, rawRequest } from '../support/raw-client.ts';
 import { answer, freePort, startUpstream, streamHead, type Upstream } from '../support/upstream.ts';
 
@@ -44,6 +45,7 @@ describe('--upstream-proxy', () => {
     expect(proxy.requests[0]).toMatch(new RegExp(`^CONNECT ${name}:${upstream.port} HTTP/1\\.1\r\n`));
     expect(proxy.requests[0]).toMatch(new RegExp(`\r\nHost: ${name}:${upstream.port}\r\n`, 'i'));
     expect(proxy.requests[0]).not.toMatch(/authorization/i);
+    expect(proxy.requests[0]).toContain(`\r\nUser-Agent: responses-api-proxy/${version}\r\n`);
     await daemon.stop();
     await proxy.until(() => proxy.through.length > 100, 'what went through the tunnel');
     expectNoPieceOf(daemon.key, proxy.requests.join('') + proxy.through);
@@ -107,6 +109,26 @@ describe('--upstream-proxy', () => {
     expect(upstream.sessionsReused).toBe(9);
   });
 
+  test('over TLS to the proxy, whose sessions are resumed too', async () => {
+    const { upstream, proxy, args } = await beyond({ identity: identity('good'), credentials: 'user:password' });
+    const daemon = await startDaemon({ args: [...args, '--upstream-proxy', proxy.url.replace('//', '//user:password@')] });
+    for (let count = 0; count < 5; count++) {
+      expect((await ask(daemon.port)).text()).toBe('reached');
+      (await upstream.nextRequest()).connection.close();
+      await proxy.until(() => proxy.closed === count + 1, 'the tunnel to close');
+    }
+    expect(proxy.resumed).toBe(proxy.requests.length - 1);
+    expect(upstream.sessionsReused).toBe(upstream.connections.length - 1);
+  });
+
+  test('a proxy that cannot prove who it is gets no credentials', async () => {
+    const { proxy, args } = await beyond({ identity: identity('expired') });
+    const daemon = await startDaemon({ args: [...args, '--upstream-proxy', proxy.url.replace('//', '//user:password@')] });
+    expect(envelopeOf(await ask(daemon.port)).code).toBe('upstream_unreachable');
+    await daemon.waitForStderr(/proxy localhost:\d+: certificate has expired/);
+    expect(proxy.requests).toEqual([]);
+  });
+
   test('a proxy that speaks HTTP/1.0, or sends headers along, is understood', async () => {
     for (const answered of ['HTTP/1.0 200 OK\r\n\r\n', 'HTTP/1.1 200 OK\r\nVia: 1.1 corp\r\nContent-Length: 0\r\n\r\n', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', 'HTTP/1.1 299 Fine\r\n\r\n']) {
       const { proxy, args } = await beyond({ answer: answered });
@@ -163,7 +185,7 @@ describe('a proxy that does not let through', () => {
 });
 
 describe('the environment', () => {
-  for (const variable of ['HTTPS_PROXY', 'https_proxy']) {
+  for (const variable of ['HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy']) {
     test(`${variable} names the proxy`, async () => {
       const { proxy, args } = await beyond();
       const daemon = await startDaemon({ args, env: { [variable]: proxy.url } });
@@ -174,18 +196,26 @@ describe('the environment', () => {
 
   test('other variables do not', async () => {
     const { proxy, args } = await beyond();
-    const daemon = await startDaemon({ args, env: { HTTP_PROXY: proxy.url, http_proxy: proxy.url, ALL_PROXY: proxy.url, all_proxy: proxy.url } });
+    const daemon = await startDaemon({ args, env: { HTTP_PROXY: proxy.url, http_proxy: proxy.url, FTP_PROXY: proxy.url } });
     expect((await ask(daemon.port)).status).toBe(502);
     expect(proxy.requests).toHaveLength(0);
   });
 
-  test('an empty variable counts as unset', () => {
-    const upstream = new URL(`https://${name}/v1/responses`);
-    const [https_proxy, HTTPS_PROXY] = ['http://lower.corp:3128', 'http://upper.corp:3128'];
-    expect(environmentProxy(upstream, { https_proxy: '', HTTPS_PROXY })).toBe(HTTPS_PROXY);
-    expect(environmentProxy(upstream, { https_proxy, HTTPS_PROXY })).toBe(https_proxy);
-    expect(environmentProxy(upstream, { https_proxy: '', HTTPS_PROXY: '' })).toBe(undefined);
-    expect(environmentProxy(upstream, { HTTPS_PROXY, no_proxy: '', NO_PROXY: '*' })).toBe(undefined);
+  test('a SOCKS proxy in ALL_PROXY is passed over with a line, in HTTPS_PROXY it is refused', async () => {
+    const upstream = await startUpstream({ tls: 'wrongHost' });
+    const args = ['--upstream-url', `https://${name}:${upstream.port}/v1/responses`];
+    const { stderr } = await startDaemon({ args, env: { ALL_PROXY: 'socks5://user:hidden@proxy.corp' } });
+    expect(stderr).toMatch(/^responses-api-proxy: ALL_PROXY names a SOCKS proxy, and is passed over: .+\n/);
+    expect(stderr).not.toContain('hidden');
+    expect(refusalOf(await runToExit({ args, env: { https_proxy: 'socks5h://proxy.corp' } }), 2)).toContain('https_proxy must be http://');
+    expect((await startDaemon({ args: [...args, '--upstream-proxy', 'none'], env: { ALL_PROXY: 'socks5://proxy.corp' } })).stderr).not.toContain('SOCKS');
+  });
+
+  test.for(['%', '#', '\\', '?', '/'])('where a password has a %s, the hint names percent-encoding', async (character) => {
+    const exit = await runToExit({ env: { HTTPS_PROXY: `http://user:hid${character}den@proxy.corp:3128` } });
+    expect(refusalOf(exit, 2)).toContain('HTTPS_PROXY must be http://');
+    expect(exit.stderr).toMatch(/\nhint: .*percent-encoded/);
+    expect(exit.stderr).not.toMatch(/hid|den@/);
   });
 
   test('the flag goes before it, and none means none', async () => {
@@ -210,10 +240,34 @@ describe('the environment', () => {
 
   test.for([
     ['*', true], [name, true], ['example', true], ['.example', true], ['*.example', true], [`other.test, ${name}`, true], ['ELSEWHERE.EXAMPLE', true], [`${name}:8443`, true],
+    [`${name}.`, true], [`.${name}.`, true], [`a b\tc,\n${name}`, true], [`,, ,${name},`, true],
     ['other.test', false], ['where.example', false], [`${name}:1`, false], ['', false], ['elsewhere.example.other', false], ['127.0.0.1', false],
   ] as const)('NO_PROXY=%s: exempt is %s', ([exempt, isExempt]) => {
     const proxy = environmentProxy(new URL(`https://${name}:8443/v1/responses`), { HTTPS_PROXY: 'http://proxy.corp:3128', NO_PROXY: exempt });
-    expect(proxy).toBe(isExempt ? undefined : 'http://proxy.corp:3128');
+    expect(proxy?.url).toBe(isExempt ? undefined : 'http://proxy.corp:3128');
+  });
+
+  test.for([
+    ['10.20.30.40', '10.20.30.40', true], ['10.20.30.40', '10.0.0.0/8', true], ['10.20.30.40', '10.20.30.40/32', true], ['10.20.30.40', '10.20.30.40:8443', true], ['10.20.30.40', '0.0.0.0/0', true],
+    ['10.20.30.40', '30.40', false], ['10.20.30.40', '.30.40', false], ['10.20.30.40', '11.0.0.0/8', false], ['10.20.30.40', '10.20.30.41/32', false], ['10.20.30.40', '10.0.0.0/33', false],
+    ['10.20.30.40', '10.0.0.0/', false], ['10.20.30.40', '10.0.0.0/x', false], ['10.20.30.40', '10.20.30.40:1', false], ['10.20.30.40', '::/0', false], ['10.20.30.40', 'fd00::/8', false],
+    ['[fd00::5]', 'fd00::5', true], ['[fd00::5]', '[fd00::5]', true], ['[fd00::5]', '[fd00::5]:8443', true], ['[fd00::5]', 'FD00:0::5', true], ['[fd00::5]', 'fd00::/8', true], ['[fd00::5]', '[fd00::]/8', true],
+    ['[fd00::5]', 'fd00::/127', false], ['[fd00::5]', 'fd00::4/127', true], ['[fd00::5]', 'fe00::/7', false], ['[fd00::5]', '[fd00::5]:1', false], ['[fd00::5]', 'fd00::/129', false], ['[fd00::5]', '10.0.0.0/8', false],
+    [`${name}.`, name, true], [`${name}.`, `${name}.`, true], [`${name}.`, 'example', true], [name, '10.0.0.0/8', false],
+  ] as const)('%s with NO_PROXY=%s: exempt is %s', ([host, exempt, isExempt]) => {
+    const proxy = environmentProxy(new URL(`https://${host}:8443/v1/responses`), { HTTPS_PROXY: 'http://proxy.corp:3128', NO_PROXY: exempt });
+    expect(proxy?.url).toBe(isExempt ? undefined : 'http://proxy.corp:3128');
+  });
+
+  test.for([
+    [{ https_proxy: 'a', HTTPS_PROXY: 'b', all_proxy: 'c', ALL_PROXY: 'd' }, 'https_proxy', 'http://a'],
+    [{ https_proxy: '', HTTPS_PROXY: 'b', all_proxy: 'c', ALL_PROXY: 'd' }, 'HTTPS_PROXY', 'http://b'],
+    [{ https_proxy: '', HTTPS_PROXY: '', all_proxy: 'c', ALL_PROXY: 'd' }, 'all_proxy', 'http://c'],
+    [{ all_proxy: '', ALL_PROXY: 'https://d:1' }, 'ALL_PROXY', 'https://d:1'],
+    [{ HTTPS_PROXY: 'b', no_proxy: '', NO_PROXY: name }, undefined, undefined],
+    [{ HTTPS_PROXY: 'b', no_proxy: 'other.test', NO_PROXY: name }, 'HTTPS_PROXY', 'http://b'],
+  ])('of %j it takes %s', ([environment, variable, url]) => {
+    expect(environmentProxy(new URL(`https://${name}/`), environment as NodeJS.ProcessEnv)).toEqual(variable === undefined ? undefined : { variable, url });
   });
 
   test('never sends a loopback upstream through a proxy', async () => {

@@ -1,19 +1,25 @@
 /**
  * A corporate proxy: understands CONNECT and nothing else, in a process of its own. Tells its port, then what it sees, as lines of JSON on stdout.
  *
- * argv[2] is JSON: { mode, credentials, answer, map }
+ * argv[2] is JSON: { mode, credentials, answer, map, identity }
  *   mode         'tunnel'; 'hang': takes the request and says nothing; 'cut': takes the request and resets;
  *                'refuse': sends `answer`; 'cut tunnel': opens it and resets once the first bytes came through it
  *   credentials  'user:password', or undefined for none
  *   answer       raw bytes (latin1) to answer a CONNECT with
  *   map          { 'host:port': port of 127.0.0.1 }, for names that do not exist
+ *   identity     { cert, key }, paths: it speaks TLS
  */
+import { readFileSync } from 'node:fs';
 import net from 'node:net';
+import tls from 'node:tls';
 
-const { mode, credentials, answer, map = {} } = JSON.parse(process.argv[2] ?? '{}');
+const { mode, credentials, answer, map = {}, identity } = JSON.parse(process.argv[2] ?? '{}');
 const tell = (fact) => process.stdout.write(`${JSON.stringify(fact)}\n`);
 
-const server = net.createServer({ noDelay: true, allowHalfOpen: true }, (client) => {
+const options = { noDelay: true, allowHalfOpen: true };
+const server = identity === undefined ? net.createServer(options, accept) : tls.createServer({ ...options, cert: readFileSync(identity.cert), key: readFileSync(identity.key) }, accept);
+
+function accept(client) {
   let head = '';
   client.on('error', () => {});
   client.on('close', () => tell({ closed: true }));
@@ -26,10 +32,10 @@ const server = net.createServer({ noDelay: true, allowHalfOpen: true }, (client)
     serve(client, head.slice(0, end + 4), Buffer.from(head.slice(end + 4), 'latin1'));
   };
   client.on('data', onData);
-});
+}
 
 function serve(client, head, rest) {
-  tell({ request: head });
+  tell({ request: head, isResumed: client.isSessionReused?.() });
   const [, authority] = /^CONNECT (\S+) HTTP\/1\.1\r\n/.exec(head) ?? [];
   if (authority === undefined) return client.end('HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n');
   if (mode === 'hang') return client.on('end', () => client.end()).resume();

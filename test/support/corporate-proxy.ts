@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { Identity } from '../../scripts/certificates.ts';
 import { cleanUp } from './cleanup.ts';
 import { Changing } from './wait.ts';
 
@@ -13,6 +14,8 @@ export interface CorporateProxyOptions {
   readonly credentials?: string;
   /** Raw bytes that answer a CONNECT. */
   readonly answer?: string;
+  /** It speaks TLS, as localhost. */
+  readonly identity?: Identity;
   /** Ports of 127.0.0.1 for authorities that do not exist. */
   readonly map?: Readonly<Record<string, number>>;
 }
@@ -21,6 +24,7 @@ export interface CorporateProxyOptions {
 interface Told {
   readonly port?: number;
   readonly request?: string;
+  readonly isResumed?: boolean;
   readonly closed?: boolean;
   readonly through?: string;
 }
@@ -28,14 +32,14 @@ interface Told {
 /** A corporate proxy in its own process. */
 export class CorporateProxy {
   readonly port: number;
-  /** http://127.0.0.1:PORT */
+  /** http://127.0.0.1:PORT, or https://localhost:PORT */
   readonly url: string;
   readonly #changing: Changing;
   readonly #told: readonly Told[];
 
-  constructor(port: number, told: readonly Told[], changing: Changing) {
+  constructor(port: number, isTls: boolean, told: readonly Told[], changing: Changing) {
     this.port = port;
-    this.url = `http://127.0.0.1:${port}`;
+    this.url = isTls ? `https://localhost:${port}` : `http://127.0.0.1:${port}`;
     this.#told = told;
     this.#changing = changing;
   }
@@ -43,6 +47,11 @@ export class CorporateProxy {
   /** Raw heads of the requests it got. */
   get requests(): string[] {
     return this.#told.flatMap(({ request }) => (request === undefined ? [] : [request]));
+  }
+
+  /** How many of the requests came on a TLS session that was resumed. */
+  get resumed(): number {
+    return this.#told.filter(({ isResumed }) => isResumed === true).length;
   }
 
   /** How many connections to it have ended. */
@@ -74,5 +83,5 @@ export async function startCorporateProxy(options: CorporateProxyOptions = {}): 
     changing.changed();
   });
   const port = await changing.when(() => told[0]?.port, () => 'the proxy to listen');
-  return new CorporateProxy(port, told, changing);
+  return new CorporateProxy(port, options.identity !== undefined, told, changing);
 }
