@@ -34,11 +34,14 @@ export class Authority {
   readonly #folder: string;
   readonly #name: string;
 
-  constructor(folder: string, name: string) {
+  /** @param issuer another CA that vouches for this one; without, it vouches for itself */
+  constructor(folder: string, name: string, issuer?: Authority) {
     this.#folder = folder;
     this.#name = name;
     this.caFile = join(folder, `${name}.pem`);
-    makeSelfSigned(folder, name, ['basicConstraints = critical, CA:TRUE', 'keyUsage = critical, keyCertSign', 'subjectKeyIdentifier = hash']);
+    const extensions = ['basicConstraints = critical, CA:TRUE', 'keyUsage = critical, keyCertSign', 'subjectKeyIdentifier = hash'];
+    if (issuer === undefined) makeSelfSigned(folder, name, extensions);
+    else issuer.#sign(name, extensions);
   }
 
   /**
@@ -47,6 +50,11 @@ export class Authority {
    * @param validity two days from now by default
    */
   issue(name: string, names: string, validity?: Validity): Identity {
+    const extensions = ['basicConstraints = critical, CA:FALSE', 'keyUsage = critical, digitalSignature', 'extendedKeyUsage = serverAuth', 'authorityKeyIdentifier = keyid', `subjectAltName = ${names}`];
+    return this.#sign(name, extensions, validity);
+  }
+
+  #sign(name: string, extensions: readonly string[], validity?: Validity): Identity {
     const identity = identityIn(this.#folder, name);
     const request = join(this.#folder, `${name}.csr`);
     const index = join(this.#folder, `${name}.index`);
@@ -58,9 +66,7 @@ export class Authority {
       '[ca]', 'default_ca = throwaway',
       '[throwaway]', `database = ${index}`, `serial = ${serial}`, `new_certs_dir = ${this.#folder}`, 'default_md = sha256', 'policy = any', 'x509_extensions = extensions',
       '[any]', 'commonName = supplied',
-    ], [
-      'basicConstraints = critical, CA:FALSE', 'keyUsage = critical, digitalSignature', 'extendedKeyUsage = serverAuth', 'authorityKeyIdentifier = keyid', `subjectAltName = ${names}`,
-    ]);
+    ], extensions);
     openssl(['req', '-new', ...newKey, '-config', config, '-subj', `/CN=throwaway ${name}`, '-keyout', identity.key, '-out', request]);
     openssl(['ca', '-batch', '-notext', '-config', config, '-cert', this.caFile, '-keyfile', join(this.#folder, `${this.#name}.key`), '-in', request, '-out', identity.cert,
       ...(validity === undefined ? ['-days', String(validDays)] : ['-startdate', validity.from, '-enddate', validity.until])]);

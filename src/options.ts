@@ -73,7 +73,7 @@ export const flags = {
   'upstream-url': { takes: 'url', group: 'Upstream:', describe: 'where requests go (default: https://api.openai.com/v1/responses, or as --endpoint says)' },
   'upstream-header': { takes: 'header', repeats: true, group: 'Upstream:', describe: "'Name: value' to send in place of the client's; can be repeated" },
   'auth-header': { takes: 'header', default: 'Authorization: Bearer', group: 'Upstream:', describe: "'Name' of the header that carries the key, or 'Name: Scheme' for a word before it" },
-  'upstream-ca': { takes: 'file', group: 'Upstream:', describe: 'trust exactly the CAs in this PEM file' },
+  'upstream-ca': { takes: 'file', group: 'Upstream:', describe: 'trust exactly the certificates in this PEM file' },
   'upstream-proxy': { takes: 'url', group: 'Upstream:', describe: 'tunnel through this proxy, or none (default: HTTPS_PROXY)' },
   'connect-timeout': { takes: 'seconds', default: '10', group: 'Upstream:', describe: 'time to connect; 0 for no limit' },
   'response-timeout': { takes: 'seconds', default: '0', group: 'Upstream:', describe: 'time until the answer begins; 0 for no limit' },
@@ -280,15 +280,15 @@ function parseAuthHeader(given: string): Pick<Options, 'authHeader' | 'authSchem
   return { authHeader: parseFieldName('auth-header', name), authScheme };
 }
 
-/** The CAs in a file, as PEM. Each is parsed here, because OpenSSL skips what it cannot read. */
+/** The certificates in a file, as PEM. Each is parsed here, because OpenSSL skips what it cannot read. */
 function readCertificates(file: string): string {
   const pem = readText(file);
-  const blocks = pem.match(/-----BEGIN (TRUSTED )?CERTIFICATE-----[^-]*-----END \1?CERTIFICATE-----/g) ?? [];
+  const blocks = pem.match(/-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----[^-]*-----END \1-----/g) ?? [];
   try {
     if (blocks.length === 0) throw new Error('none');
     for (const block of blocks) new X509Certificate(block);
   } catch {
-    throw new Failure(`--upstream-ca ${file} holds no readable certificate`, { hint: 'it takes a PEM file of CA certificates' });
+    throw new Failure(`--upstream-ca ${file} holds no readable certificate`, { hint: 'it takes a PEM file of certificates' });
   }
   return blocks.join('\n');
 }

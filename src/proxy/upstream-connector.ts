@@ -15,7 +15,7 @@ const highWaterMark = 16 * 1024;
 export interface ConnectionOptions {
   /** `https://host:port` or, on loopback, `http://host:port`. */
   origin: URL;
-  /** The CAs to trust, as PEM; undefined for node's own. */
+  /** The certificates to trust, as PEM; undefined for node's own CAs. */
   ca: string | undefined;
   /** The corporate proxy to tunnel through. */
   proxy: URL | undefined;
@@ -110,9 +110,12 @@ function secure(connect: Connect, url: URL, secureContext: SecureContext): Conne
  */
 const keepsKey: SecureContextOptions = { ciphers: `${DEFAULT_CIPHERS}:!SHA1:!SHA256:!SHA384`, secureOptions: constants.SSL_OP_NO_RENEGOTIATION };
 
-/** One for all connections, because making one costs more than a request. */
+/**
+ * One for all connections, because making one costs more than a request. Each certificate of `ca` is trusted for itself, as
+ * curl does: an issuing CA needs no root, nor the upstream's own certificate its CA.
+ */
 function contextOf(ca: string | undefined, limits: SecureContextOptions = {}): SecureContext {
-  return createSecureContext({ ...(ca === undefined ? {} : { ca }), minVersion: 'TLSv1.2', ...limits });
+  return createSecureContext({ ...(ca === undefined ? {} : { ca, allowPartialTrustChain: true }), minVersion: 'TLSv1.2', ...limits });
 }
 
 /** The corporate proxy refused the tunnel, or could not be reached. */

@@ -1,7 +1,8 @@
+import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { caFile, identity, otherCaFile } from '../support/certificates.ts';
+import { caFile, identity, makeChain, otherCaFile } from '../support/certificates.ts';
 import { runToExit, startDaemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { refusalOf } from '../support/messages.ts';
@@ -42,6 +43,38 @@ describe('--upstream-ca FILE', () => {
     expect(upstream.receivedBytes).toBe(0);
   });
 
+  describe('trusts what is in FILE, as curl does', () => {
+    const forms: Record<string, (chain: ReturnType<typeof makeChain>) => string> = {
+      'the root CA': ({ root }) => read(root),
+      'the issuing CA alone': ({ issuing }) => read(issuing),
+      'the certificate itself': ({ leaf }) => read(leaf.cert),
+      'all of the chain': ({ root, issuing, leaf }) => [leaf.cert, issuing, root].map(read).join(''),
+      'the label X509 CERTIFICATE': ({ root }) => read(root).replaceAll(' CERTIFICATE', ' X509 CERTIFICATE'),
+      'the label TRUSTED CERTIFICATE': ({ root }) => openssl('-in', root, '-trustout', '-addtrust', 'serverAuth'),
+      'an issuing CA with that label': ({ issuing }) => openssl('-in', issuing, '-trustout', '-addtrust', 'serverAuth'),
+      'text around it, and Windows\' line ends': ({ root }) => `\ufeff${openssl('-in', root, '-text')}\nthe end`.replaceAll('\n', '\r\n'),
+    };
+    test.for(Object.entries(forms))('%s', async ([, make]) => {
+      const chain = makeChain();
+      const cert = read(chain.leaf.cert) + read(chain.issuing);
+      const upstream = await startUpstream({ secureContext: { cert, key: read(chain.leaf.key) }, answer: answer(200, '{}') });
+      const daemon = await startDaemon({ args: ['--upstream-url', upstream.url, '--upstream-ca', fileWith(make(chain))] });
+      expect((await ask(daemon.port)).status).toBe(200);
+    });
+
+    test.for([
+      ['another certificate of the same CA', 'good', 'wrongHost', /issuer|unable|verify/i],
+      ['the certificate itself, for another name', 'wrongHost', 'wrongHost', /ALTNAME|altname/],
+      ['the certificate itself, expired', 'expired', 'expired', /expired/],
+    ] as const)('but not %s', async ([, presented, trusted, why]) => {
+      const upstream = await startUpstream({ tls: presented, answer: answer(200, '{}') });
+      const daemon = await startDaemon({ args: ['--upstream-url', upstream.url, '--upstream-ca', identity(trusted).cert] });
+      expect(envelopeOf(await ask(daemon.port)).code).toBe('upstream_tls');
+      await daemon.waitForStderr(why);
+      expect(upstream.receivedBytes).toBe(0);
+    });
+  });
+
   test('is read once, at start', async () => {
     const upstream = await startUpstream({ answer: answer(200, '{}') });
     const file = join(scratchFolder(), 'ca.pem');
@@ -65,6 +98,14 @@ describe('--upstream-ca FILE', () => {
     expect(refusalOf(exit, [1, 2])).toContain('--upstream-ca');
   });
 });
+
+function read(file: string): string {
+  return readFileSync(file, 'utf8');
+}
+
+function openssl(...args: string[]): string {
+  return execFileSync('openssl', ['x509', ...args], { encoding: 'utf8' });
+}
 
 function fileWith(text: string): string {
   const file = join(scratchFolder(), 'ca.pem');

@@ -2,6 +2,7 @@ import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { inject } from 'vitest';
 import { Authority, identityIn, makeSelfSigned, type Identity } from '../../scripts/certificates.ts';
+import { scratchFolder } from './scratch.ts';
 
 /**
  * The identities an upstream can have:
@@ -24,6 +25,14 @@ export function otherCaFile(): string {
 
 export function identity(name: IdentityName): Identity {
   return identityIn(join(inject('runFolder'), 'tls'), name);
+}
+
+/** A certificate for localhost that an issuing CA signed, which a root CA signed; paths of all three, and of the key. Each call makes others. */
+export function makeChain(): { readonly root: string; readonly issuing: string; readonly leaf: Identity } {
+  const folder = scratchFolder();
+  const root = new Authority(folder, 'root');
+  const issuing = new Authority(folder, 'issuing', root);
+  return { root: root.caFile, issuing: issuing.caFile, leaf: issuing.issue('leaf', goodNames) };
 }
 
 /** Makes all of them in `folder`/tls, which every user may read. */
