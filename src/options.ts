@@ -134,7 +134,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv):
   const { authHeader, authScheme } = parseAuthHeader(values['auth-header']);
   const upstreamHeaders = parseUpstreamHeaders(values['upstream-header'], authHeader);
   const notices: string[] = [];
-  const upstream = parseUpstreamUrl(values['upstream-url'] ?? `https://api.openai.com${endpoint}`);
+  const upstream = parseUpstreamUrl(values['upstream-url'] ?? `https://api.openai.com${endpoint}`, endpoint, notices);
   const { port, policy, 'server-info': serverInfo, 'audit-log': auditLog } = values;
 
   const isActivated = isSocketActivated(environment, process.pid);

@@ -123,10 +123,11 @@ function badRequest(message: string): Refusal {
 
 /** Refuses browsers (DNS rebinding, pages of other origins) and users who are not allowed. */
 function checkPeer(facts: RequestFacts, rules: Rules): Refusal | undefined {
-  const port = rules.port === 80 ? '' : `:${rules.port}`;
   const [host, ...otherHosts] = valuesOf(facts.rawHeaders, 'host');
-  if (otherHosts.length > 0 || (host !== `127.0.0.1${port}` && host !== `localhost${port}`)) {
-    return { status: 403, code: 'host_not_allowed', message: `The Host header must be 127.0.0.1${port} or localhost${port}, once.` };
+  // RFC 9110 section 4.2.3: without a port it means 80.
+  const isHere = (port: string): boolean => host === `127.0.0.1${port}` || host === `localhost${port}`;
+  if (otherHosts.length > 0 || !(isHere(`:${rules.port}`) || (rules.port === 80 && isHere('')))) {
+    return { status: 403, code: 'host_not_allowed', message: `The Host header must be 127.0.0.1:${rules.port} or localhost:${rules.port}, once.` };
   }
   const browserHeader = ['Origin', 'Sec-Fetch-Site'].find((name) => hasField(facts.rawHeaders, name.toLowerCase()));
   if (browserHeader !== undefined) {

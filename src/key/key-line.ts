@@ -17,12 +17,22 @@ const stdinPollMs = 5;
 const pipeHint = 'pipe it in: printenv OPENAI_API_KEY | env -u OPENAI_API_KEY responses-api-proxy';
 
 const carriageReturn = 0x0d;
+const quotes = [0x22, 0x27, 0x60]; // " ' `
 const equalsSign = 0x3d;
 
 export const tooLong = `is longer than ${maxKeyBytes} bytes`;
 
-/** What a line without a key is, in words that quote nothing of it. */
-export type KeyProblem = 'is empty' | typeof tooLong | 'has characters that no bearer token has';
+/** What a line is in place of a key: a bit of the verdict, in words that quote nothing of it, and what to do. The first that fits is told. */
+const mistakes = [
+  [1, 'is UTF-16', 'Windows pipes text so; write the key to a pipe as ASCII'],
+  [2, 'begins with a byte order mark', 'save the file that it comes from without one'],
+  [4, 'is in quotes', 'pipe it without them'],
+  [8, 'is a line NAME=value', 'pipe the value alone'],
+  [16, 'has characters that no key has', 'a key has visible ASCII characters; look for spaces'],
+] as const;
+
+/** What a line without a key is. */
+export type KeyProblem = 'is empty' | typeof tooLong | (typeof mistakes)[number][1];
 
 /**
  * Checks one line. Carriage returns at its end are not part of the key.
@@ -36,7 +46,9 @@ export function parseKeyLine(line: Buffer): { readonly key: Buffer } | { readonl
   const key = line.subarray(0, length);
   if (length === 0) return { problem: 'is empty' };
   if (length > maxKeyBytes) return { problem: tooLong };
-  return isB64Token(key) ? { key } : { problem: 'has characters that no bearer token has' };
+  const verdict = verdictOn(key);
+  const mistake = mistakes.find(([bit]) => (verdict & bit) !== 0);
+  return mistake === undefined ? { key } : { problem: mistake[1] };
 }
 
 /**
@@ -59,14 +71,17 @@ export function readFirstLine(fd: number, area: Buffer, mayMoreFollow: boolean):
   }
   const line = area.subarray(0, lineEnd === -1 ? filled : lineEnd);
   const rest = area.subarray(lineEnd === -1 ? filled : lineEnd + 1, filled);
+  const parsed = parseKeyLine(line);
+  if ('problem' in parsed) {
+    const { problem } = parsed;
+    if (problem === 'is empty') throw noKey(filled === 0 ? 'nothing came on stdin' : 'the first line on stdin is empty');
+    const [, , hint] = mistakes.find(([, mistake]) => mistake === problem) ?? [0, '', 'pipe the key alone'];
+    throw new Failure(`the key ${problem}`, { hint });
+  }
   if (!mayMoreFollow && rest.some((byte) => byte !== lineFeed && byte !== carriageReturn)) {
     throw new Failure('more than one line came on stdin', { hint: 'pipe the key alone; --renewable-key takes a new key with each line' });
   }
-  const parsed = parseKeyLine(line);
-  if ('key' in parsed) return { key: parsed.key, rest };
-  if (parsed.problem === 'is empty') throw noKey(filled === 0 ? 'nothing came on stdin' : 'the first line on stdin is empty');
-  const alphabet = 'a key has letters, digits and - . _ ~ + /, then perhaps = (RFC 6750); look for quotes, spaces or a BOM';
-  throw new Failure(`the key ${parsed.problem}`, { hint: parsed.problem === tooLong ? 'pipe the key alone' : alphabet });
+  return { key: parsed.key, rest };
 }
 
 function noKey(what: string): Failure {
@@ -88,25 +103,42 @@ function readSome(fd: number, area: Buffer): number {
   }
 }
 
-/** 1 for each byte that RFC 6750 allows before the equals signs. A table takes as long for one byte as for another. */
-const isBody = new Uint8Array(256);
-for (const char of 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/') isBody[char.charCodeAt(0)] = 1;
-
-const isPadding = new Uint8Array(256);
-isPadding[equalsSign] = 1;
+/** Each has a 1 for the bytes of its class. A table takes as long for one byte as for another. */
+const [isVisible, isCapital, isInName] = [new Uint8Array(256), new Uint8Array(256), new Uint8Array(256)];
+isVisible.fill(1, 0x21, 0x7f);
+for (const char of 'ABCDEFGHIJKLMNOPQRSTUVWXYZ') isCapital[char.charCodeAt(0)] = isInName[char.charCodeAt(0)] = 1;
+for (const char of '0123456789_') isInName[char.charCodeAt(0)] = 1;
 
 /**
- * RFC 6750 section 2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`. Without a branch on a byte of
- * the key: every user can read how much CPU time a process has used.
+ * Keys have many forms (RFC 6750's, `id:secret`, `LLM|id|secret`), all in visible ASCII. Without a branch on a byte of the key:
+ * every user can read how much CPU time a process has used.
+ *
+ * @param key not empty
+ * @returns the bits of all `mistakes` that fit; 0 for a key
  */
-function isB64Token(key: Buffer): boolean {
-  let seenPadding = 0;
-  let isWrong = 1 - (isBody[key[0] as number] as number);
+function verdictOn(key: Buffer): number {
+  let isForeign = 0;
+  let isName = 0;
+  let isAssignment = 0;
   for (let at = 0; at < key.length; at++) {
-    const byte = key[at] as number;
-    const padding = isPadding[byte] as number;
-    seenPadding |= padding;
-    isWrong |= (1 - (isBody[byte] as number) - padding) | (seenPadding - padding);
+    isForeign |= 1 - of(isVisible, key[at]);
+    // Base32 may end in equals signs, so that one is followed by another or by nothing.
+    isAssignment |= isName & same(key[at], equalsSign) & (1 - same(key[at + 1] ?? equalsSign, equalsSign));
+    isName = at === 0 ? of(isCapital, key[at]) : isName & of(isInName, key[at]);
   }
-  return isWrong === 0;
+  const [first, second, third] = key;
+  const isUtf16 = same(first, 0) | same(second ?? 1, 0) | (same(first, 0xff) & same(second, 0xfe)) | (same(first, 0xfe) & same(second, 0xff));
+  const hasMark = same(first, 0xef) & same(second, 0xbb) & same(third, 0xbf);
+  let isQuoted = 0;
+  for (const quote of quotes) isQuoted |= same(first, quote) & same(key[key.length - 1], quote);
+  return isUtf16 | (hasMark << 1) | (isQuoted << 2) | (isAssignment << 3) | (isForeign << 4);
+}
+
+function of(table: Uint8Array, byte = 0): number {
+  return table[byte] as number;
+}
+
+/** 1 where two bytes are equal, else 0: only zero less one has the sign bit. */
+function same(byte = 0, other = 0): number {
+  return ((byte ^ other) - 1) >>> 31;
 }

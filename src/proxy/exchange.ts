@@ -24,7 +24,7 @@ export interface Service {
   readonly upstreamHost: string;
   readonly ownFields: OwnFields;
   /** Told of what goes wrong, and of what is refused. */
-  readonly events: Pick<BoundedLog, 'say' | 'note'>;
+  readonly events: Pick<BoundedLog, 'say' | 'once' | 'note'>;
   readonly sockets: KernelSockets;
   readonly observer: Observer;
   /** A client asked for GET /shutdown, and has its answer. */
@@ -117,6 +117,7 @@ export class Exchange implements Sink {
     const res = this.#served.res;
     this.#endsByReset = needsReset(this.#served.req, rawHeaders);
     if (status === 401) this.#service.events.say('the upstream answered 401: the key is wrong, expired or revoked');
+    if (status === 404 || status === 405) this.#service.events.once(`the upstream answered ${status}: if it always does, --upstream-url has the wrong path`);
     res.sendDate = false; // the upstream's own passes
     res.writeHead(status, reason, toClient(rawHeaders, this.observer.answerFields));
     res.on('drain', resume);

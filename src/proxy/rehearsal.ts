@@ -110,7 +110,7 @@ function startDaemon(upstreamSide: Socket, say: (failure: string) => void) {
     upstream: (sink) => new PooledRequest(sink, '/', pool),
     upstreamHost: 'localhost',
     ownFields: ownFields({ name: 'Authorization', value: 'none' }, []),
-    events: { say, note() {} },
+    events: { say, once() {}, note() {} },
     sockets: noKernelSockets,
     observer: noObserver,
     onShutdownRequest() {},

@@ -6,9 +6,11 @@ import type { UpstreamOptions } from './upstream.ts';
 /**
  * The upstream that `--upstream-url` names. Path and query stay as they were written: URL would normalise them.
  *
+ * @param endpoint what the daemon serves
+ * @param notices gets what the user should be told
  * @throws {Failure} with exit code 2; the message does not repeat the URL, whose query may hold a secret
  */
-export function parseUpstreamUrl(given: string): Pick<UpstreamOptions, 'origin' | 'target'> {
+export function parseUpstreamUrl(given: string, endpoint: string, notices: string[]): Pick<UpstreamOptions, 'origin' | 'target'> {
   // Before URL sees it: URL drops tabs and line ends, and takes a backslash for a slash.
   if (!/^[\x21-\x7e]+$/.test(given) || given.includes('\\')) throw refuse('has characters that no URL has');
   const [, scheme, authority = '', rest = ''] = /^([a-z]+):\/\/([^/?#]*)(.*)$/i.exec(given) ?? [];
@@ -19,7 +21,9 @@ export function parseUpstreamUrl(given: string): Pick<UpstreamOptions, 'origin' 
   if (origin === undefined) throw refuse('is not a URL');
   if (given.length > maxBytesBeforeKey / 2) throw refuse(`is longer than ${maxBytesBeforeKey / 2} bytes`);
   if (isCleartext(origin) && !isLoopback(origin.hostname)) throw refuse('must begin with https://: unencrypted, the key goes to loopback only');
-  return { origin, target: rest.startsWith('/') ? rest : `/${rest}` };
+  const target = rest.startsWith('/') ? rest : `/${rest}`;
+  if (/^(\/v1)?\/?$/.test(target) && target !== endpoint) notices.push(`--upstream-url names no base URL, but where requests go: should its path be ${endpoint}?`);
+  return { origin, target };
 }
 
 /**

@@ -40,6 +40,11 @@ export class BoundedLog {
     bucket.suppressed = 0;
   }
 
+  /** Says it the first time. */
+  once(message: string): void {
+    if (!this.#buckets.has(message)) this.say(message, message);
+  }
+
   /**
    * A request was refused.
    *

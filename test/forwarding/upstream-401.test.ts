@@ -10,6 +10,13 @@ test('an upstream that refuses the key is told in the log, in a clear line, and 
   await both.daemon.waitForStderr(/^responses-api-proxy: the upstream answered 401: the key is wrong, expired or revoked\n/m);
 });
 
+test.for([404, 405])('the first %d is told, for the path may be wrong', async (status) => {
+  const both = await startBoth({ upstream: { answer: answer(status, '{}') } });
+  for (let count = 0; count < 3; count++) expect((await both.ask()).status).toBe(status);
+  const { stderr } = await both.daemon.stop();
+  expect(stderr.split('\n').filter((line) => line.includes(`answered ${status}`))).toEqual([`responses-api-proxy: the upstream answered ${status}: if it always does, --upstream-url has the wrong path`]);
+});
+
 test('many of them do not fill a disk', async () => {
   const both = await startBoth({ upstream: { answer: answer(401, '{}') } });
   const since = performance.now();

@@ -61,6 +61,21 @@ describe('path and query are used as given', () => {
   });
 });
 
+describe('a base URL is told at start for what it is', () => {
+  const line = '--upstream-url names no base URL, but where requests go: should its path be /v1/responses?';
+  test.for([['', true], ['/', true], ['/v1', true], ['/v1/', true], ['/v1/responses', false], ['/v2', false], ['/?a=b', false]] as const)('path %j: %s', async ([path, isTold]) => {
+    expect((await optionsOf([`--upstream-url=http://127.0.0.1:1${path}`])).notices).toEqual(isTold ? [line] : []);
+  });
+
+  test('unless --endpoint is the same', async () => {
+    expect((await optionsOf(['--upstream-url', 'http://127.0.0.1:1/v1', '--endpoint', '/v1'])).notices).toEqual([]);
+  });
+
+  test('as a line of the log', async () => {
+    expect((await startDaemon({ args: ['--upstream-url', 'http://127.0.0.1:1/v1'] })).stderr).toContain(`responses-api-proxy: ${line}\n`);
+  });
+});
+
 test('the client\'s path is /v1/responses, independent of the upstream\'s', async () => {
   const upstream = await startUpstream({ path: '/openai/responses?api-version=1', answer: answer(200, '{}') });
   const daemon = await startDaemon({ args: upstream.args });
