@@ -6,15 +6,22 @@
 # The pid and stdin stay those of the command that was started.
 set -u
 
-fail() {
+tell() {
   printf 'responses-api-proxy: %s\nhint: %s\n' "$1" "$2" >&2
+}
+
+fail() {
+  tell "$1" "$2"
   exit "$3"
 }
 
 [ -r "/proc/$$/status" ] || fail 'runs on Linux only' 'it relies on memfd_secret, prctl and sock_diag' 1
 
-# Not a readlink from the caller's PATH, and without our stdin, which holds the key.
-self=$(PATH=/usr/bin:/bin readlink -f -- "$0" </dev/null) || fail "cannot find its own files from $0" 'start it by its full path' 1
+# Not the caller's PATH. NixOS and Guix keep programs in /run only.
+tools=/usr/bin:/bin:/run/current-system/sw/bin:/run/current-system/profile/bin
+
+# Without our stdin, which holds the key.
+self=$(PATH=$tools readlink -f -- "$0" </dev/null) || fail "cannot find its own files from $0" 'start it by its full path' 1
 root=${self%/*/*}
 
 # The first node on PATH that is an executable file. Skip empty and relative entries: with them the current folder would
@@ -34,6 +41,11 @@ while [ -n "$rest" ]; do
   fi
 done
 [ -n "$node" ] || fail 'found no node on PATH' 'install Node.js 20.19 or later' 1
+program=$(PATH=$tools readlink -f -- "$node" </dev/null)
+case ${program##*/} in
+  node | nodejs | node[-0-9]*) ;;
+  *) tell "$node is ${program##*/}: if it starts node, the sandbox forbids that" 'put the folder of the real node first on PATH; node -p process.execPath names it' ;;
+esac
 [ -f "$root/dist/main.js" ] || fail 'is not built' "run: npm ci, in $root" 1
 
 # A SIGUSR1 before our listener is set opens node's debugger port. That fails on an address that no machine has
@@ -43,7 +55,7 @@ done
 # size the heap would save memory, but node then discards the code cache of its own modules: 24 ms at start.
 set -- "$node" --no-warnings --inspect-port=192.0.2.1:9229 --single-threaded-gc "$root/dist/main.js" "$@"
 
-starter=$root/dist/native/starter-$(PATH=/usr/bin:/bin uname -m)
+starter=$root/dist/native/starter-$(PATH=$tools uname -m)
 # If exec fails, the shell exits and runs the trap; bash does not, unless execfail is set. What is no ELF file must not get
 # that far: a shell runs it as a script.
 build="install a C compiler, then: sh '$root/scripts/build-native.sh'"
