@@ -6,12 +6,8 @@
 # The pid and stdin stay those of the command that was started.
 set -u
 
-tell() {
-  printf 'responses-api-proxy: %s\nhint: %s\n' "$1" "$2" >&2
-}
-
 fail() {
-  tell "$1" "$2"
+  printf 'responses-api-proxy: %s\nhint: %s\n' "$1" "$2" >&2
   exit "$3"
 }
 
@@ -44,7 +40,7 @@ done
 program=$(PATH=$tools readlink -f -- "$node" </dev/null)
 case ${program##*/} in
   node | nodejs | node[-0-9]*) ;;
-  *) tell "$node is ${program##*/}: if it starts node, the sandbox forbids that" 'put the folder of the real node first on PATH; node -p process.execPath names it' ;;
+  *) (fail "$node is ${program##*/}: if it starts node, the sandbox forbids that" 'put the folder of the real node first on PATH; node -p process.execPath names it' 0) ;; # only the subshell ends
 esac
 [ -f "$root/dist/main.js" ] || fail 'is not built' "run: npm ci, in $root" 1
 

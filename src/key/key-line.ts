@@ -106,8 +106,8 @@ function readSome(fd: number, area: Buffer): number {
 /** Each has a 1 for the bytes of its class. A table takes as long for one byte as for another. */
 const [isVisible, isCapital, isInName] = [new Uint8Array(256), new Uint8Array(256), new Uint8Array(256)];
 isVisible.fill(1, 0x21, 0x7f);
-for (const char of 'ABCDEFGHIJKLMNOPQRSTUVWXYZ') isCapital[char.charCodeAt(0)] = isInName[char.charCodeAt(0)] = 1;
-for (const char of '0123456789_') isInName[char.charCodeAt(0)] = 1;
+isCapital.fill(1, 0x41, 0x5b);
+for (const byte of Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_')) isInName[byte] = 1;
 
 /**
  * Keys have many forms (RFC 6750's, `id:secret`, `LLM|id|secret`), all in visible ASCII. Without a branch on a byte of the key:

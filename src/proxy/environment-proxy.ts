@@ -1,12 +1,8 @@
 import { BlockList, isIP } from 'node:net';
 
-const loopback = new BlockList();
-loopback.addSubnet('127.0.0.0', 8, 'ipv4');
-loopback.addAddress('::1', 'ipv6');
-
 /** Whether a URL's hostname can only mean this machine, so that cleartext to it does not leave the machine. */
 export function isLoopback(hostname: string): boolean {
-  return hostname === 'localhost' || contains(loopback, bare(hostname));
+  return hostname === 'localhost' || ['127.0.0.0/8', '::1'].some((subnet) => isWithinSubnet(bare(hostname), subnet));
 }
 
 /** The variables that name a proxy for an https upstream, in curl's order. The starter passes them on (`../native/starter.c`). */
@@ -38,28 +34,19 @@ function isExempt({ hostname, port }: URL, list: string): boolean {
       const [, bracketed, plain, entryPort] = /^(?:\[(.*)\]|([^:]*)):(\d+)$/.exec(entry) ?? [];
       if (entryPort !== undefined && entryPort !== (port || '443')) return false;
       const name = bracketed ?? plain ?? entry.replace(/^\[(.*?)\]/, '$1');
-      return isIP(host) === 0 ? isWithinDomain(host, name) : isWithinSubnet(host, name);
+      if (isIP(host) !== 0) return isWithinSubnet(host, name);
+      const domain = bare(name.replace(/^\*?\./, ''));
+      return host === domain || host.endsWith(`.${domain}`);
     });
-}
-
-function isWithinDomain(host: string, name: string): boolean {
-  const domain = bare(name.replace(/^\*?\./, ''));
-  return host === domain || host.endsWith(`.${domain}`);
 }
 
 function isWithinSubnet(host: string, subnet: string): boolean {
   const [, address = '', prefix] = /^([^/]*)(?:\/(\d{1,3}))?$/.exec(subnet) ?? [];
-  const family = isIP(address);
-  const longest = family === 4 ? 32 : 128;
-  if (family !== isIP(host) || Number(prefix ?? 0) > longest) return false;
+  const [type, longest] = isIP(address) === 4 ? (['ipv4', 32] as const) : (['ipv6', 128] as const);
+  if (isIP(address) === 0 || isIP(address) !== isIP(host) || Number(prefix ?? 0) > longest) return false;
   const list = new BlockList();
-  list.addSubnet(address, Number(prefix ?? longest), family === 4 ? 'ipv4' : 'ipv6');
-  return contains(list, host);
-}
-
-function contains(list: BlockList, address: string): boolean {
-  const family = isIP(address);
-  return family !== 0 && list.check(address, family === 4 ? 'ipv4' : 'ipv6');
+  list.addSubnet(address, Number(prefix ?? longest), type);
+  return list.check(host, type);
 }
 
 /** A URL's hostname without the brackets around an IPv6 address, and without the dot that ends a full name. */

@@ -1,4 +1,5 @@
-import { type LookupAddress, lookup } from 'node:dns';
+import type { LookupAddress } from 'node:dns';
+import { lookup } from 'node:dns/promises';
 import { type Socket, type TcpNetConnectOpts, connect } from 'node:net';
 
 /** RFC 8305 section 8, "Connection Attempt Delay". */
@@ -19,20 +20,16 @@ const highWaterMark = 64 * 1024;
  */
 export function addressesOf(hostname: string, family: 0 | 4): () => Promise<LookupAddress[]> {
   let underWay: Promise<LookupAddress[]> | undefined;
-  return () =>
-    (underWay ??= new Promise<LookupAddress[]>((resolve, reject) => {
-      lookup(hostname, { all: true, family }, (error, addresses) => (error === null ? resolve(addresses) : reject(error)));
-    }).finally(() => (underWay = undefined)));
+  return () => (underWay ??= lookup(hostname, { all: true, family }).finally(() => (underWay = undefined)));
 }
 
 /**
- * Connects to the first of several addresses that answers (RFC 8305): the families take turns, the next attempt begins after
- * 250 ms, or at once when one has failed, and none ends before one has won. Node's `autoSelectFamily` ends each after
- * 250 ms, and so never reaches what is further away.
+ * Connects to the first address that answers (RFC 8305). Node's `autoSelectFamily` gives each but the last 250 ms, and so
+ * never reaches what is further away.
  *
  * @param addresses in the resolver's order, at least one
  * @param signal ends all attempts; the promise then stays as it is
- * @returns rejects with the first error that says more than that there is no route
+ * @throws the first error that tells more than the lack of a route
  */
 export function raceTcp(addresses: readonly LookupAddress[], port: number, signal: AbortSignal): Promise<Socket> {
   const left = takingTurns(addresses);

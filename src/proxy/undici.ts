@@ -8,4 +8,3 @@ import type * as Undici from 'undici';
 const require = createRequire(import.meta.url);
 
 export const Client = require('undici/lib/dispatcher/client.js') as typeof Undici.Client;
-export const buildConnector = require('undici/lib/core/connect.js') as typeof Undici.buildConnector;

@@ -1,12 +1,13 @@
 import { constants } from 'node:crypto';
 import { type Socket, isIP } from 'node:net';
+import { unescape } from 'node:querystring';
 import { type ConnectionOptions as TlsOptions, DEFAULT_CIPHERS, type SecureContext, type SecureContextOptions, connect as connectTls, createSecureContext } from 'node:tls';
 import type { Dispatcher, buildConnector as connectors } from 'undici';
 import { version } from '../run/installation.ts';
 import { bare, isLoopback } from './environment-proxy.ts';
 import { addressesOf, raceTcp } from './tcp-race.ts';
 import { Client } from './undici.ts';
-import { ConnectTimeoutError, TlsError, isNetworkError } from './upstream-error.ts';
+import { ConnectError, isNetworkError } from './upstream-error.ts';
 
 /** How much a TLS socket reads ahead, in bytes: node delivers one record at a time, and none is longer. */
 const highWaterMark = 16 * 1024;
@@ -40,7 +41,7 @@ function within(limitMs: number, connect: Connect): Promise<Socket> {
   const controller = new AbortController();
   return new Promise((resolve, reject) => {
     const giveUp = (): void => {
-      reject(new ConnectTimeoutError(limitMs));
+      reject(new ConnectError('ETIMEDOUT', `--connect-timeout: no connection within ${limitMs / 1000} s`));
       controller.abort();
     };
     const timer = limitMs === 0 ? undefined : setTimeout(giveUp, limitMs);
@@ -62,20 +63,15 @@ function nextStep(socket: Socket, signal: AbortSignal, take: (resolve: (next: So
  * @param isLocal the resolver decides where `localhost` points; in cleartext the key may go to loopback only
  */
 function tcp(url: URL, isLocal = false): Connect {
-  const lookUp = addressesOf(bare(url.hostname), url.protocol === 'http:' && url.hostname === 'localhost' ? 4 : 0);
+  const lookUp = addressesOf(url.hostname.replace(/[[\]]/g, ''), url.protocol === 'http:' && url.hostname === 'localhost' ? 4 : 0);
   const port = Number(url.port || (url.protocol === 'https:' ? 443 : 80));
   return async (signal) => {
     const addresses = await lookUp();
     signal.throwIfAborted();
     const elsewhere = isLocal ? addresses.find(({ address }) => !isLoopback(address)) : undefined;
-    if (elsewhere !== undefined) throw new ElsewhereError(`it is at ${elsewhere.address}, beyond loopback: nothing was sent in the clear`);
+    if (elsewhere !== undefined) throw new ConnectError('UPSTREAM_ELSEWHERE', `it is at ${elsewhere.address}, beyond loopback: nothing was sent in the clear`);
     return raceTcp(addresses, port, signal);
   };
-}
-
-/** A name led beyond this machine. */
-class ElsewhereError extends Error {
-  readonly code = 'UPSTREAM_ELSEWHERE';
 }
 
 /** TLS with the host of `url`. Verification is asked for by name: NODE_TLS_REJECT_UNAUTHORIZED only changes the default. */
@@ -98,7 +94,7 @@ function secure(connect: Connect, url: URL, secureContext: SecureContext): Conne
     socket.on('session', (newest) => (session = newest));
     return nextStep(socket, signal, (resolve, reject) => {
       socket.once('secureConnect', () => resolve(socket));
-      socket.on('error', (error) => reject(isNetworkError(error) ? error : new TlsError(error)));
+      socket.on('error', (error) => reject(isNetworkError(error) ? error : new ConnectError('UPSTREAM_TLS', error.message, error)));
     });
   };
 }
@@ -118,11 +114,6 @@ function contextOf(ca: string | undefined, limits: SecureContextOptions = {}): S
   return createSecureContext({ ...(ca === undefined ? {} : { ca, allowPartialTrustChain: true }), minVersion: 'TLSv1.2', ...limits });
 }
 
-/** The corporate proxy refused the tunnel, or could not be reached. */
-class ProxyError extends Error {
-  readonly code = 'UPSTREAM_PROXY';
-}
-
 /** Some proxies refuse a CONNECT without one. */
 const userAgent = ['User-Agent', `responses-api-proxy/${version}`];
 
@@ -130,9 +121,9 @@ const userAgent = ['User-Agent', `responses-api-proxy/${version}`];
 function tunnel(proxy: URL, origin: URL, ca: string | undefined): Connect {
   const connect = proxy.protocol === 'https:' ? secure(tcp(proxy), proxy, contextOf(ca)) : tcp(proxy);
   const authority = `${origin.hostname}:${origin.port || '443'}`;
-  const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
+  const credentials = `${unescape(proxy.username)}:${unescape(proxy.password)}`; // a % alone stays one, as in curl
   const authorization = credentials === ':' ? [] : ['Proxy-Authorization', `Basic ${Buffer.from(credentials).toString('base64')}`];
-  const explained = (error: Error): Error => (isNetworkError(error) ? error : new ProxyError(`proxy ${proxy.host}: ${error.message}`));
+  const explained = (error: Error): Error => (isNetworkError(error) ? error : new ConnectError('UPSTREAM_PROXY', `proxy ${proxy.host}: ${error.message}`));
   return async (signal) => {
     const socket = await connect(signal).catch((error: Error) => Promise.reject(explained(error)));
     const client = new Client(proxy.origin, { connect: (_options, callback) => process.nextTick(callback, null, socket), headersTimeout: 0 });
@@ -143,7 +134,7 @@ function tunnel(proxy: URL, origin: URL, ca: string | undefined): Connect {
         onRequestUpgrade(_controller, statusCode, _headers, opened) {
           if (statusCode >= 200 && statusCode <= 299) return resolve(opened as Socket);
           socket.destroy();
-          reject(new ProxyError(`proxy ${proxy.host} answered CONNECT with ${statusCode}`));
+          reject(new ConnectError('UPSTREAM_PROXY', `proxy ${proxy.host} answered CONNECT with ${statusCode}`));
         },
         onResponseError: (_controller, error) => reject(explained(error)),
       } satisfies Dispatcher.DispatchHandler);

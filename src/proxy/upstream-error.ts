@@ -7,37 +7,24 @@ export interface UpstreamFailure {
   detail: string;
 }
 
-/** The certificate did not verify, or the handshake failed: no byte of a request was sent. */
-export class TlsError extends Error {
-  readonly code = 'UPSTREAM_TLS';
+/** What the connector itself finds wrong, in words of its own or those of `cause`. No byte of a request was sent. */
+export class ConnectError extends Error {
+  readonly code: string;
 
-  constructor(cause: Error) {
-    super(cause.message, { cause });
+  constructor(code: 'ETIMEDOUT' | 'UPSTREAM_TLS' | 'UPSTREAM_PROXY' | 'UPSTREAM_ELSEWHERE', message: string, cause?: Error) {
+    super(message, { cause });
+    this.code = code;
   }
 }
 
-/** Connecting, all of it, took longer than `--connect-timeout`. */
-export class ConnectTimeoutError extends Error {
-  readonly code = 'ETIMEDOUT';
-
-  constructor(limitMs: number) {
-    super(`--connect-timeout: no connection within ${limitMs / 1000} s`);
-  }
-}
-
-/** Failures of a connection below HTTP, before or after it was made. */
-const unreachable = new Set(['ECONNRESET', 'UND_ERR_SOCKET', 'UPSTREAM_BUSY', 'UPSTREAM_ENDED', 'UPSTREAM_PROXY', 'UPSTREAM_ELSEWHERE']);
+/** The connection failed, before or after it was made, below HTTP and TLS: by a system error (errno(3), getaddrinfo(3)) or for a reason of ours. */
+const unreachable = /^(E(?!RR|PROTO)[A-Z]|UND_ERR_SOCKET$|UPSTREAM_(BUSY|ENDED|PROXY|ELSEWHERE)$)/;
 
 const timeouts = new Set(['ETIMEDOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 
 /** Whether an error of a connection being made lies below TLS. Anything else is a TLS error. */
 export function isNetworkError(error: Error): boolean {
-  return isUnreachable(error) || isTimeout(error);
-}
-
-/** Only the system's errors have a number. With EPROTO node tells that OpenSSL failed while it was writing. */
-function isUnreachable(error: NodeJS.ErrnoException): boolean {
-  return unreachable.has(codeOf(error)) || (error.errno !== undefined && error.code !== 'EPROTO');
+  return unreachable.test(codeOf(error));
 }
 
 /** Whether a limit of time has passed. */
@@ -63,7 +50,7 @@ const certificateRequired = 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED';
  */
 export function explain(error: Error, host: string): UpstreamFailure {
   const code = codeOf(error);
-  return { problem: problemOf(error, code), detail: `${host}: ${causeOf(error, code)}` };
+  return { problem: problemOf(code), detail: `${host}: ${causeOf(error, code)}` };
 }
 
 /** Whether a request was not sent because the key had been wiped. */
@@ -71,11 +58,11 @@ export function isWithoutKey(error: Error): boolean {
   return codeOf(error) === 'KEY_EXPIRED';
 }
 
-function problemOf(error: Error, code: string): Problem {
+function problemOf(code: string): Problem {
   if (timeouts.has(code)) {
     return { status: 504, code: 'upstream_timeout', message: 'The upstream did not answer in time.' };
   }
-  if (isUnreachable(error)) {
+  if (unreachable.test(code)) {
     return { status: 502, code: 'upstream_unreachable', message: 'The upstream could not be reached, or hung up before it answered.' };
   }
   if (code === 'UPSTREAM_TLS') {

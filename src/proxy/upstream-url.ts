@@ -46,7 +46,7 @@ export function parseProxy(given: string | undefined, origin: URL, environment: 
   }
   const url = tryUrl(text);
   if (url !== undefined && isBareHttp(url)) return url;
-  const hint = text.includes('@') ? 'write % # / ? @ \\ and other special characters of the password percent-encoded: %25 for %' : 'pass --upstream-proxy none to go without';
+  const hint = text.includes('@') ? 'write # / ? @ \\ and other special characters of the password percent-encoded: %23 for #' : 'pass --upstream-proxy none to go without';
   throw usageFailure(`${variable} must be http://[user:password@]host:port`, hint);
 }
 
@@ -61,16 +61,7 @@ function isCleartext(origin: URL): boolean {
 /** Nothing but scheme, host, port and credentials. */
 function isBareHttp(url: URL): boolean {
   const isHttp = url.protocol === 'http:' || url.protocol === 'https:';
-  return isHttp && url.hostname !== '' && url.pathname === '/' && url.search === '' && url.hash === '' && isDecodable(url.username + url.password);
-}
-
-function isDecodable(text: string): boolean {
-  try {
-    decodeURIComponent(text);
-    return true;
-  } catch {
-    return false;
-  }
+  return isHttp && url.hostname !== '' && url.pathname === '/' && url.search === '' && url.hash === '';
 }
 
 function tryUrl(text: string): URL | undefined {

@@ -64,6 +64,12 @@ describe('--upstream-proxy', () => {
     expect(daemon.stderr).not.toContain('p%3Aa');
   });
 
+  test('a % in them that encodes nothing stays one', async () => {
+    const { proxy, args } = await beyond({ credentials: 'user:100%' });
+    const daemon = await startDaemon({ args: [...args, '--upstream-proxy', `http://user:100%@127.0.0.1:${proxy.port}`] });
+    expect((await ask(daemon.port)).text()).toBe('reached');
+  });
+
   test('streams, and breaks with the upstream, as without it', async () => {
     const { upstream, proxy, args } = await beyond();
     upstream.answerWith(() => {});
@@ -211,7 +217,7 @@ describe('the environment', () => {
     expect((await startDaemon({ args: [...args, '--upstream-proxy', 'none'], env: { ALL_PROXY: 'socks5://proxy.corp' } })).stderr).not.toContain('SOCKS');
   });
 
-  test.for(['%', '#', '\\', '?', '/'])('where a password has a %s, the hint names percent-encoding', async (character) => {
+  test.for(['#', '\\', '?', '/'])('where a password has a %s, the hint names percent-encoding', async (character) => {
     const exit = await runToExit({ env: { HTTPS_PROXY: `http://user:hid${character}den@proxy.corp:3128` } });
     expect(refusalOf(exit, 2)).toContain('HTTPS_PROXY must be http://');
     expect(exit.stderr).toMatch(/\nhint: .*percent-encoded/);

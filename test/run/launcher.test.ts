@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants, copyFileSync, existsSync, mkdirSync, readFileSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { checkout, launcher } from '../support/daemon-paths.ts';
+import { checkout } from '../support/daemon-paths.ts';
 import { runToExit, startDaemon } from '../support/daemon.ts';
 import { refusalOf } from '../support/messages.ts';
 import { runTool } from '../support/native-tools.ts';
