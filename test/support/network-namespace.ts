@@ -21,8 +21,11 @@ export function relayInto(): string {
 /** Skips the test, with the reason, where no network namespaces can be made. */
 export function needsNetworkNamespaces(context: TestContext): void {
   needs(context, 'root', 'command unshare', 'command nsenter', 'command ip');
-  const { status } = spawnSync('unshare', ['--net', 'ip', 'link', 'set', 'lo', 'up']);
-  skipUnless(context, status === 0, 'needs the right to make network namespaces');
+  skipUnless(context, canMakeNetworkNamespaces(), 'needs the right to make network namespaces');
+}
+
+export function canMakeNetworkNamespaces(): boolean {
+  return spawnSync('unshare', ['--net', 'ip', 'link', 'set', 'lo', 'up']).status === 0;
 }
 
 /** A port of this namespace's loopback as a socket in the file system, which is the same in all of them. Returns its path. */
