@@ -42,9 +42,6 @@ export interface ServedRequest {
 
 const nothing = Buffer.alloc(0);
 
-/** Of all answers since the start. */
-const statuses = new Set<number>();
-
 /** How long a client may take to read what came of an answer before it is cut off, in ms. */
 const maxSlowReadMs = 30_000;
 
