@@ -126,6 +126,7 @@ export class AuditLog {
 
   /** To be called last: makes the file survive a loss of power, and reports what is not in it. */
   close(): void {
+    if (this.#fd === -1) return;
     this.#flush();
     if (this.missing > 0) this.#options.report(`--audit-log ${this.#options.file}: ${this.missing} requests are not recorded`);
     try {
