@@ -54,7 +54,9 @@ set -- "$node" --no-warnings --inspect-port=192.0.2.1:9229 --single-threaded-gc 
 starter=$root/dist/native/starter-$(PATH=$tools uname -m)
 # If exec fails, the shell exits and runs the trap; bash does not, unless execfail is set. What is no ELF file must not get
 # that far: a shell runs it as a script.
+# shellcheck disable=SC2089 # the quotes are for who reads the hint
 build="install a C compiler, then: sh '$root/scripts/build-native.sh'"
+# shellcheck disable=SC2090
 trap 'fail "its native part is missing or does not run here" "$build" 3' EXIT
 # shellcheck disable=SC3044 # only bash gets here
 [ -z "${BASH_VERSION-}" ] || shopt -s execfail

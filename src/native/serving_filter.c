@@ -4,7 +4,7 @@
  *
  * What is not on the list fails as on a kernel that lacks it (ENOSYS, newer calls) or refuses it (EPERM, older ones): libc,
  * libuv and V8 then do without. The kernel logs each such call with its number, so that a call that a later Node needs shows.
- * The list is what Node 20 to 26 call with glibc and musl, in all tests; what was not seen is marked with its reason.
+ * The list is what Node 20 to 26 call in the tests, and what abort, musl or a machine without a vDSO add.
  *
  * Tried, and not worth it:
  * - PR_SET_MDWE breaks WebAssembly, and undici's parser is WebAssembly.
