@@ -45,3 +45,8 @@ test('every README is reached from the first one', () => {
 test('the first README stays short', () => {
   expect(textOf('README.md').split('\n').length).toBeLessThanOrEqual(211);
 });
+
+test('all of them can be read in an hour', () => {
+  const words = documents().flatMap((document) => textOf(document).split(/\s+/).filter((word) => word !== ''));
+  expect(words.length).toBeLessThanOrEqual(9000);
+});
