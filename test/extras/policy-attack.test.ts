@@ -19,6 +19,8 @@ const item = (added: object): Change => ({ input }) => input.push(added);
 const field = (name: string, value: unknown): Change => (request) => { request[name] = value; };
 const tool = (added: object): Change => item({ type: 'additional_tools', role: 'developer', tools: [added] });
 
+const cached = { type: 'web_search', external_web_access: false };
+
 const attacks: ReadonlyArray<readonly [rule: string, what: string, change: Change]> = [
   ['remote_urls', 'an image that calls itself a citation', content({ type: 'input_image', image_url: { type: 'url_citation', url } })],
   ['remote_urls', 'an image that calls itself a search', content({ type: 'input_image', image_url: { type: 'web_search_call', url } })],
@@ -34,6 +36,17 @@ const attacks: ReadonlyArray<readonly [rule: string, what: string, change: Chang
   ['tools', 'the whole request as such a list', (request) => { request['type'] = 'mcp_list_tools'; request['tools'] = [{ type: 'web_search' }]; }],
   ['tools', 'a container', tool({ type: 'shell', environment: { type: 'container_auto' } })],
   ['tools', 'a chosen search', field('tool_choice', { type: 'web_search_preview' })],
+  ['tools', 'a live search', tool({ type: 'web_search', external_web_access: true })],
+  ['tools', 'a live search among the tools', field('tools', [{ type: 'web_search', external_web_access: true }])],
+  ['tools', 'one live search among cached ones', field('tools', [cached, { type: 'web_search_2025_08_26', external_web_access: true }, cached])],
+  ['tools', 'a search that says nothing of access', field('tools', [{ type: 'web_search' }])],
+  ['tools', 'a search whose access is nothing', field('tools', [{ type: 'web_search', external_web_access: null }])],
+  ['tools', 'a search whose access is another word for false', field('tools', [{ type: 'web_search', external_web_access: 'false' }])],
+  ['tools', 'a cached search that is live in another spelling', field('tools', [{ ...cached, externalWebAccess: true }])],
+  ['tools', 'a cached search with access of another name', field('tools', [{ ...cached, indexed_web_access: true }])],
+  ['tools', 'an older search, which does not ask', field('tools', [{ type: 'web_search_preview', external_web_access: false }])],
+  ['tools', 'a chosen search that is called web_search', field('tool_choice', { type: 'web_search' })],
+  ['tools', 'a search of chat', field('web_search_options', {})],
   ['tools', 'a model that searches', field('model', 'gpt-5-search-api')],
   ['models', 'another model', field('model', 'o1-pro')],
   ['models', 'a model beside it', field('models', ['gpt-5', 'o1-pro'])],
@@ -75,7 +88,16 @@ test.each(attacks)('%s: %s is refused, and nothing of it goes up', async (rule, 
   expect(both.upstream.requests).toHaveLength(0);
 });
 
+test.each([
+  ['in tools', field('tools', [cached, { ...cached, search_content_types: ['text', 'image'] }, { ...cached, type: 'web_search_2025_08_26' }])],
+  ['in an item', tool(cached)],
+  ['in a namespace', tool({ type: 'namespace', name: 'n', tools: [cached] })],
+])('a cached search %s goes up', async (_, change) => {
+  expect((await post(change)).status).toBe(200);
+});
+
 test('the request as Codex sends it goes up', async () => {
+  const before = both.upstream.requests.length;
   expect((await post(() => {})).status).toBe(200);
-  expect(both.upstream.requests).toHaveLength(1);
+  expect(both.upstream.requests).toHaveLength(before + 1);
 });

@@ -63,6 +63,7 @@ describe('a policy that is right', () => {
     '{"models":["*","a*b*c","ft:gpt-4o:org::id"]}',
     '{"tools":[]}',
     '{"tools":["function","custom","custom:a_tool_type_of_tomorrow"]}',
+    '{"tools":["web_search:cached"]}',
     '{"fields":[]}',
     '{"fields":["client_metadata","extra-body","model"],"tools":[]}',
     '{"tools":["mcp","file_search"],"remote_urls":true,"stored_state":true,"background":false}',
@@ -122,6 +123,8 @@ describe('a policy that is wrong: the message names the place', () => {
     ['{"tools":{"function":true}}', '/tools must be a list'],
     ['{"tools":[null]}', '/tools/0 must be a tool type'],
     ['{"tools":["Function"]}', '/tools/0 must be a tool type'],
+    ['{"tools":["web_search:live"]}', '/tools/0 must be a tool type'],
+    ['{"tools":["image_generation:cached"]}', '/tools/0 must be a tool type'],
     ['{"tools":["web_*"]}', '/tools/0 must be a tool type'],
     ['{"tools":["custom:Function"]}', '/tools/0 must be a tool type'],
     ['{"tools":["function","functon"]}', '/tools/1 names an unknown tool type, "functon"'],
@@ -182,7 +185,7 @@ describe('a policy that is wrong: the message names the place', () => {
 
   test('the schema lists the tool types that the daemon knows', () => {
     const items = schema.properties['tools']?.['items'] as { anyOf: [{ enum: string[] }, Schema] };
-    expect(new Set(items.anyOf[0].enum)).toEqual(knownToolTypes);
+    expect(new Set(items.anyOf[0].enum)).toEqual(new Set([...knownToolTypes, 'web_search:cached']));
   });
 
   test('control characters of the file do not reach the terminal', () => {

@@ -7,7 +7,7 @@ import { isModelName } from './model-names.ts';
 import { FieldJudge } from './request-fields.ts';
 import { type JsonObject, type JsonValue, isArray, isObject, pointerStep } from './json-value.ts';
 import { readJsonObject } from './strict-json.ts';
-import { isSpelledToolType, knownToolTypes, readToolType } from './tool-types.ts';
+import { cachedSearch, isSpelledToolType, knownToolTypes, readToolType } from './tool-types.ts';
 
 /** Largest body that is read whole where the policy does not say. Codex's requests have about 55 KB, images some MB. */
 export const defaultMaxBodyBytes = 16 * 1024 * 1024;
@@ -199,7 +199,7 @@ class PolicyReader {
       const place = `/tools/${index}`;
       const type = readToolType(text);
       if (type === undefined) {
-        const hint = `known are ${[...knownToolTypes].join(', ')}; write custom:${text} for another one`;
+        const hint = `known are ${[...knownToolTypes, cachedSearch].join(', ')}; write custom:${text} for another one`;
         throw this.#wrong(place, `names an unknown tool type, ${quote(text)}`, hint);
       }
       if (types.has(type)) throw this.#wrong(place, 'stands there twice');

@@ -1,10 +1,13 @@
 import { type FieldRule, type FieldRules, isGiven } from './field-rules.ts';
 import type { Findings } from './findings.ts';
 import { type JsonObject, type JsonValue, isArray, isObject } from './json-value.ts';
-import { knownToolTypes } from './tool-types.ts';
+import { cachedSearch, knownToolTypes } from './tool-types.ts';
 
 /** The search tools that can do with what OpenAI has found before. The older ones do not ask. */
 const searchesOffline: ReadonlySet<JsonValue | undefined> = new Set(['web_search', 'web_search_2025_08_26']);
+
+/** What such a tool may say where only a cached search is granted. Codex knows an `indexed_web_access` beside it. */
+const cachedSearchMembers: ReadonlySet<string> = new Set(['type', 'external_web_access', 'filters', 'search_context_size', 'search_content_types', 'user_location']);
 
 /** Chat models that search the web before each answer, whether a request asks for it or not. */
 const searchModel = /-search(-|$)/i;
@@ -76,7 +79,10 @@ export class ToolJudge {
     const { tools, remoteUrls, storedState } = this.#rules;
     if (this.typeRule === undefined) return;
     if (typeof type !== 'string') return findings.add(this.typeRule, 'a tool without a type', ...steps);
-    if (tools !== undefined && !tools.has(type)) findings.add('tools', `the tool type ${quoted(type)}`, ...steps);
+    if (tools !== undefined && !tools.has(type)) {
+      const isSearch = tools.has(cachedSearch) && searchesOffline.has(type);
+      findings.add('tools', isSearch ? `a ${type} that is not only cached ("external_web_access": false)` : `the tool type ${quoted(type)}`, ...steps);
+    }
     if (!remoteUrls && type === 'mcp') findings.add('remote_urls', 'an MCP server', ...steps);
     if (!storedState && type === 'file_search') findings.add('stored_state', 'file_search', ...steps);
     // A new type that is named in `tools` is known to the author of the policy.
@@ -93,11 +99,12 @@ export class ToolJudge {
   #judgeTool(tool: JsonObject, findings: Findings): void {
     const { models, tools, remoteUrls } = this.#rules;
     const type = tool.get('type');
-    this.#judgeToolType(type, findings, 'type');
+    const isOffline = searchesOffline.has(type) && tool.get('external_web_access') === false;
+    const isCachedAlone = isOffline && [...tool.keys()].every((name) => cachedSearchMembers.has(name));
+    if (!isCachedAlone || tools?.has(cachedSearch) !== true) this.#judgeToolType(type, findings, 'type');
     if (models !== undefined && tools?.has('image_generation') !== true && type === 'image_generation' && !isGiven(tool.get('model'))) {
       findings.add('models', 'image_generation by a model that the request does not name', 'model');
     }
-    const isOffline = searchesOffline.has(type) && tool.get('external_web_access') === false;
     if (typeof type === 'string' && type.startsWith('web_search') && !isOffline) this.#judgeLiveSearch(type, findings, 'type');
     if (remoteUrls) return;
     // Its network policy was set when it was made.

@@ -6,21 +6,24 @@ export const knownToolTypes: ReadonlySet<string> = new Set([
   ...['code_interpreter', 'image_generation', 'file_search', 'mcp'],
 ]);
 
+/** In a policy: a web search in what OpenAI has found before, which calls no address. */
+export const cachedSearch = 'web_search:cached';
+
 /** In a policy, before a type that is not among them. */
 const customPrefix = 'custom:';
 
 /** How a policy may spell a tool type: as it is, or with the prefix. */
 export function isSpelledToolType(text: string): boolean {
-  return /^(custom:)?[a-z0-9_]{1,64}$/.test(text);
+  return text === cachedSearch || /^(custom:)?[a-z0-9_]{1,64}$/.test(text);
 }
 
 /**
  * Reads one entry of a policy's `tools`. A type that we do not know is more often a slip than a novelty, and a slip would
  * grant nothing without a word; `custom:` before it says that it is meant.
  *
- * @returns the type; undefined for an unknown one
+ * @returns the type, or `cachedSearch`; undefined for an unknown one
  */
 export function readToolType(text: string): string | undefined {
   if (text.startsWith(customPrefix)) return text.slice(customPrefix.length);
-  return knownToolTypes.has(text) ? text : undefined;
+  return text === cachedSearch || knownToolTypes.has(text) ? text : undefined;
 }
