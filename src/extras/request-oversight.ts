@@ -92,7 +92,7 @@ export class RequestOversight implements RequestObserver {
     if (policy?.fields === undefined && contentLength(rawHeaders) !== undefined) this.needsBody = false;
     const refusals = policy === undefined ? [] : judgeHeaders(policy, rawHeaders);
     const denial = this.#enforce(refusals) ?? this.#enforce(limits?.refusals() ?? []);
-    if (refusals.length > 0) this.#judgeNoBody();
+    if (refusals.some(({ rule }) => rule !== 'account_headers')) this.#judgeNoBody();
     return denial;
   }
 
@@ -126,7 +126,7 @@ export class RequestOversight implements RequestObserver {
     this.needsBody = false;
     if (policy === undefined) return undefined;
     const { refusals, facts } = judgeBody(policy, body);
-    if (policy.fields !== undefined) this.entry.asks(facts.model, facts.stream);
+    if (policy.fields !== undefined) this.entry.asks(facts);
     return this.#enforce(refusals);
   }
 

@@ -181,17 +181,19 @@ describe('an exchange', () => {
     const kept: AuditRecord[] = [];
     const entry = new AuditEntries((done) => kept.push(done)).begin({ uid: 0, method: 'POST', target: endpoint, rawHeaders: ['Content-Encoding', 'zstd'] });
     entry.readBody(held);
-    entry.asks('gpt-5', false);
+    entry.asks({ model: 'gpt-5', stream: false, serviceTier: 'priority', reasoningMode: 'pro' });
     entry.wouldRefuse('models');
     entry.wouldRefuse('tools');
     entry.head(200, ['content-type', 'application/json'], held);
     entry.received(Buffer.from('{"model":"gpt-5-2025-08-07"}'));
     entry.end('complete');
-    expect(kept).toMatchObject([{ model: 'gpt-5', stream: false, decision: 'would_refuse', rule: 'models' }]);
+    expect(kept).toMatchObject([{ model: 'gpt-5', serviceTier: 'priority', reasoningMode: 'pro', stream: false, decision: 'would_refuse', rule: 'models' }]);
   });
 
   test.each([
     ['{"model":"gpt-5","input":"x"}', { model: 'gpt-5', stream: false }],
+    ['{"model":"gpt-5","service_tier":"flex","reasoning":{"mode":"pro"}}', { model: 'gpt-5', serviceTier: 'flex', reasoningMode: 'pro', stream: false }],
+    ['{"model":"gpt-5","service_tier":["flex"],"reasoning":"pro"}', { model: 'gpt-5', serviceTier: undefined, reasoningMode: undefined }],
     ['{"model":"gpt-5","stream":true}', { model: 'gpt-5', stream: true }],
     ['{"model":5,"stream":"true"}', { model: 'gpt-5-2025-08-07', stream: undefined }],
     ['{"model":"gpt-5","stream":true', { model: 'gpt-5-2025-08-07', stream: undefined }],
@@ -217,6 +219,15 @@ describe('an exchange', () => {
     entry.end('complete');
     expect(kept.map(({ model, stream }) => ({ model, stream }))).toEqual([{ model: 'gpt-5-2025-08-07' }]);
   });
+});
+
+test('a tier and a mode are in the record, as words', () => {
+  const written = (given: object): unknown => JSON.parse(recordText(record(given), endpoint));
+  expect(written({ serviceTier: 'ultrafast', reasoningMode: 'pro' })).toMatchObject({ service_tier: 'ultrafast', reasoning_mode: 'pro' });
+  for (const text of ['sk-Canary', 'a'.repeat(33), 'a b', '"']) {
+    expect(written({ serviceTier: text, reasoningMode: text })).not.toHaveProperty('service_tier');
+    expect(written({ serviceTier: text, reasoningMode: text })).not.toHaveProperty('reasoning_mode');
+  }
 });
 
 test('the longest record stays far below the longest line', () => {

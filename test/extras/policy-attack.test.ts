@@ -48,6 +48,13 @@ const attacks: ReadonlyArray<readonly [rule: string, what: string, change: Chang
   ['tools', 'a chosen search that is called web_search', field('tool_choice', { type: 'web_search' })],
   ['tools', 'a search of chat', field('web_search_options', {})],
   ['tools', 'a model that searches', field('model', 'gpt-5-search-api')],
+  ['service_tiers', 'the dearest tier', field('service_tier', 'ultrafast')],
+  ['service_tiers', 'the project’s tier, by its name', field('service_tier', 'auto')],
+  ['service_tiers', 'a tier in another spelling', field('serviceTier', 'priority')],
+  ['service_tiers', 'tiers to choose from', field('service_tier', ['default', 'priority'])],
+  ['reasoning_modes', 'a mode that costs several times as much', field('reasoning', { effort: 'low', mode: 'pro' })],
+  ['reasoning_modes', 'that mode in another spelling', field('reasoning', { Mode: 'pro' })],
+  ['reasoning_modes', 'that mode for the turns after', item({ type: 'configuration_update', reasoning: { mode: 'pro' } })],
   ['models', 'another model', field('model', 'o1-pro')],
   ['models', 'a model beside it', field('models', ['gpt-5', 'o1-pro'])],
   ['models', 'a model to fall back to', field('fallback_model', 'o1-pro')],
@@ -85,6 +92,13 @@ test.each(attacks)('%s: %s is refused, and nothing of it goes up', async (rule, 
   const refused = await post(change);
   expect(refused.status).toBe(400);
   expect(envelopeOf(refused)).toMatchObject({ code: 'policy_denied', message: expect.stringContaining(`The policy (${rule}) does not allow `) });
+  expect(both.upstream.requests).toHaveLength(0);
+});
+
+test.each(['OpenAI-Organization', 'openai-project', 'OpenAI_Project', 'OPENAI-ORGANIZATION'])('account_headers: another account by %s is refused', async (name) => {
+  const refused = await both.ask({ headers: [['Content-Type', 'application/json'], [name, 'org-1']], body: recorded });
+  expect(refused.status).toBe(400);
+  expect(envelopeOf(refused)).toMatchObject({ code: 'policy_denied', message: expect.stringContaining('The policy (account_headers) does not allow ') });
   expect(both.upstream.requests).toHaveLength(0);
 });
 

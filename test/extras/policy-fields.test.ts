@@ -20,6 +20,8 @@ const policies: Readonly<Record<Exclude<FieldRule, 'fields'>, Fields>> = {
   background: { background: false },
   max_output_tokens: { max_output_tokens: 10 },
   stream_only: { stream_only: true },
+  service_tiers: { service_tiers: [] },
+  reasoning_modes: { reasoning_modes: ['standard'] },
 };
 
 const endpoints = [
@@ -89,6 +91,8 @@ describe.each(endpoints)('at $path', ({ kind, path, bound }) => {
       input: contents, instructions: contents, messages: contents,
       store: { stored_state: true },
       stream: { stream_only: false },
+      service_tier: { service_tiers: 'priority' },
+      reasoning: { reasoning_modes: { mode: 'pro' } },
       background: { background: true },
       moderation: { models: { model: 'other' } },
       prompt_cache_options: { stored_state: { ttl: '12h' } },

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { type RawHeaders, valuesOf } from '../../gate/raw-headers.ts';
 import type { RequestHead } from '../../proxy/observer.ts';
 import type { AuditRecord, Ending } from './audit-record.ts';
-import { factsOf } from '../policy/body-facts.ts';
+import { type BodyFacts, factsOf } from '../policy/body-facts.ts';
 import { readJsonObject } from '../policy/strict-json.ts';
 import { Collected } from '../usage/collected.ts';
 import { AnswerReader, formOf } from '../usage/usage.ts';
@@ -68,8 +68,8 @@ export class AuditEntry {
   }
 
   /** What a policy read in the body. Without it, the body is read as it passes, see `sent`. */
-  asks(model: string | undefined, stream: boolean | undefined): void {
-    Object.assign(this.#record, { model, stream });
+  asks(facts: BodyFacts): void {
+    Object.assign(this.#record, facts);
   }
 
   /** No policy reads the body, so it is collected as it passes, unless it is compressed. */
@@ -145,9 +145,7 @@ export class AuditEntry {
     const body = this.#request?.take();
     this.#request = undefined;
     const reading = body && readJsonObject(body);
-    if (reading?.kind !== 'object') return;
-    const { model, stream } = factsOf(reading.object);
-    this.asks(model, stream);
+    if (reading?.kind === 'object') this.asks(factsOf(reading.object));
   }
 
   #answered(status: number): void {

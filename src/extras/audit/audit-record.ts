@@ -8,6 +8,9 @@ const maxRules = 16;
 
 const rulePattern = /^[a-z][a-z0-9_.]*$/;
 
+/** A service tier, or a mode: what a client may have made up is left out. */
+const namePattern = /^[a-z][a-z0-9_.-]{0,31}$/;
+
 /** Longest target in a record, in characters. */
 const maxTargetLength = 128;
 
@@ -35,6 +38,9 @@ export interface AuditRecord {
   /** In shadow mode, all that would have refused it, `rule` first. */
   readonly rules?: readonly string[] | undefined;
   readonly model?: string | undefined;
+  /** What the request asks for; the answer may have had another. */
+  readonly serviceTier?: string | undefined;
+  readonly reasoningMode?: string | undefined;
   readonly stream?: boolean | undefined;
   /** The status that the client was answered with. */
   readonly status?: number | undefined;
@@ -70,6 +76,8 @@ export function recordText(record: AuditRecord, endpoint: string): string {
     rule: matching(record.rule, rulePattern),
     rules: record.rules?.slice(0, maxRules).map((rule) => matching(rule, rulePattern) ?? '-'),
     model: record.model === undefined ? undefined : printable(record.model),
+    service_tier: matching(record.serviceTier, namePattern),
+    reasoning_mode: matching(record.reasoningMode, namePattern),
     stream: record.stream,
     status: count(record.status),
     bytes_up: count(record.bytesUp),

@@ -58,7 +58,7 @@ const inBoth: FieldTable = {
   ...passing('names a part of the cache that OpenAI keeps by itself', 'prompt_cache_key'),
   ...passing('how the model samples its tokens', 'temperature', 'top_p', 'top_logprobs'),
   ...passing('labels for the account’s own records and abuse detection', 'metadata', 'safety_identifier', 'user'),
-  ...passing('price and speed; rules count requests and tokens', 'service_tier'),
+  service_tier: { judged: { service_tiers: 'only granted ones' } },
   ...passing('how the answer is delivered', 'stream_options', 'parallel_tool_calls'),
 };
 
@@ -73,7 +73,7 @@ const responsesFields: FieldTable = {
   conversation: { refused: { stored_state: 'conversation' } },
   prompt,
   ...passing('what the answer contains, of what the request brought', 'include', 'text', 'truncation', 'context_management', 'image'),
-  ...passing('how long the same model thinks, also with mode: pro', 'reasoning'),
+  reasoning: { judged: { reasoning_modes: 'only granted modes' } },
   ...passing('a bound', 'max_tool_calls'),
   access_programs: { granted: 'asks for privileges that the account has, beyond those of the model' },
 };

@@ -3,7 +3,7 @@ import type { JsonValue } from './json-value.ts';
 /** The two kinds of request whose fields we know; `other` is any other JSON endpoint. */
 export type EndpointKind = 'responses' | 'chat' | 'other';
 
-export type FieldRule = 'models' | 'tools' | 'remote_urls' | 'stored_state' | 'background' | 'max_output_tokens' | 'stream_only' | 'fields';
+export type FieldRule = 'models' | 'tools' | 'remote_urls' | 'stored_state' | 'background' | 'max_output_tokens' | 'stream_only' | 'service_tiers' | 'reasoning_modes' | 'fields';
 
 /** What a request's fields may say. True for a kind of field means that it is allowed. */
 export interface FieldRules {
@@ -16,6 +16,9 @@ export interface FieldRules {
   readonly background: boolean;
   readonly maxOutputTokens: number | undefined;
   readonly streamOnly: boolean;
+  /** What `service_tier` and `reasoning.mode` may name; undefined for all. A request that names none has the project's own. */
+  readonly serviceTiers: readonly string[] | undefined;
+  readonly reasoningModes: readonly string[] | undefined;
   /** Top-level fields that are granted beyond those that always pass. */
   readonly fields: readonly string[] | undefined;
 }
@@ -35,6 +38,8 @@ export function rulesInForce(rules: FieldRules): FieldRule[] {
     background: !rules.background,
     max_output_tokens: rules.maxOutputTokens !== undefined,
     stream_only: rules.streamOnly,
+    service_tiers: rules.serviceTiers !== undefined,
+    reasoning_modes: rules.reasoningModes !== undefined,
     fields: rules.fields !== undefined,
   };
   return (Object.keys(inForce) as FieldRule[]).filter((rule) => inForce[rule]);

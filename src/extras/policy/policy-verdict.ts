@@ -1,5 +1,5 @@
 import type { Denial } from '../../proxy/problem.ts';
-import { type BodyFacts, factsOf } from './body-facts.ts';
+import { type BodyFacts, factsOf, noFacts } from './body-facts.ts';
 import type { Objection } from './findings.ts';
 import type { Policy } from './policy.ts';
 import { readJsonObject } from './strict-json.ts';
@@ -10,8 +10,6 @@ export interface BodyVerdict {
   readonly facts: BodyFacts;
 }
 
-const noFacts: BodyFacts = Object.freeze({ model: undefined, stream: undefined });
-
 /**
  * Decides by a request's head whether its body is worth reading.
  *
@@ -19,7 +17,6 @@ const noFacts: BodyFacts = Object.freeze({ model: undefined, stream: undefined }
  * @returns the refusals, in the order of the fields; none where the body is to be read
  */
 export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): Denial[] {
-  if (!policy.readsBody) return [];
   const refusals: Denial[] = [];
   let types = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -27,8 +24,12 @@ export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): Den
     const name = rawHeaders[i]?.toLowerCase() ?? '';
     // A server that hands headers on as variables takes `_` for `-` (RFC 3875 section 4.1.18).
     switch (name.includes('_') ? name.replaceAll('_', '-') : name) {
+      case 'openai-organization':
+      case 'openai-project':
+        if (!policy.grantedHeaders.includes(name.replaceAll('_', '-'))) refusals.push(accountHeader(rawHeaders[i] ?? ''));
+        break;
       case 'content-length':
-        if (Number(value) > policy.maxBodyBytes) refusals.push(tooLarge(policy));
+        if (policy.readsBody && Number(value) > policy.maxBodyBytes) refusals.push(tooLarge(policy));
         break;
       case 'content-encoding':
         if (policy.fields !== undefined && !isIdentity(value)) refusals.push(unsupported('The body must be uncompressed, without a Content-Encoding.'));
@@ -61,6 +62,11 @@ export function tooLarge({ maxBodyBytes }: Policy): Denial {
 
 function denied({ rule, why, place }: Objection): Denial {
   return refused({ code: 'policy_denied', rule, message: `The policy (${rule}) does not allow ${why}, at ${place}.` });
+}
+
+function accountHeader(name: string): Denial {
+  const message = `The policy (account_headers) does not allow ${name}, which chooses who is billed. Leave it out: SDKs take it from OPENAI_ORG_ID or OPENAI_PROJECT_ID, Codex from OPENAI_ORGANIZATION or OPENAI_PROJECT.`;
+  return refused({ code: 'policy_denied', rule: 'account_headers', message });
 }
 
 function unsupported(message: string): Denial {

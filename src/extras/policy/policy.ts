@@ -26,7 +26,12 @@ export interface Policy {
   /** Judges the body's fields; undefined if no rule looks at them. */
   readonly fields: FieldJudge | undefined;
   readonly limits: LimitSettings | undefined;
+  /** The ones of `accountHeaders` that a client may set, in lower case. */
+  readonly grantedHeaders: readonly string[];
 }
+
+/** Headers by which a client chooses who is billed. Every policy refuses them, unless it grants them. */
+export const accountHeaders = ['OpenAI-Organization', 'OpenAI-Project'] as const;
 
 const ruleNames = [
   'models',
@@ -37,6 +42,9 @@ const ruleNames = [
   'max_output_tokens',
   'max_body_bytes',
   'stream_only',
+  'service_tiers',
+  'reasoning_modes',
+  'account_headers',
   'fields',
   'limits',
 ] as const;
@@ -113,13 +121,16 @@ class PolicyReader {
       background: this.#flag(file, 'background') ?? true,
       maxOutputTokens: this.#number(file, '', 'max_output_tokens', Number.MAX_SAFE_INTEGER),
       streamOnly: this.#flag(file, 'stream_only') ?? false,
+      serviceTiers: this.#list(file, 'service_tiers', 'the name of a service tier', isFieldName),
+      reasoningModes: this.#list(file, 'reasoning_modes', 'the name of a mode', isFieldName),
       fields: grantedFields,
     };
+    const headers = this.#list(file, 'account_headers', accountHeaders.join(' or '), (name) => accountHeaders.some((known) => known === name));
     const maxBodyBytes = this.#number(file, '', 'max_body_bytes', mostBodyBytes);
     const limits = this.#limits(file.get('limits'));
 
     const [first] = rulesInForce(rules);
-    if (first === undefined && maxBodyBytes === undefined && limits === undefined) {
+    if (first === undefined && maxBodyBytes === undefined && limits === undefined && headers === undefined) {
       throw this.failure('restricts nothing', `it takes at least one of ${ruleNames.join(', ')}`);
     }
     const kind = kindOf(endpoint);
@@ -136,6 +147,7 @@ class PolicyReader {
       maxBodyBytes: maxBodyBytes ?? defaultMaxBodyBytes,
       fields,
       limits,
+      grantedHeaders: (headers ?? []).map((name) => name.toLowerCase()),
     });
   }
 

@@ -75,8 +75,10 @@ export class FieldJudge {
   }
 
   #innerNamesRead(): NamesRead {
-    const { models, remoteUrls, storedState } = this.#rules;
+    const { models, remoteUrls, storedState, serviceTiers, reasoningModes } = this.#rules;
     const names: NamesRead = new Map();
+    if (serviceTiers !== undefined) addNamesRead(names, 'service_tiers', 'service_tier');
+    if (reasoningModes !== undefined) addNamesRead(names, 'reasoning_modes', 'reasoning', 'mode');
     if (models !== undefined) addNamesRead(names, 'models', 'model', 'models');
     if (!storedState) addNamesRead(names, 'stored_state', ...storedIds, ...storedNames);
     if (!remoteUrls) addNamesRead(names, 'remote_urls', ...waysOut, 'external_web_access', 'environment', 'container', 'container_id');
@@ -179,7 +181,9 @@ export class FieldJudge {
 
   /** What the rules say of one member, its inside apart. `value` is not null. */
   #judgeMember(name: string, folded: string, value: JsonValue, object: JsonObject, place: Place, findings: Findings): void {
-    const { models, remoteUrls, storedState } = this.#rules;
+    const { models, remoteUrls, storedState, serviceTiers, reasoningModes } = this.#rules;
+    if (name === 'service_tier' && !isGranted(value, serviceTiers)) findings.add('service_tiers', `the service tier ${shown(value)}`);
+    if (name === 'reasoning' && reasoningModes !== undefined) judgeMode(value, reasoningModes, findings);
     if (models !== undefined && (folded.endsWith('model') || folded.endsWith('models'))) judgeModels(value, models, findings);
     if (name === 'tools') {
       const isMcpList = place === 'items' && object.get('type') === 'mcp_list_tools';
@@ -208,6 +212,20 @@ function judgeName(name: string, folded: string, namesRead: NamesRead, findings:
 
 function isPositiveInteger(value: JsonValue | undefined): value is number {
   return Number.isSafeInteger(value) && (value as number) > 0;
+}
+
+function isGranted(value: JsonValue, granted: readonly string[] | undefined): boolean {
+  return granted === undefined || (typeof value === 'string' && granted.includes(value));
+}
+
+/** A chat message of some gateways has its `reasoning` as text, which is no mode. */
+function judgeMode(reasoning: JsonValue, granted: readonly string[], findings: Findings): void {
+  const mode = isObject(reasoning) ? (reasoning.get('mode') ?? null) : null;
+  if (mode !== null && !isGranted(mode, granted)) findings.add('reasoning_modes', `the reasoning mode ${shown(mode)}`, 'mode');
+}
+
+function shown(value: JsonValue): string {
+  return typeof value === 'string' ? quoted(value) : 'that is no name';
 }
 
 function judgeModels(value: JsonValue, allowed: readonly string[], findings: Findings): void {
