@@ -94,6 +94,7 @@ describe.each(endpoints)('at $path', ({ kind, path, bound }) => {
       service_tier: { service_tiers: 'priority' },
       reasoning: { reasoning_modes: { mode: 'pro' } },
       background: { background: true },
+      background_options: { background: { completion_window: 'soonest' } },
       moderation: { models: { model: 'other' } },
       prompt_cache_options: { stored_state: { ttl: '12h' } },
       prompt_cache_retention: { stored_state: '24h' },

@@ -73,6 +73,48 @@ describe('what calls itself a citation is one only where the API has citations',
   });
 });
 
+describe('an address however it is written, wherever an item can hold one', () => {
+  const inImage = (image: object): string | undefined => refusedAt('/v1/responses', { input: [{ role: 'user', content: [{ type: 'input_image', ...image }] }] });
+  const host = 'example.com/x';
+
+  test.each([
+    ...[`https://${host}`, `HTTPS://${host}`, `//${host}`, `https:${host}`, `https:\\\\${host}`, `\\\\${host}`, `/\\${host}`, `gs://bucket/x`, `wss:${host}`],
+    ...[`${' '.repeat(64)}https://${host}`, `${' '.repeat(100_000)}//${host}`, `\u00a0https://${host}`, `\u0085\u2003\ufeff//${host}`, `\u001f//${host}`],
+    ...[`ht\ntps://${host}`, `h${'\t'.repeat(100)}ttps:${host}`, `/\n/${host}`],
+  ])('%j', (address) => {
+    for (const image of [{ images: [address] }, { images: [[address]] }, { src: address }, { image_url: { href: address } }, { image_url: { more: [{ text: address }] } }, { result: address }, { file_data: address }]) {
+      expect(inImage(image), JSON.stringify(image).slice(0, 80)).toMatch(/^\/input\/0\/content\/0\//);
+    }
+    expect(refusedAt('/v1/responses', { input: [{ type: 'image_generation_call', id: 'ig_1', status: 'completed', result: address }] })).toBe('/input/0/result');
+    expect(refusedAt('/v1/responses', { input: [{ type: 'computer_call_output', call_id: 'c', output: { type: 'computer_screenshot', screenshot: address } }] })).toBe('/input/0/output/screenshot');
+    expect(refusedAt('/v1/chat/completions', { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { link: address } }] }] })).toBe('/messages/0/content/0/image_url/link');
+    expect(refusedAt('/v1/responses', { tools: [{ type: 'function', name: 'f', endpoint: address }] })).toBe('/tools/0/endpoint');
+    expect(refusedAt('/v1/responses', { rag: address }, { fields: ['rag'] })).toBe('/rag');
+  });
+
+  test('words may begin with one, and so may what brings its data along', () => {
+    const said = `//${host} is what https://${host} was`;
+    const items = [
+      { role: 'user', content: said }, { role: 'user', content: [{ type: 'input_text', text: said }] },
+      { type: 'function_call', call_id: 'c', name: 'f', arguments: said }, { type: 'function_call_output', call_id: 'c', output: said },
+      { type: 'custom_tool_call', call_id: 'c', name: 'f', input: said }, { type: 'reasoning', summary: [{ type: 'summary_text', text: said }] },
+      { type: 'local_shell_call', call_id: 'c', action: { type: 'exec', command: [said], env: { HOME: said } } }, { type: 'program_output', call_id: 'c', result: said },
+      { type: 'web_search_call', action: { type: 'search', query: said, queries: [said] } }, { type: 'code_interpreter_call', code: said, outputs: [{ type: 'logs', logs: said }] },
+    ];
+    expect(refusedAt('/v1/responses', { input: items, instructions: said, tools: [{ type: 'custom', name: 'c', description: said, format: { type: 'grammar', definition: said } }] })).toBeUndefined();
+    expect(refusedAt('/v1/responses', { input: said, prompt_cache_key: said, user: said })).toBeUndefined();
+    expect(refusedAt('/v1/chat/completions', { messages: [{ role: 'user', content: said }], stop: [said] })).toBeUndefined();
+    for (const image of [{ image_url: 'data:image/png;base64,AA==' }, { image_url: { href: 'data:,x' } }, { images: ['data:,x', 'aHR0cHM6Ly8='] }, { detail: 'note: low' }]) expect(inImage(image)).toBeUndefined();
+  });
+
+  test('an item of a type that the API does not have is refused, whatever is in it', () => {
+    expect(refusedAt('/v1/responses', { input: [{ type: 'fetch', what: 'x' }] })).toBe('/input/0/type');
+    expect(refusedAt('/v1/responses', { input: [[{ type: 'fetch' }]] })).toBe('/input/0/0/type');
+    const { refusals } = judgeBody(parsePolicy('{"stored_state":false}', '/v1/responses'), Buffer.from('{"store":false,"input":[{"type":"stored_thing","key":"k"}]}'));
+    expect(refusals).toMatchObject([{ rule: 'stored_state' }]);
+  });
+});
+
 describe('addresses under names of their own', () => {
   test('Azure’s data sources', () => {
     const data_sources = [{ type: 'azure_search', parameters: { endpoint: url, index_name: 'i' } }];

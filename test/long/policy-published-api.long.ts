@@ -2,23 +2,12 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { publishedFields } from '../../src/extras/policy/api-fields.ts';
+import { knownItemTypes } from '../../src/extras/policy/item-types.ts';
 import { knownToolTypes } from '../../src/extras/policy/tool-types.ts';
 import { checkout } from '../support/daemon-paths.ts';
 import { runTool } from '../support/native-tools.ts';
 import { npm, registryProblem } from '../support/npm.ts';
 import { scratchFolder } from '../support/scratch.ts';
-
-/**
- * The input items that the rules were read for: `isReference` in stored-state.ts knows which of them the API looks up, and
- * remote-urls.ts which of them cite. A new one must be read in the same way before it stands here.
- */
-const judgedItems = [
-  'message', 'item_reference', 'reasoning', 'compaction', 'compaction_trigger', 'configuration_update', 'additional_tools',
-  'function_call', 'function_call_output', 'custom_tool_call', 'custom_tool_call_output', 'tool_search_call', 'tool_search_output',
-  'file_search_call', 'web_search_call', 'image_generation_call', 'code_interpreter_call', 'computer_call', 'computer_call_output',
-  'local_shell_call', 'local_shell_call_output', 'shell_call', 'shell_call_output', 'apply_patch_call', 'apply_patch_call_output',
-  'mcp_list_tools', 'mcp_call', 'mcp_approval_request', 'mcp_approval_response', 'program', 'program_output',
-];
 
 const responses = 'responses/responses.js';
 const chat = 'chat/completions/completions.js';
@@ -28,7 +17,7 @@ const questions = [
   { what: 'fields of POST /v1/responses', type: 'keyof Responses.ResponseCreateParamsBase', known: publishedFields.responses },
   { what: 'fields of POST /v1/chat/completions', type: 'keyof Chat.ChatCompletionCreateParamsBase', known: publishedFields.chat },
   { what: 'tool types', type: "Responses.Tool['type'] | Responses.ToolChoiceTypes['type'] | Responses.NamespaceTool['tools'][number]['type'] | Chat.ChatCompletionTool['type']", known: [...knownToolTypes] },
-  { what: 'types of input items', type: "NonNullable<Extract<Responses.ResponseInputItem, { type?: unknown }>['type']>", known: judgedItems },
+  { what: 'types of input items', type: "NonNullable<Extract<Responses.ResponseInputItem, { type?: unknown }>['type']>", known: [...knownItemTypes] },
 ] as const;
 
 let folder: string;

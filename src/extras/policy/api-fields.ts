@@ -68,6 +68,7 @@ const responsesFields: FieldTable = {
   input: { judged: contents },
   instructions: { judged: contents },
   background: { judged: { background: 'must be false' } },
+  background_options: { refused: { background: 'options for work in the background' } },
   max_output_tokens: { judged: { max_output_tokens: 'must be given, and within the limit' } },
   previous_response_id: { refused: { stored_state: 'previous_response_id' } },
   conversation: { refused: { stored_state: 'conversation' } },

@@ -1,9 +1,10 @@
 import { type FieldTable, fieldTable } from './api-fields.ts';
 import { type EndpointKind, type FieldRule, type FieldRules, isGiven, rulesInForce } from './field-rules.ts';
 import { Findings, type Objection } from './findings.ts';
+import { knownItemTypes } from './item-types.ts';
 import { isModelName, matchesModel } from './model-names.ts';
 import { type NamesRead, addNamesRead, fold, isAscii } from './names-read.ts';
-import { type Place, judgeAddress, judgeGrantedText, placeOf, waysOut } from './remote-urls.ts';
+import { type Place, judgeAddress, judgeWayOut, placeOf, waysOut } from './remote-urls.ts';
 import { isReference, judgeStorage, judgeStoredMember, storedIds, storedNames } from './stored-state.ts';
 import { type JsonObject, type JsonValue, isArray, isObject } from './json-value.ts';
 import { ToolJudge, quoted } from './tool-judge.ts';
@@ -23,6 +24,8 @@ const freeFormInside: ReadonlyMap<string, ReadonlySet<JsonValue | undefined>> = 
   ['arguments', new Set([undefined, 'function_call', 'tool_search_call', 'mcp_call', 'mcp_approval_request'])],
   ['headers', new Set(['mcp'])],
   ['env', new Set(['exec'])],
+  // What an earlier image cost, by which model.
+  ['svg_usage', new Set(['image_generation_call'])],
 ]);
 
 /** Enough of a type to tell that it is `item_reference`, however it is written. */
@@ -146,18 +149,24 @@ export class FieldJudge {
     const folded = fold(name);
     judgeName(name, folded, this.#topNames, findings);
     if (value === null || freeFormAtTop.has(name)) return;
-    const place = !Object.hasOwn(this.#table, name) ? 'granted' : itemFields.has(name) && this.#endpoint === 'responses' ? 'items' : 'plain';
-    this.#judgeMember(name, folded, value, body, place, findings);
-    this.#walk(value, place, findings);
+    this.#judgeMember(name, folded, value, body, findings);
+    this.#walk(value, this.#topPlace(name, folded, value), findings);
   }
 
+  #topPlace(name: string, folded: string, value: JsonValue): Place {
+    if (!Object.hasOwn(this.#table, name)) return placeOf(name, folded, new Map(), 'unknown');
+    // A text there, or a list of them, is none that the API calls.
+    return itemFields.has(name) && this.#endpoint === 'responses' && typeof value !== 'string' ? 'items' : 'words';
+  }
+
+  /** `value` is not null, unless it is in a list. */
   #walk(value: JsonValue, place: Place, findings: Findings): void {
-    if (isObject(value)) this.#walkObject(value, place, findings);
-    for (const [index, item] of isArray(value) ? value.entries() : []) {
-      findings.within(index, () => {
-        if (place === 'granted' && typeof item === 'string' && !this.#rules.remoteUrls) judgeGrantedText(item, findings);
-        this.#walk(item, place, findings);
-      });
+    if (isObject(value)) {
+      this.#walkObject(value, place, findings);
+    } else if (isArray(value)) {
+      for (const [index, item] of value.entries()) findings.within(index, () => this.#walk(item, place, findings));
+    } else if (!this.#rules.remoteUrls && value !== null) {
+      judgeAddress(value, place, findings);
     }
   }
 
@@ -165,22 +174,22 @@ export class FieldJudge {
     const type = object.get('type');
     if (place === 'items') {
       if (!this.#rules.storedState && isReference(object)) findings.add('stored_state', 'an item that is a reference to a stored one');
-      this.#tools.judgeItemType(type, findings);
+      this.#judgeItemType(type, findings);
     }
     this.#judgeType(type, findings);
     for (const [name, value] of object) {
-      if (value === null || (place !== 'granted' && freeFormInside.get(name)?.has(type) === true)) continue;
+      if (value === null || (place !== 'unknown' && place !== 'url' && freeFormInside.get(name)?.has(type) === true)) continue;
       const folded = fold(name);
       findings.within(name, () => {
         judgeName(name, folded, this.#innerNames, findings);
-        this.#judgeMember(name, folded, value, object, place, findings);
-        this.#walk(value, placeOf(name, object, place), findings);
+        this.#judgeMember(name, folded, value, object, findings, place);
+        this.#walk(value, placeOf(name, folded, object, place), findings);
       });
     }
   }
 
   /** What the rules say of one member, its inside apart. `value` is not null. */
-  #judgeMember(name: string, folded: string, value: JsonValue, object: JsonObject, place: Place, findings: Findings): void {
+  #judgeMember(name: string, folded: string, value: JsonValue, object: JsonObject, findings: Findings, place?: Place): void {
     const { models, remoteUrls, storedState, serviceTiers, reasoningModes } = this.#rules;
     if (name === 'service_tier' && !isGranted(value, serviceTiers)) findings.add('service_tiers', `the service tier ${shown(value)}`);
     if (name === 'reasoning' && reasoningModes !== undefined) judgeMode(value, reasoningModes, findings);
@@ -191,7 +200,15 @@ export class FieldJudge {
       else this.#tools.judgeTools(value, findings);
     }
     if (!storedState) judgeStoredMember(name, value, findings);
-    if (!remoteUrls) judgeAddress(name, folded, value, object, place, findings);
+    if (!remoteUrls) judgeWayOut(name, value, findings);
+  }
+
+  #judgeItemType(type: JsonValue | undefined, findings: Findings): void {
+    const { remoteUrls, storedState } = this.#rules;
+    this.#tools.judgeItemType(type, findings);
+    if (typeof type !== 'string' || knownItemTypes.has(type)) return;
+    if (!remoteUrls) findings.add('remote_urls', `the unknown item type ${quoted(type)}`, 'type');
+    if (!storedState) findings.add('stored_state', `the unknown item type ${quoted(type)}`, 'type');
   }
 
   #judgeType(type: JsonValue | undefined, findings: Findings): void {

@@ -102,8 +102,10 @@ export class ToolJudge {
     const isOffline = searchesOffline.has(type) && tool.get('external_web_access') === false;
     const isCachedAlone = isOffline && [...tool.keys()].every((name) => cachedSearchMembers.has(name));
     if (!isCachedAlone || tools?.has(cachedSearch) !== true) this.#judgeToolType(type, findings, 'type');
-    if (models !== undefined && tools?.has('image_generation') !== true && type === 'image_generation' && !isGiven(tool.get('model'))) {
-      findings.add('models', 'image_generation by a model that the request does not name', 'model');
+    if (models !== undefined && tools?.has('image_generation') !== true && type === 'image_generation') {
+      const svg = tool.get('svg');
+      if (!isGiven(tool.get('model'))) findings.add('models', 'image_generation by a model that the request does not name', 'model');
+      if (tool.get('output_format') === 'svg' && !(isObject(svg) && isGiven(svg.get('model')))) findings.add('models', 'an SVG by a model that the request does not name', 'svg', 'model');
     }
     if (typeof type === 'string' && type.startsWith('web_search') && !isOffline) this.#judgeLiveSearch(type, findings, 'type');
     if (remoteUrls) return;
