@@ -53,6 +53,11 @@ describe('the example policy and a real request of the Codex CLI', () => {
     expect(refusalOf(change)).toContain(`The policy (${rule}) does not allow`);
   });
 
+  test('a compressed one, as of a Codex that is logged in with ChatGPT, is told what to do', () => {
+    const [refusal] = judgeHeaders(policy, ['content-type', 'application/json', 'content-encoding', 'zstd']);
+    expect(refusal).toMatchObject({ code: 'unsupported_encoding', message: expect.stringContaining('features.enable_request_compression=false') });
+  });
+
   test('a byte cut off or added makes it 400', () => {
     expect(judgeBody(policy, recorded.subarray(0, -1)).refusals[0]).toMatchObject({ status: 400, code: 'invalid_body', rule: 'body' });
     expect(judgeBody(policy, Buffer.concat([recorded, Buffer.from('}')])).refusals[0]).toMatchObject({ status: 400 });

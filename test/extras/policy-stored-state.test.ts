@@ -15,6 +15,11 @@ describe.each(['/v1/responses', '/v1/chat/completions'])('stored_state: false at
     for (const store of [undefined, null, true, 0, '', 'false', []]) expect(refusedAt(endpoint, { store })).toBe('/store');
   });
 
+  test('says what to set', () => {
+    const { refusals: [refusal] } = judgeBody(parsePolicy('{"stored_state":false}', endpoint), Buffer.from('{"model":"m"}'));
+    expect(refusal?.message).toContain('set "store": false');
+  });
+
   test('leaves the prompt cache as OpenAI keeps it by itself', () => {
     expect(refusedAt(endpoint, { prompt_cache_retention: null, prompt_cache_key: 'k' })).toBeUndefined();
     expect(refusedAt(endpoint, { prompt_cache_retention: 'in_memory' })).toBeUndefined();

@@ -32,7 +32,7 @@ export function judgeHeaders(policy: Policy, rawHeaders: readonly string[]): Den
         if (policy.readsBody && Number(value) > policy.maxBodyBytes) refusals.push(tooLarge(policy));
         break;
       case 'content-encoding':
-        if (policy.fields !== undefined && !isIdentity(value)) refusals.push(unsupported('The body must be uncompressed, without a Content-Encoding.'));
+        if (policy.fields !== undefined && !isIdentity(value)) refusals.push(unsupported('The body must be uncompressed, without a Content-Encoding. For Codex: -c features.enable_request_compression=false, or a provider that is not named OpenAI.'));
         break;
       case 'content-type':
         if (policy.fields !== undefined && (++types > 1 || !isJson(value))) {

@@ -30,7 +30,7 @@ const contentOf: ReadonlyMap<JsonValue | undefined, string> = new Map<JsonValue 
 
 /** What a request says of storing: both endpoints store what does not say otherwise, chat completions in new accounts. */
 export function judgeStorage(body: JsonObject, findings: Findings): void {
-  if (body.get('store') !== false) findings.add('stored_state', 'a stored answer: "store": false is missing', 'store');
+  if (body.get('store') !== false) findings.add('stored_state', 'an answer that may be stored (set "store": false)', 'store');
   const retention = body.get('prompt_cache_retention');
   if (isGiven(retention) && retention !== 'in_memory') findings.add('stored_state', 'a prompt cache that outlives the memory', 'prompt_cache_retention');
 }
