@@ -17,7 +17,18 @@ export interface CodexRun {
   readonly port: number;
   /** The port that Codex names in its Host header. */
   readonly hostPort: number;
-  readonly prompt: string;
+  /** What follows `codex exec` and its options: a prompt, or a command of its own. */
+  readonly args: readonly string[];
+  /** By default the one that Codex takes. */
+  readonly model?: string;
+  /** Further settings, as `-c` has them. */
+  readonly config?: readonly string[];
+  /** It may run commands, without its sandbox, which a container often cannot offer. Then it would ask for live searches, so it asks for none. */
+  readonly runsCommands?: boolean;
+  /** Its own provider, with `openai_base_url`, instead of one that is made for the daemon. */
+  readonly isBuiltIn?: boolean;
+  /** By default `OpenAI Proxy`. For one named `OpenAI`, Codex lets the upstream compact. */
+  readonly providerName?: string;
   /** Codex may ask for a WebSocket first, as it does with its built-in provider. */
   readonly mayUseWebsocket?: boolean;
 }
@@ -56,23 +67,37 @@ export async function fetchCodex(version: string, folder: string): Promise<Fetch
 
 /**
  * One turn of `codex exec` with the daemon as its model provider: no key, no proxy, nothing of the user's own.
- * It may run commands without a sandbox, since a container often cannot offer one and the stand-in only asks for harmless ones.
  */
 export async function runCodex(run: CodexRun): Promise<CommandResult> {
   const home = join(run.folder, 'home');
   const codexHome = join(run.folder, 'codex-home');
   const workplace = join(run.folder, 'work');
   for (const path of [home, codexHome, workplace]) mkdirSync(path, { recursive: true });
-  const provider = `{ name='OpenAI Proxy', base_url='http://127.0.0.1:${run.port}/v1', wire_api='responses', `
+  const provider = `{ name='${run.providerName ?? 'OpenAI Proxy'}', base_url='http://127.0.0.1:${run.port}/v1', wire_api='responses', `
     + `supports_websockets=${run.mayUseWebsocket === true}, http_headers={ host='127.0.0.1:${run.hostPort}' } }`;
+  const way = run.isBuiltIn === true
+    ? [`openai_base_url='http://127.0.0.1:${run.hostPort}/v1'`]
+    : [`model_providers.openai-proxy=${provider}`, 'model_provider=openai-proxy'];
+  const settings = [...way, ...(run.runsCommands === true ? ["web_search='disabled'"] : []), 'check_for_update_on_startup=false', 'analytics.enabled=false', ...(run.config ?? [])];
   return runCommand(run.command, [
-    'exec', '--skip-git-repo-check', '--dangerously-bypass-approvals-and-sandbox',
-    '-c', `model_providers.openai-proxy=${provider}`,
-    '-c', 'model_provider=openai-proxy',
-    '-c', 'check_for_update_on_startup=false',
-    '-c', 'analytics.enabled=false',
-    run.prompt,
-  ], { cwd: workplace, env: { PATH: process.env['PATH'], HOME: home, CODEX_HOME: codexHome }, timeoutMs: turnTimeoutMs });
+    'exec', '--skip-git-repo-check', ...(run.runsCommands === true ? ['--dangerously-bypass-approvals-and-sandbox'] : []),
+    ...(run.model === undefined ? [] : ['--model', run.model]),
+    ...settings.flatMap((setting) => ['-c', setting]),
+    ...run.args,
+  ], {
+    cwd: workplace,
+    // It insists on some key for its own provider; the daemon overwrites it.
+    env: { PATH: process.env['PATH'], HOME: home, CODEX_HOME: codexHome, ...(run.isBuiltIn === true ? { CODEX_API_KEY: 'none' } : {}) },
+    timeoutMs: turnTimeoutMs,
+  });
+}
+
+/** The models that Codex knows by itself, also those that it does not show. */
+export async function modelsOf(command: string, folder: string): Promise<string[]> {
+  const { stdout } = await runCommand(command, ['debug', 'models'], {
+    cwd: folder, env: { PATH: process.env['PATH'], HOME: folder, CODEX_HOME: folder }, timeoutMs: versionTimeoutMs,
+  });
+  return (JSON.parse(stdout) as { models: Array<{ slug: string }> }).models.map(({ slug }) => slug);
 }
 
 /** The end of what a command said, short enough for a message. */

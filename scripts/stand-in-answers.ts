@@ -24,8 +24,9 @@ interface Item {
 const argumentCharactersPerDelta = 12;
 const reasoningTokensPerItem = 64;
 
-/** A message, with a reasoning item before it if `reasoning` is true. */
+/** A message, with a reasoning item before it if `reasoning` is true; or what was said, compacted, if the request asks for that. */
 export function textAnswer(request: JsonObject, text: string, reasoning: boolean): Answer {
+  if (itemsOf(request['input']).at(-1)?.['type'] === 'compaction_trigger') return answer(request, [compactionItem(text)]);
   const items = reasoning ? [reasoningItem(0), messageItem(1, text)] : [messageItem(0, text)];
   return answer(request, items);
 }
@@ -96,6 +97,11 @@ function beginning(request: JsonObject): JsonObject {
     user: null,
     metadata: request['metadata'] ?? {},
   };
+}
+
+function compactionItem(text: string): Item {
+  const item = { id: idOf('cmp'), type: 'compaction', encrypted_content: Buffer.from(text).toString('base64') };
+  return { item, text, reasoningTokens: 0, events: [{ type: 'response.output_item.done', output_index: 0, item }] };
 }
 
 function messageItem(outputIndex: number, text: string): Item {

@@ -82,7 +82,7 @@ const clients: readonly Client[] = [
     async run(context, { daemon: { port } }, script) {
       skipUnless(context, 'command' in codex, 'missing' in codex ? codex.missing : '');
       if (!('command' in codex)) throw new Error('unreachable');
-      const { stdout, stderr, code } = await runCodex({ command: codex.command, folder: scratchFolder(), port, hostPort: port, prompt: `Please answer. [stand-in: ${script}]` });
+      const { stdout, stderr, code } = await runCodex({ command: codex.command, folder: scratchFolder(), port, hostPort: port, args: [`Please answer. [stand-in: ${script}]`] });
       expect(code, stderr).toBe(1);
       return { screen: stdout + stderr, endedAtMs: Date.now() };
     },
