@@ -190,7 +190,7 @@ describe('refused', () => {
 
   test('with nothing of it in what the daemon says', async () => {
     const exit = await runToExit({ stdin: inside(' ') });
-    expect(refusalOf(exit, 1)).toBe('the key has characters that no bearer token has');
+    expect(refusalOf(exit, 1)).toBe('the key has characters that no key has');
     expectNoPieceOf(secret, exit.stderr);
   });
 
