@@ -140,7 +140,8 @@ async function main(): Promise<void> {
   }
   giveUpRights();
   // Before the "listening" line, which others wait for.
-  log.say(`key in ${custody}`);
+  const isForAll = allowedUids.length === 0 && token === undefined;
+  log.say(`key in ${custody}${isForAll ? '; every user of this machine may use it (see --allow-user)' : ''}`);
   for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
   pool.keepReady();

@@ -22,7 +22,7 @@ describe('a kernel', () => {
     needs(context, 'command cc');
     for (const rule of [noMemfdSecret, 'memfd_secret=EPERM', 'memfd_secret=EACCES', 'memfd_secret=ENOMEM']) {
       const daemon = await startDaemon({ prefix: await denying(rule) });
-      expect(daemon.stderr).toMatch(/^responses-api-proxy: key in mlocked memory, which root can read\nresponses-api-proxy listening/m);
+      expect(daemon.stderr).toMatch(/^responses-api-proxy: key in mlocked memory, which root can read; .*\nresponses-api-proxy listening/m);
       expect(daemon.stderr).not.toMatch(/unsafe|unlocked|cannot/);
       await daemon.stop();
     }
@@ -31,7 +31,7 @@ describe('a kernel', () => {
   test('without mlock will do', async (context) => {
     needs(context, 'command cc');
     const daemon = await startDaemon({ prefix: await denying('mlock=EPERM', 'mlock2=EPERM') });
-    expect(daemon.stderr).toMatch(/^responses-api-proxy: key in memfd_secret\nresponses-api-proxy listening/m);
+    expect(daemon.stderr).toMatch(/^responses-api-proxy: key in memfd_secret; .*\nresponses-api-proxy listening/m);
   });
 
   test('without either will not: the start ends, and the hint names seccomp', async (context) => {
@@ -48,7 +48,7 @@ describe('a kernel', () => {
     needs(context, 'command cc');
     const daemon = await startDaemon({ args: ['--unsafe-unlocked-memory'], prefix: await denying(...noLocking) });
     expect(daemon.stderr).toMatch(/^responses-api-proxy: --unsafe-unlocked-memory: .+$/m);
-    expect(daemon.stderr).toMatch(/^responses-api-proxy: key in unlocked memory, which root can read, and which may be swapped out\nresponses-api-proxy listening/m);
+    expect(daemon.stderr).toMatch(/^responses-api-proxy: key in unlocked memory, which root can read, and which may be swapped out; .*\nresponses-api-proxy listening/m);
     expect((await ask(daemon.port, { method: 'GET' })).status).toBe(403);
   });
 

@@ -11,17 +11,21 @@ import { defaultWaitMs } from '../support/wait.ts';
 // What a start says of itself stands before the line that clients wait for: who has read that has read all of it.
 // What becomes of the custody where nothing can be locked is in custody/missing-protection.test.ts.
 
-const custody = String.raw`responses-api-proxy: key in (?:memfd_secret|mlocked memory, which root can read)\n`;
+const custody = String.raw`responses-api-proxy: key in (?:memfd_secret|mlocked memory, which root can read); every user of this machine may use it \(see --allow-user\)\n`;
 
 test('it names the custody of the key, then the port', async () => {
   const { stderr } = await startDaemon();
   expect(stderr).toMatch(new RegExp(String.raw`^${custody}responses-api-proxy listening on 127\.0\.0\.1:\d+\n$`, 'm'));
 });
 
+test.for([['--allow-user', String(process.getuid?.())], ['--issue-token', '--server-info', join(scratchFolder(), 'info.json')]])('with %s it does not say that every user may use the key', async (args) => {
+  expect((await startDaemon({ args })).stderr).not.toContain('every user');
+});
+
 test('it says when root can read the key', async (context) => {
   needs(context, 'command cc');
   const { stderr } = await startDaemon({ prefix: await denying(noMemfdSecret) });
-  expect(stderr).toMatch(/^responses-api-proxy: key in mlocked memory, which root can read\n/m);
+  expect(stderr).toMatch(/^responses-api-proxy: key in mlocked memory, which root can read; /m);
   expect(stderr).not.toContain('memfd_secret');
 });
 

@@ -80,7 +80,7 @@ test('the image serves as process 1, and stops when it is told to', async (conte
   expect(upstream.requests[0]?.headers).toContainEqual([expect.stringMatching(/^authorization$/i), `Bearer ${key}`]);
   // Nothing else, but that another user could change the checkout, where that is so.
   const lines = daemon.stderr.split('\n').filter((line) => !line.includes('who could then read the key'));
-  expect(lines).toEqual([expect.stringMatching(/^responses-api-proxy: key in (memfd_secret|mlocked memory, which root can read)$/), `responses-api-proxy listening on 127.0.0.1:${daemon.port}`, '']);
+  expect(lines).toEqual([expect.stringMatching(/^responses-api-proxy: key in (memfd_secret|mlocked memory, which root can read); every user of this machine may use it \(see --allow-user\)$/), `responses-api-proxy listening on 127.0.0.1:${daemon.port}`, '']);
   process.kill(pid, 'SIGTERM');
   expect((await daemon.waitForExit()).code).toBe(0);
 });
