@@ -14,7 +14,7 @@ export const lineFeed = 0x0a;
 /** Wait between two reads of a stdin that is non-blocking and has no data yet. */
 const stdinPollMs = 5;
 
-const pipeHint = 'pipe it in: printenv OPENAI_API_KEY | env -u OPENAI_API_KEY responses-api-proxy';
+const pipeHint = 'pipe it in: printenv OPENAI_API_KEY | env -u OPENAI_API_KEY responses-api-proxy; is the variable exported?';
 
 const carriageReturn = 0x0d;
 const quotes = [0x22, 0x27, 0x60]; // " ' `

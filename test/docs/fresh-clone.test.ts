@@ -30,8 +30,10 @@ describe('the commands for a fresh clone', () => {
 describe('the commands that change the machine', () => {
   test('install the package', async () => {
     const install = snippetIn('README.md', 'npm pack --silent');
-    expect(install.code).toBe('npm ci && npm install --global "$(npm pack --silent)"\n');
-    expect((await (await newMachine()).run(install)).code).toBe(0);
+    expect(install.code).toBe('npm ci && sudo npm install --global "$PWD/$(npm pack --silent)"\n');
+    const machine = await newMachine();
+    expect((await machine.run(install)).code).toBe(0);
+    expect(readFileSync(join(machine.folder, 'sudo.log'), 'utf8')).toBe(`npm install --global ${machine.folder}/package.tgz\n`);
   });
 
   test('install the service', async () => {

@@ -15,6 +15,8 @@ export interface RunOptions {
   readonly user?: { readonly uid: number; readonly gid: number };
   /** Text to replace in the snippet: a port that is free for a port that may not be. */
   readonly instead?: Readonly<Record<string, string>>;
+  /** A shell that a user sits at, in place of a `sh` that ends at the first failure. */
+  readonly shell?: string;
 }
 
 /** A reader's machine: the commands that snippets find on PATH and in the checkout they run in, with the stand-in for api.openai.com. */
@@ -41,6 +43,7 @@ export class Machine {
     mkdirSync(join(this.folder, 'node_modules', 'openai'), { recursive: true });
     writeFileSync(join(this.folder, 'node_modules', 'openai', 'package.json'), '{"name":"openai","type":"module","exports":"./index.js"}');
     writeFileSync(join(this.folder, 'node_modules', 'openai', 'index.js'), sdkStandIn);
+    writeFileSync(join(this.folder, 'openai.py'), pythonSdkStandIn);
     symlinkSync(join(checkout, 'node_modules', 'tsx'), join(this.folder, 'node_modules', 'tsx'));
     mkdirSync(join(this.folder, 'global'));
     symlinkSync(checkout, join(this.folder, 'global', 'responses-api-proxy'));
@@ -63,9 +66,10 @@ export class Machine {
 
   /** Starts a shell snippet, with the variables that those before it have set. */
   start({ code }: Pick<Snippet, 'code'>, options: RunOptions = {}): Running {
-    const script = `set -eua\n. '${this.#variables}'\n${adapted(code, options.instead)}\nexport -p > '${this.#variables}'\n`;
+    const text = adapted(code, options.instead);
+    const script = options.shell === undefined ? `set -eua\n. '${this.#variables}'\n${text}\nexport -p > '${this.#variables}'\n` : text;
     return launch({
-      launcher: 'sh',
+      launcher: options.shell ?? 'sh',
       args: ['-c', script],
       stdin: 'ignore',
       cwd: this.folder,
@@ -79,11 +83,11 @@ export class Machine {
     return this.start(snippet, options).waitForExit();
   }
 
-  /** Runs a JavaScript snippet as a module. */
-  runScript({ code }: Snippet): Promise<Exit> {
-    const file = join(this.folder, 'snippet.mjs');
-    writeFileSync(file, code);
-    return runToExit({ launcher: process.execPath, args: [file], stdin: 'ignore', cwd: this.folder, env: { HOME: this.folder } });
+  /** Runs a snippet of JavaScript, saved as a module, or of Python. */
+  runScript({ code, language }: Pick<Snippet, 'code' | 'language'>, { instead, env }: RunOptions = {}): Promise<Exit> {
+    const [launcher, file] = language === 'python' ? ['python3', join(this.folder, 'snippet.py')] : [process.execPath, join(this.folder, 'snippet.mjs')];
+    writeFileSync(file, adapted(code, instead));
+    return runToExit({ launcher, args: [file], stdin: 'ignore', cwd: this.folder, env: { PATH: process.env['PATH'] ?? '', HOME: this.folder, ...env } });
   }
 
   get #variables(): string {
@@ -126,17 +130,15 @@ function quoted(word: string): string {
   return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-/** The part of Codex that the README's command needs: reads the provider from -c, posts to it as Codex does, prints the answer. */
+/** The part of Codex that the README's command needs: reads the provider from its configuration, posts to it as Codex does, prints the answer. */
 const codexStandIn = `#!/usr/bin/env node
-const args = process.argv.slice(2);
-if (args.shift() !== 'exec') throw new Error('only exec');
-const settings = [];
-while (args[0] === '-c') settings.push(args.splice(0, 2)[1]);
-const [prompt, ...rest] = args;
-if (prompt === undefined || rest.length > 0) throw new Error('one prompt');
-const [, name, provider] = /^model_providers\\.([\\w-]+)=\\{(.*)\\}$/.exec(settings[0]) ?? [];
-if (settings[1] !== 'model_provider=' + name) throw new Error('not the provider: ' + settings[1]);
-const { base_url, wire_api } = Object.fromEntries([...provider.matchAll(/(\\w+)='([^']*)'/g)].map(([, key, value]) => [key, value]));
+import { readFileSync } from 'node:fs';
+const [command, flag, prompt, ...rest] = process.argv.slice(2);
+if (command !== 'exec' || flag !== '--skip-git-repo-check' || prompt === undefined || rest.length > 0) throw new Error('only exec --skip-git-repo-check PROMPT');
+const config = readFileSync(process.env.HOME + '/.codex/config.toml', 'utf8');
+const [, name] = /^model_provider = "(\\w+)"$/m.exec(config);
+const [, provider] = new RegExp('^model_providers\\\\.' + name + ' = \\\\{(.*)\\\\}$', 'm').exec(config);
+const { base_url, wire_api } = Object.fromEntries([...provider.matchAll(/(\\w+) = "([^"]*)"/g)].map(([, key, value]) => [key, value]));
 if (wire_api !== 'responses') throw new Error('wire_api');
 if ('OPENAI_API_KEY' in process.env) delete process.env.OPENAI_API_KEY;
 const body = JSON.stringify({ model: 'gpt-5', stream: true, store: false, input: [{ type: 'message', role: 'user', content: [{ type: 'input_text', text: prompt }] }] });
@@ -165,7 +167,6 @@ case $* in
   'run bench') exec node_modules/.bin/tsx scripts/bench.ts --help ;;
   'run demo') PATH=$PWD/node_modules/.bin:$PATH exec sh -c "$(node -p 'require("./package.json").scripts.demo')" ;;
   'pack --silent') echo package.tgz ;;
-  'install --global package.tgz') ;;
   'root --global') echo "$HOME/global" ;;
   *) echo "no stand-in for npm $*" >&2; exit 1 ;;
 esac
@@ -174,7 +175,7 @@ esac
 /** The part of the SDK's client that the READMEs need, on fetch. */
 const sdkStandIn = `
 export default class OpenAI {
-  constructor({ baseURL, apiKey }) {
+  constructor({ baseURL = process.env.OPENAI_BASE_URL, apiKey = process.env.OPENAI_API_KEY } = {}) {
     if (!apiKey) throw new Error('OPENAI_API_KEY is missing');
     this.responses = {
       async create(request) {
@@ -196,6 +197,24 @@ async function* events(response) {
     }
   }
 }
+`;
+
+/** The same for Python. */
+const pythonSdkStandIn = `
+import json, os, types, urllib.request
+
+class OpenAI:
+    def __init__(self, base_url=None, api_key=None):
+        self.base_url = base_url or os.environ['OPENAI_BASE_URL']
+        self.api_key = api_key or os.environ['OPENAI_API_KEY']
+        self.responses = self
+
+    def create(self, **request):
+        headers = {'authorization': 'Bearer ' + self.api_key, 'content-type': 'application/json'}
+        with urllib.request.urlopen(urllib.request.Request(self.base_url + '/responses', json.dumps(request).encode(), headers)) as answer:
+            output = json.load(answer)['output']
+        texts = [part['text'] for item in output if item['type'] == 'message' for part in item['content']]
+        return types.SimpleNamespace(output_text=''.join(texts))
 `;
 
 export async function newMachine(): Promise<Machine> {
