@@ -3,15 +3,15 @@
  * Only this file ends the process.
  */
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
-import { injectionOf } from './key/injection.ts';
+import { Injection } from './key/injection.ts';
 import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { custodyOf, lockMemory } from './key/locked-memory.ts';
 import type { Account, Native } from './native/native.ts';
 import { type Options, parseCommandLine } from './options.ts';
 import { kernelSockets } from './proxy/kernel-sockets.ts';
 import { type Field, ownFields } from './proxy/headers.ts';
-import type { Service } from './proxy/exchange.ts';
 import { listen } from './proxy/listener.ts';
 import { type Observer, noObserver } from './proxy/observer.ts';
 import { rehearse } from './proxy/rehearsal.ts';
@@ -20,22 +20,22 @@ import { upstreamConnector } from './proxy/upstream-connector.ts';
 import { UpstreamPool } from './proxy/upstream-pool.ts';
 import { PooledRequest } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
-import { exitCodes } from './run/exit-codes.ts';
-import { Failure } from './run/failure.ts';
-import { checkUntraced, harden, ignoredAtStart } from './run/hardening.ts';
-import { checkSandbox, enterServingSandbox } from './run/sandbox.ts';
-import { keepIgnoring, listenForStop } from './run/signals.ts';
+import { Failure, exitCodes } from './run/failure.ts';
+import { checkUntraced, harden } from './run/hardening.ts';
+import { heldPath } from './run/held-folder.ts';
+import { installationExposure } from './run/installation.ts';
 import { Log } from './run/log.ts';
 import { fitConnections } from './run/open-files.ts';
 import { stderrDescriptor } from './run/preload.ts';
-import { heldPath } from './run/held-folder.ts';
+import { checkSandbox, enterServingSandbox } from './run/sandbox.ts';
 import { ServerInfoFile } from './run/server-info.ts';
-import { installationExposure } from './run/installation.ts';
+import { stopSignals } from './run/signals.ts';
 
 const stdin = 0;
 const tokenBytes = 32;
 
 const log = new Log(stderrDescriptor);
+const events = new BoundedLog(log);
 /** What must happen on every way out. */
 const cleanups: Array<() => void> = [];
 process.on('exit', () => cleanups.forEach(attempt));
@@ -44,7 +44,7 @@ process.on('uncaughtException', fail);
 await main().catch(fail);
 
 async function main(): Promise<void> {
-  const ignoredSignals = keepIgnoring(ignoredAtStart());
+  const stoppedBy = stopSignals();
   const native = harden();
 
   if (process.argv[2] === 'audit') {
@@ -61,28 +61,29 @@ async function main(): Promise<void> {
     return;
   }
   const { options } = command;
-  const { listenOn, isKeyRenewable } = options;
+  const { listenOn, isKeyRenewable, issuesToken, tokenFile } = options;
   if (listenOn.kind === 'inherited') (await extras()).checkInheritedSocket(native);
   for (const name of ['LISTEN_FDS', 'LISTEN_PID']) delete process.env[name];
-  const { token, weakness } = await tokenOf(options);
-  const users = await findUsers(options, native);
-  const { runAs, tokenOwner, allowedUids } = users;
+  const given = tokenFile === undefined ? undefined : (await extras()).readClientToken(tokenFile);
+  const token = issuesToken ? randomBytes(tokenBytes).toString('base64url') : given?.token;
+  const namesUsers = options.runAs !== undefined || options.allowUsers.length > 0;
+  const { runAs, giveUpRoot, tokenOwner, allowedUids = [] } = namesUsers ? (await extras()).findUsers(options, native) : {};
   const exposure = installationExposure();
   for (const notice of options.notices) log.say(notice);
   if (exposure !== undefined) log.say(`${exposure}, who could then read the key`);
   const observer = await openOversight(options, runAs, native);
-  const peerUidOf = await peerLookup(options, native);
+  const asksPeers = allowedUids.length > 0 || options.auditLog !== undefined;
+  const peerUidOf = asksPeers ? (await extras()).peerLookup(native, allowedUids.length > 0) : undefined;
   const infoFile = openServerInfo(options, tokenOwner);
   if (runAs !== undefined || options.check) await rehearse(true); // root may read files that the other user may not
   const memory = lockMemory(lockedBytes(isKeyRenewable), native, options.unsafeUnlockedMemory);
-  cleanups.push(() => memory.wipe()); // the first of them: the others may fail or be slow
+  cleanups.push(() => memory.buffer.fill(0)); // the first of them: the others may fail or be slow
   if (memory.kind === 'unlocked') log.say('--unsafe-unlocked-memory: the key may be written to swap');
-  for (const loss of checkSandbox(native, options.unsafeNoSandbox, process.env['RESPONSES_API_PROXY_LANDLOCK'])) log.say(loss);
-  if (weakness !== undefined) log.say(weakness);
+  for (const loss of [checkSandbox(native, options.unsafeNoSandbox), given?.weakness]) if (loss !== undefined) log.say(loss);
   checkUntraced();
   const custody = custodyOf[memory.kind];
   const giveUpRights = (): void => {
-    if (users.giveUpRoot !== undefined) users.giveUpRoot();
+    if (giveUpRoot !== undefined) giveUpRoot();
     else if (process.geteuid?.() === 0) log.say('running as root; --run-as USER gives root up once started');
     checkUntraced();
     process.chdir('/'); // all paths are resolved; a folder that is in use could not be unmounted
@@ -95,14 +96,16 @@ async function main(): Promise<void> {
     process.stdout.write(report, () => process.exit(exitCodes.stopped));
     return;
   }
-  const key = isKeyRenewable ? await readRenewableKey(memory.buffer) : readKey(memory.buffer);
+  const key = await readKey(memory.buffer, isKeyRenewable);
   checkUntraced(); // waiting for the key may have taken long
 
-  const stop = listenForStop(ignoredSignals, () => process.exit(exitCodes.stopped));
-  const injection = injectionOf(key);
-  observer.start({ endKey: () => injection.end(), stop: stop.request, say: (message) => log.say(message) });
+  // Until now a signal has ended the process, as it should while that waits for the key. A second one does so from now on.
+  const stop = new AbortController();
+  const isStopped = once(stop.signal, 'abort');
+  for (const signal of stoppedBy) process.on(signal, () => (stop.signal.aborted ? process.exit(exitCodes.stopped) : stop.abort()));
+  const injection = new Injection(key);
+  observer.start({ endKey: () => key.end(), stop: () => stop.abort(), say: (message) => log.say(message) });
   cleanups.push(() => observer.close());
-  const events = new BoundedLog(log);
   const sockets = kernelSockets(native);
   const upstreamHost = options.upstream.origin.host;
   const pool = new UpstreamPool(upstreamConnector(options.upstream), { ...options.upstream, injection, sockets }, (error) => {
@@ -128,14 +131,12 @@ async function main(): Promise<void> {
     events,
     sockets,
     observer,
-    onShutdownRequest: stop.request,
+    onShutdownRequest: () => stop.abort(),
   });
-
   cleanups.push(() => server.cut());
 
   if (infoFile !== undefined) {
-    const issued = options.token.kind === 'issued' && token !== undefined ? { token } : {};
-    infoFile.write({ port: server.port, pid: process.pid, ...issued }, tokenOwner);
+    infoFile.write({ port: server.port, pid: process.pid, ...(issuesToken && token !== undefined && { token }) }, tokenOwner);
     cleanups.push(() => infoFile.remove(process.pid));
   }
   giveUpRights();
@@ -147,26 +148,22 @@ async function main(): Promise<void> {
   pool.keepReady();
   if (runAs === undefined) rehearse(false).catch(fail);
 
-  await stop.requested;
+  await isStopped;
   await server.stop(options.shutdownTimeoutMs);
   process.exit(exitCodes.stopped);
 }
 
-function readKey(memory: Buffer): LockedKey {
-  const key = LockedKey.read(stdin, memory);
+async function readKey(memory: Buffer, isRenewable: boolean): Promise<LockedKey> {
+  const renewal = isRenewable ? await import('./key/renewal.ts') : undefined;
+  renewal?.checkRenewable(stdin);
+  const { key, next } = LockedKey.read(stdin, memory, isRenewable);
+  if (renewal !== undefined) {
+    renewal.renewFrom(stdin, key, next, (message) => events.say(message, message)); // no flood of bad lines may hide a renewal
+    return key;
+  }
   // A pipe that is still open would keep its writer waiting, and could hold what came after the key.
   closeSync(stdin);
   openSync('/dev/null', 'r'); // open(2) takes the lowest free descriptor
-  return key;
-}
-
-/** Loaded with `--renewable-key` alone. */
-async function readRenewableKey(memory: Buffer): Promise<LockedKey> {
-  const { checkRenewable, renewFrom } = await import('./key/renewal.ts');
-  checkRenewable(stdin);
-  const { key, next } = LockedKey.readRenewable(stdin, memory);
-  const reports = new BoundedLog(log);
-  renewFrom(stdin, key, next, (message) => reports.say(message, message)); // no flood of bad lines may hide a renewal
   return key;
 }
 
@@ -175,32 +172,20 @@ function extras() {
   return import('./extras/index.ts');
 }
 
-async function findUsers(options: Options, native: Native) {
-  const namesNone = options.runAs === undefined && options.allowUsers.length === 0;
-  return namesNone ? { runAs: undefined, giveUpRoot: undefined, tokenOwner: undefined, allowedUids: [] } : (await extras()).findUsers(options, native);
-}
-
-/** Asks who is at the other end of a connection, where that counts. */
-async function peerLookup({ allowUsers, auditLog }: Options, native: Native): Promise<Service['peerUidOf']> {
-  const isRequired = allowUsers.length > 0;
-  return isRequired || auditLog !== undefined ? (await extras()).peerLookup(native, isRequired) : undefined;
-}
-
 async function openOversight(options: Options, owner: Account | undefined, native: Native): Promise<Observer> {
-  const { auditLog, policyFile, expireAtMs } = options;
-  if ((auditLog ?? policyFile ?? expireAtMs) === undefined) return noObserver;
+  const { auditLog, policyFile, expireAt } = options;
+  if ((auditLog ?? policyFile ?? expireAt) === undefined) return noObserver;
   const { Oversight } = await (await extras()).loadOversight();
-  const reports = new BoundedLog(log);
-  const oversight = new Oversight(options, { owner, native, report: (message) => reports.say(message) });
+  const oversight = new Oversight(options, { owner, native, report: (message) => events.say(message, 'oversight') });
   process.on('SIGUSR2', () => oversight.reopen());
   return oversight;
 }
 
 /** The file to be written once the daemon listens. It is looked at here, before the key is read. */
-function openServerInfo({ serverInfo, token }: Options, owner: Account | undefined): ServerInfoFile | undefined {
+function openServerInfo({ serverInfo, issuesToken }: Options, owner: Account | undefined): ServerInfoFile | undefined {
   if (serverInfo === undefined) return undefined;
   const file = new ServerInfoFile(serverInfo, heldPath('--server-info', serverInfo));
-  file.check(token.kind === 'issued', owner);
+  file.check(issuesToken, owner);
   const other = file.liveDaemon();
   if (other !== undefined) log.say(`--server-info ${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); overwriting it`);
   return file;
@@ -219,18 +204,6 @@ function attempt(cleanUp: () => void): void {
 
 function credentialField({ authHeader, authScheme }: Options, key: string): Field {
   return { name: authHeader, value: authScheme === undefined ? key : `${authScheme} ${key}` };
-}
-
-/** The token that requests must carry, and what to tell of one that can be guessed. */
-async function tokenOf({ token }: Options): Promise<{ token?: string; weakness?: string | undefined }> {
-  switch (token.kind) {
-    case 'none':
-      return {};
-    case 'given':
-      return (await extras()).readClientToken(token.file);
-    case 'issued':
-      return { token: randomBytes(tokenBytes).toString('base64url') };
-  }
 }
 
 /** Ends the run for a reason of its own. */

@@ -1,51 +1,16 @@
 import { X509Certificate } from 'node:crypto';
-import { fstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, fstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Field, canonicalName, isReserved } from './proxy/headers.ts';
 import type { ListenOn } from './proxy/listener.ts';
-import type { UpstreamOptions } from './proxy/upstream.ts';
 import { parseProxy, parseUpstreamUrl } from './proxy/upstream-url.ts';
 import { type Flag, type Values, helpText, readArguments } from './run/command-line.ts';
 import { Failure, reason, usageFailure } from './run/failure.ts';
 import { isSocketActivated } from './run/inherited-socket.ts';
 import { version } from './run/installation.ts';
-import { parseTimestamp } from './run/timestamp.ts';
 
-/**
- * What the user asked for: parsed, with defaults, valid. Nothing downstream checks it again.
- *
- * A new flag is a row of `flags`, a member of `Options` and a line of `validate`.
- */
-export interface Options {
-  readonly listenOn: ListenOn;
-  readonly endpoint: string;
-  readonly httpShutdown: boolean;
-  readonly httpHealth: boolean;
-  readonly websocketFallback: boolean;
-  readonly shutdownTimeoutMs: number;
-  readonly upstream: UpstreamOptions;
-  /** What to tell the user of the upstream, a line each. */
-  readonly notices: readonly string[];
-  readonly upstreamHeaders: readonly Field[];
-  /** The header that carries the key, and the word before it; undefined for none. */
-  readonly authHeader: string;
-  readonly authScheme: string | undefined;
-  readonly serverInfo: string | undefined;
-  readonly auditLog: string | undefined;
-  readonly policyFile: string | undefined;
-  /** When the key's use ends, in milliseconds of the Unix epoch. */
-  readonly expireAtMs: number | undefined;
-  /** A user's name or uid, as given, like those below. Whether they exist is for the system to say. */
-  readonly runAs: string | undefined;
-  readonly allowUsers: readonly string[];
-  readonly token: { readonly kind: 'none' } | { readonly kind: 'issued' } | { readonly kind: 'given'; readonly file: string };
-  /** Further lines on stdin replace the key. */
-  readonly isKeyRenewable: boolean;
-  readonly unsafeUnlockedMemory: boolean;
-  readonly unsafeNoSandbox: boolean;
-  /** The start ends where the key would be read. */
-  readonly check: boolean;
-}
+/** What the user asked for: parsed, with defaults, valid. A new flag is a row of `flags` and a line of `validate`. */
+export type Options = Readonly<ReturnType<typeof validate>>;
 
 /** What a command line asks for: a run, or to print a text. */
 export type Command = { kind: 'run'; options: Options } | { kind: 'print'; text: string };
@@ -57,7 +22,7 @@ const maxSeconds = 2_147_483;
 const maxEndpointLength = 1024;
 
 /** Longest name of a header, and longest scheme, in bytes. Both stand before the key as well. */
-const maxFieldNameLength = 256;
+const maxTokenLength = 256;
 
 /** Answered by the daemon itself, and so cannot be an endpoint. */
 const ownRoutes: ReadonlySet<string> = new Set(['/shutdown', '/health']);
@@ -129,50 +94,58 @@ export async function parseCommandLine(argv: readonly string[], environment: Nod
   return { kind: 'run', options: Object.freeze(validate(values, environment)) };
 }
 
-function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv): Options {
+/** Nothing downstream checks again what is checked here. */
+function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv) {
   const endpoint = parseEndpoint(values.endpoint);
   const { authHeader, authScheme } = parseAuthHeader(values['auth-header']);
   const upstreamHeaders = parseUpstreamHeaders(values['upstream-header'], authHeader);
   const notices: string[] = [];
   const upstream = parseUpstreamUrl(values['upstream-url'] ?? `https://api.openai.com${endpoint}`, endpoint, notices);
-  const { port, policy, 'server-info': serverInfo, 'audit-log': auditLog } = values;
+  const { port, policy, 'server-info': serverInfo, 'audit-log': auditLog, 'issue-token': issuesToken, 'client-token-file': tokenFile } = values;
 
   const isActivated = isSocketActivated(environment, process.pid);
   if (isActivated && port !== undefined) throw usageFailure('--port cannot go with an inherited socket (LISTEN_FDS)', 'the port is that of the socket; drop one of the two');
   if (isActivated && values['http-shutdown']) {
     throw usageFailure('--http-shutdown cannot go with an inherited socket (LISTEN_FDS)', 'the next connection would start the daemon again; stop it by its service manager');
   }
+  if (issuesToken && tokenFile !== undefined) throw usageFailure('--issue-token and --client-token-file exclude each other');
+  if (issuesToken && serverInfo === undefined) throw usageFailure('--issue-token needs --server-info, where the token goes');
   checkFiles(values);
   const setsEncoding = [authHeader, ...upstreamHeaders.map(({ name }) => name)].some((name) => canonicalName(name) === 'accept-encoding');
   if (setsEncoding && (auditLog ?? policy) !== undefined) {
     throw usageFailure('Accept-Encoding cannot be set together with --audit-log or --policy: the daemon sets it, to read the answer');
   }
+  const listenOn: ListenOn = isActivated ? { kind: 'inherited' } : { kind: 'port', port: parsePort(port) };
   return {
-    listenOn: isActivated ? { kind: 'inherited' } : { kind: 'port', port: parsePort(port) },
+    listenOn,
     endpoint,
     httpShutdown: values['http-shutdown'],
     httpHealth: values['http-health'],
     websocketFallback: values['websocket-fallback'],
-    shutdownTimeoutMs: parseSeconds('shutdown-timeout', values['shutdown-timeout']),
+    shutdownTimeoutMs: parseSeconds('shutdown-timeout', values),
     upstream: {
       ...upstream,
       proxy: parseProxy(values['upstream-proxy'], upstream.origin, environment, notices),
       ca: values['upstream-ca'] === undefined ? undefined : readCertificates(values['upstream-ca']),
-      connectTimeoutMs: parseSeconds('connect-timeout', values['connect-timeout']),
-      responseTimeoutMs: parseSeconds('response-timeout', values['response-timeout']),
-      idleTimeoutMs: parseSeconds('idle-timeout', values['idle-timeout']),
+      connectTimeoutMs: parseSeconds('connect-timeout', values),
+      responseTimeoutMs: parseSeconds('response-timeout', values),
+      idleTimeoutMs: parseSeconds('idle-timeout', values),
     },
+    /** What to tell the user of the upstream, a line each. */
     notices,
     upstreamHeaders,
+    /** The header that carries the key, and the word before it; undefined for none. */
     authHeader,
     authScheme,
     serverInfo,
     auditLog,
     policyFile: policy,
-    expireAtMs: parseExpiry(values['expire-at']),
+    /** As given, like users. What they are is for those to say who need them. */
+    expireAt: values['expire-at'],
     runAs: values['run-as'],
     allowUsers: values['allow-user'],
-    token: parseToken(values['issue-token'], values['client-token-file'], serverInfo),
+    issuesToken,
+    tokenFile,
     isKeyRenewable: values['renewable-key'],
     unsafeUnlockedMemory: values['unsafe-unlocked-memory'],
     unsafeNoSandbox: values['unsafe-no-sandbox'],
@@ -207,38 +180,27 @@ function isStdin(file: string): boolean {
 
 /** Where a file is or will be, with the links to its folder resolved. */
 function locationOf(flag: FlagName, file: string): string {
-  let folder: string;
   try {
-    folder = dirname(resolve(file));
+    const folder = dirname(resolve(file));
+    return join(existsSync(folder) ? realpathSync(folder) : folder, basename(file));
   } catch {
     throw new Failure(`--${flag} ${file} is relative to the current folder, which is gone`, { hint: 'start it in another folder, or give the whole path' });
-  }
-  try {
-    return join(realpathSync(folder), basename(file));
-  } catch {
-    return join(folder, basename(file)); // there is no such folder yet
   }
 }
 
 /** @returns 0 for one of the system's choice */
 function parsePort(text: string | undefined): number {
   if (text === undefined) return 0;
-  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (value >= 1 && value <= 65_535) return value;
+  const port = Number(text);
+  if (/^\d+$/.test(text) && port >= 1 && port <= 65_535) return port;
   throw usageFailure('--port takes a whole number from 1 to 65535');
 }
 
 /** Seconds, perhaps with a fraction, in milliseconds. */
-function parseSeconds(name: FlagName, text: string): number {
-  const value = /^\d+(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
-  if (value <= maxSeconds) return Math.round(value * 1000);
+function parseSeconds<Name extends FlagName>(name: Name, values: { readonly [_ in Name]: string }): number {
+  const text = values[name];
+  if (/^\d+(\.\d{1,3})?$/.test(text) && Number(text) <= maxSeconds) return Math.round(Number(text) * 1000);
   throw usageFailure(`--${name} takes seconds from 0 to ${maxSeconds}`);
-}
-
-function parseExpiry(text: string | undefined): number | undefined {
-  const time = text === undefined ? undefined : parseTimestamp(text);
-  if (time !== undefined || text === undefined) return time;
-  throw usageFailure('--expire-at takes a time such as 2026-01-31T18:00:00Z');
 }
 
 function parseEndpoint(given: string): string {
@@ -248,63 +210,53 @@ function parseEndpoint(given: string): string {
 
 /** RFC 9110 section 5.6.2: a token. */
 function isToken(text: string): boolean {
-  return /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(text);
+  return /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(text) && text.length <= maxTokenLength;
 }
 
 function parseFieldName(flag: FlagName, name: string): string {
-  if (!isToken(name) || name.length > maxFieldNameLength) throw usageFailure(`--${flag} takes the name of a header`);
+  if (!isToken(name)) throw usageFailure(`--${flag} takes the name of a header`);
   if (isReserved(name)) throw usageFailure(`--${flag} cannot be ${name}: it is for the daemon to set`);
   return name;
 }
 
 function parseUpstreamHeaders(given: readonly string[], authHeader: string): Field[] {
-  const fields = given.map((text) => parseUpstreamHeader(text, authHeader));
-  const names = fields.map(({ name }) => canonicalName(name));
-  const again = fields.find((_field, index) => names.indexOf(names[index] ?? '') < index);
-  if (again !== undefined) throw usageFailure(`--upstream-header ${again.name} was given twice`);
-  return fields;
+  const names = new Set<string>();
+  return given.map((text) => {
+    const [, name, value = ''] = /^([^:]*):[ \t]*(.*?)[ \t]*$/s.exec(text) ?? [];
+    if (name === undefined) throw usageFailure("--upstream-header takes 'Name: value', with a colon");
+    parseFieldName('upstream-header', name);
+    const canonical = canonicalName(name);
+    if ([canonicalName(authHeader), 'authorization'].includes(canonical)) throw usageFailure('--upstream-header cannot be the header that carries the key');
+    if (!/^[\t\x20-\x7e]*$/.test(value)) throw usageFailure(`--upstream-header ${name} has characters that no header has`);
+    if (names.has(canonical)) throw usageFailure(`--upstream-header ${name} was given twice`);
+    names.add(canonical);
+    return { name, value };
+  });
 }
 
-function parseUpstreamHeader(given: string, authHeader: string): Field {
-  const [, name, value = ''] = /^([^:]*):[ \t]*(.*?)[ \t]*$/s.exec(given) ?? [];
-  if (name === undefined) throw usageFailure("--upstream-header takes 'Name: value', with a colon");
-  parseFieldName('upstream-header', name);
-  if ([canonicalName(authHeader), 'authorization'].includes(canonicalName(name))) throw usageFailure('--upstream-header cannot be the header that carries the key');
-  if (!/^[\t\x20-\x7e]*$/.test(value)) throw usageFailure(`--upstream-header ${name} has characters that no header has`);
-  return { name, value };
-}
-
-function parseAuthHeader(given: string): Pick<Options, 'authHeader' | 'authScheme'> {
+function parseAuthHeader(given: string) {
   const [, name = '', authScheme] = /^([^:]*)(?::[ \t]*(.*))?$/s.exec(given) ?? [];
-  if (authScheme !== undefined && (!isToken(authScheme) || authScheme.length > maxFieldNameLength)) throw usageFailure("--auth-header takes 'Name', or 'Name: Scheme' with one word");
+  if (authScheme !== undefined && !isToken(authScheme)) throw usageFailure("--auth-header takes 'Name', or 'Name: Scheme' with one word");
   return { authHeader: parseFieldName('auth-header', name), authScheme };
 }
 
 /** The certificates in a file, as PEM. Each is parsed here, because OpenSSL skips what it cannot read. */
 function readCertificates(file: string): string {
-  const pem = readText(file);
-  const blocks = pem.match(/-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----[^-]*-----END \1-----/g) ?? [];
+  let pem: string;
   try {
-    if (blocks.length === 0) throw new Error('none');
-    for (const block of blocks) new X509Certificate(block);
-  } catch {
-    throw new Failure(`--upstream-ca ${file} holds no readable certificate`, { hint: 'it takes a PEM file of certificates' });
-  }
-  return blocks.join('\n');
-}
-
-function readText(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
+    pem = readFileSync(file, 'utf8');
   } catch (error) {
     throw new Failure(`cannot read --upstream-ca ${file}: ${reason(error)}`, { hint: 'it is read once, at start, by the user who starts the daemon' });
   }
+  const blocks = pem.match(/-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----[^-]*-----END \1-----/g) ?? [];
+  if (blocks.length > 0 && blocks.every(isCertificate)) return blocks.join('\n');
+  throw new Failure(`--upstream-ca ${file} holds no readable certificate`, { hint: 'it takes a PEM file of certificates' });
 }
 
-function parseToken(isIssued: boolean, file: string | undefined, serverInfo: string | undefined): Options['token'] {
-  if (isIssued && file !== undefined) throw usageFailure('--issue-token and --client-token-file exclude each other');
-  if (isIssued && serverInfo === undefined) throw usageFailure('--issue-token needs --server-info, where the token goes');
-  if (isIssued) return { kind: 'issued' };
-  if (file === undefined) return { kind: 'none' };
-  return { kind: 'given', file };
+function isCertificate(pem: string): boolean {
+  try {
+    return new X509Certificate(pem) !== undefined;
+  } catch {
+    return false;
+  }
 }

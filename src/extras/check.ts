@@ -6,6 +6,7 @@ import { type ConnectionOptions, upstreamConnector } from '../proxy/upstream-con
 import { explain } from '../proxy/upstream-error.ts';
 import { Failure } from '../run/failure.ts';
 import { escaped } from '../run/log.ts';
+import { parseTimestamp } from './timestamp.ts';
 
 /** What the command line asks for, as far as a check tells it. */
 export interface CheckOptions {
@@ -17,8 +18,9 @@ export interface CheckOptions {
   readonly authHeader: string;
   readonly authScheme: string | undefined;
   readonly auditLog: string | undefined;
-  readonly expireAtMs: number | undefined;
-  readonly token: { readonly kind: 'none' | 'issued' | 'given' };
+  readonly expireAt: string | undefined;
+  readonly issuesToken: boolean;
+  readonly tokenFile: string | undefined;
 }
 
 /** What the start has found out by now, in words. */
@@ -32,8 +34,6 @@ export interface Findings {
 /** How long a server has to object after a TLS 1.3 handshake, which ends before it has looked at the client's side. */
 const objectionMs = 1_000;
 
-const tokens = { none: 'none', issued: 'issued at start, in the --server-info file', given: 'the one in --client-token-file' } as const;
-
 /**
  * Makes the first connection, and sends nothing on it.
  *
@@ -41,20 +41,21 @@ const tokens = { none: 'none', issued: 'issued at start, in the --server-info fi
  * @throws {Failure} when the upstream cannot be reached or verified
  */
 export async function check(options: CheckOptions, { allowedUids, tokenOwner, notices, custody }: Findings): Promise<string> {
-  const { endpoint, httpHealth, httpShutdown, upstream, authHeader, authScheme, auditLog, expireAtMs, token } = options;
+  const { endpoint, httpHealth, httpShutdown, upstream, authHeader, authScheme, auditLog, expireAt, issuesToken, tokenFile } = options;
   const { origin, target, proxy } = upstream;
   const verified = await connect(upstream);
+  const token = issuesToken ? 'issued at start, in the --server-info file' : tokenFile === undefined ? 'none' : 'the one in --client-token-file';
   const lines = [
     ['serves', [`POST ${endpoint}`, ...(httpHealth ? ['GET /health'] : []), ...(httpShutdown ? ['GET /shutdown'] : [])].join(', ')],
     ['listens on', `127.0.0.1, ${portOf(options)}`],
     ['to', allowedUids.length === 0 ? 'every user of this machine' : `uid ${allowedUids.join(', ')} only`],
-    ['token', `${tokens[token.kind]}${tokenOwner === undefined ? '' : `, for ${tokenOwner.name}`}`],
+    ['token', `${token}${tokenOwner === undefined ? '' : `, for ${tokenOwner.name}`}`],
     ['forwards to', `${origin.origin}${target.replace(/\?.*$/s, '?...')}`], // a query may hold a secret
     ['connected', `to ${origin.host}; ${verified}; nothing was sent`],
     ['proxy', proxy === undefined ? 'none' : `${proxy.protocol}//${proxy.host}`], // not its URL, which may hold a password
     ['the key in', `${authHeader}${authScheme === undefined ? '' : `: ${authScheme}`}`],
     ...(auditLog === undefined ? [] : [['records in', auditLog]]),
-    ...(expireAtMs === undefined ? [] : [['lends until', new Date(expireAtMs).toISOString()]]),
+    ...(expireAt === undefined ? [] : [['lends until', new Date(parseTimestamp(expireAt)).toISOString()]]),
     ...notices.map((notice) => ['note', notice]),
     ['keeps the key in', custody],
     ['runs as', `uid ${process.geteuid?.()}`],

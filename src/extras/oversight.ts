@@ -9,6 +9,7 @@ import { Expiry } from './expiry.ts';
 import { Limits } from './policy/limits.ts';
 import { readPolicy } from './policy/policy.ts';
 import { RequestOversight, type SharedRules } from './request-oversight.ts';
+import { parseTimestamp } from './timestamp.ts';
 import { MemoryBudget } from './whole-body.ts';
 
 /** What the flags say, and what is served. */
@@ -17,8 +18,8 @@ export interface OversightOptions {
   readonly auditLog: string | undefined;
   /** The file of `--policy`. */
   readonly policyFile: string | undefined;
-  /** When the loan ends, in milliseconds of the Unix epoch; undefined for never. */
-  readonly expireAtMs: number | undefined;
+  /** When the loan ends, as given; undefined for never. */
+  readonly expireAt: string | undefined;
   /** The target that is served, and the one that it goes to. */
   readonly endpoint: string;
   readonly upstream: { readonly target: string };
@@ -50,10 +51,10 @@ export class Oversight implements Observer {
   /**
    * Opens the audit log, writes nothing to it, and restores the limits from it.
    *
-   * @throws {Failure} when the loan is over, the policy cannot be read or is none, or the log cannot be opened
+   * @throws {Failure} when the loan is over or its end no time, the policy cannot be read or is none, or the log cannot be opened
    */
-  constructor({ auditLog: file, policyFile, expireAtMs, endpoint, upstream }: OversightOptions, { owner, native, report }: Surroundings) {
-    const expiry = expireAtMs === undefined ? undefined : new Expiry(expireAtMs);
+  constructor({ auditLog: file, policyFile, expireAt, endpoint, upstream }: OversightOptions, { owner, native, report }: Surroundings) {
+    const expiry = expireAt === undefined ? undefined : new Expiry(parseTimestamp(expireAt));
     const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstream.target);
     if (policy?.mode === 'shadow' && file === undefined) report('without --audit-log, shadow mode records nowhere what the policy would refuse');
     const limits = policy?.limits === undefined ? undefined : new Limits(policy.limits);

@@ -13,7 +13,7 @@ const noUid = 0xffff_ffff;
 export interface UserFlags {
   readonly runAs: string | undefined;
   readonly allowUsers: readonly string[];
-  readonly token: { readonly kind: 'none' | 'issued' | 'given' };
+  readonly issuesToken: boolean;
 }
 
 /** Who the flags name, as far as the system knows them. */
@@ -31,12 +31,12 @@ export interface Users {
  *
  * @throws {Failure} for one who does not exist, or cannot be what the flag says
  */
-export function findUsers({ runAs, allowUsers, token }: UserFlags, native: Native): Users {
+export function findUsers({ runAs, allowUsers, issuesToken }: UserFlags, native: Native): Users {
   const newUser = runAs === undefined ? undefined : findAccount('--run-as', runAs, native);
   if (newUser !== undefined) checkRunAs(newUser);
   const drop = newUser === undefined ? undefined : () => giveUpRoot(newUser, native);
   const allowed = allowUsers.map((user) => findAllowed(user, native));
-  const givesToken = token.kind === 'issued' && process.geteuid?.() === 0;
+  const givesToken = issuesToken && process.geteuid?.() === 0;
   return { runAs: newUser, giveUpRoot: drop, tokenOwner: givesToken ? onlyOne(allowed) : undefined, allowedUids: allowed.map(({ uid }) => uid) };
 }
 

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
+import { CodedError } from '../run/failure.ts';
 import type { LockedKey, Piece } from './locked-key.ts';
 import { type SocketWrite, isTakenAtOnce } from './tls-readiness.ts';
 
@@ -11,9 +12,16 @@ import { type SocketWrite, isTakenAtOnce } from './tls-readiness.ts';
  * leaves as ONE buffer, which SSL_write encrypts in place. Two writes would not do: a busy or corked socket joins them by
  * writev, and node's TLS copies what it joins into ordinary memory.
  */
-export interface Injection {
+export class Injection {
   /** Stands for the key in the headers given to undici. Random and never sent, so no client can know it. */
-  readonly placeholder: string;
+  readonly placeholder = randomBytes(32).toString('hex');
+  readonly #key: LockedKey;
+
+  /** @param key may be replaced or wiped at any time; each head is written with the one of that moment */
+  constructor(key: LockedKey) {
+    this.#key = key;
+  }
+
   /**
    * Writes the beginning of a request. When this returns or throws, the key is in one place again.
    *
@@ -22,45 +30,20 @@ export interface Injection {
    * @param head text with the placeholder
    * @param pieces what follows it
    * @param done called when the buffer has left node, with those pieces that had no room in it and have to follow
-   * @throws {KeyExpiredError} nothing was sent; or another error: the socket must be destroyed, for it may hold the buffer
+   * @throws KEY_EXPIRED: nothing was sent; or another error: the socket must be destroyed, for it may hold the buffer
    */
-  write(socket: Socket, write: SocketWrite, head: string, pieces: readonly Piece[], done: (error: Error | null | undefined, rest: Piece[]) => void): void;
-  /** Ends the key's use: it is wiped, and a request that was not written yet fails with KEY_EXPIRED. */
-  end(): void;
-}
-
-/** The socket did not take the head at once. */
-class BusySocketError extends Error {
-  readonly code = 'UPSTREAM_BUSY';
-}
-
-/** The request was not sent: there is no key, or it was wiped while the request waited for a connection. */
-export class KeyExpiredError extends Error {
-  readonly code = 'KEY_EXPIRED';
-
-  constructor() {
-    super('the key has expired');
+  write(socket: Socket, write: SocketWrite, head: string, pieces: readonly Piece[], done: (error: Error | null | undefined, rest: Piece[]) => void): void {
+    const key = this.#key;
+    if (key.length === 0) throw new CodedError('KEY_EXPIRED', 'the key has expired');
+    const { first, rest } = key.inject(head, this.placeholder, pieces);
+    // In the clear, libuv keeps a pointer to what the kernel does not take at once. The caller's destroy takes it away.
+    const isTaken = isTakenAtOnce(socket, (taken) =>
+      write(first, 'buffer' as BufferEncoding, (error) => {
+        taken();
+        done(error, rest);
+      }),
+    );
+    key.clearScratch();
+    if (!isTaken) throw new CodedError('UPSTREAM_BUSY', 'the connection did not take the head with the key at once');
   }
-}
-
-/** @param key may be replaced or wiped at any time; each head is written with the one of that moment */
-export function injectionOf(key: LockedKey): Injection {
-  const placeholder = randomBytes(32).toString('hex');
-  return {
-    placeholder,
-    end: () => key.end(),
-    write(socket, write, head, pieces, done) {
-      if (key.length === 0) throw new KeyExpiredError();
-      const { first, rest } = key.inject(head, placeholder, pieces);
-      // In the clear, libuv keeps a pointer to what the kernel does not take at once. The caller's destroy takes it away.
-      const isTaken = isTakenAtOnce(socket, (taken) =>
-        write(first, 'buffer' as BufferEncoding, (error) => {
-          taken();
-          done(error, rest);
-        }),
-      );
-      key.clearScratch();
-      if (!isTaken) throw new BusySocketError('the connection did not take the head with the key at once');
-    },
-  };
 }

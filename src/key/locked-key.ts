@@ -1,4 +1,3 @@
-import { copyBytes } from './copy-bytes.ts';
 import { lineAreaBytes, maxKeyBytes, readFirstLine } from './key-line.ts';
 
 /** Room to build the beginning of one request in. */
@@ -16,8 +15,26 @@ export function lockedBytes(isRenewable: boolean): number {
   return maxKeyBytes + scratchBytes + (isRenewable ? lineAreaBytes : 0);
 }
 
+/**
+ * Copies key bytes within locked memory, one at a time.
+ *
+ * `set`, `copy` and `copyWithin` call memmove(3), which leaves pieces of 16 bytes in vector registers. V8 saves
+ * these in ordinary memory: the deoptimizer on the heap, write barriers on the stack.
+ *
+ * @param target at least as long as `source`; it may overlap it if it begins before it
+ */
+export function copyBytes(source: Uint8Array, target: Uint8Array): void {
+  for (let at = 0; at < source.length; at++) target[at] = source[at] as number;
+}
+
 /** A part of a request as undici writes it: text in latin1, or bytes. */
 export type Piece = string | Uint8Array;
+
+/** Locked memory that a line is read into, and how many bytes of it were read already. */
+export interface NextLine {
+  readonly area: Buffer;
+  readonly filled: number;
+}
 
 /**
  * The key, and the only memory it is ever written to.
@@ -32,36 +49,24 @@ export class LockedKey {
   #scratchUsed = 0;
   #hasEnded = false;
 
-  private constructor(area: Buffer, scratch: Buffer) {
-    this.#area = area;
-    this.#scratch = scratch;
+  private constructor(memory: Buffer) {
+    this.#area = memory.subarray(0, maxKeyBytes);
+    this.#scratch = memory.subarray(maxKeyBytes, lockedBytes(false));
   }
 
   /**
-   * Reads the key: the first line of `fd`, without waiting for the end of input. No other line may follow.
+   * Reads the key: the first line of `fd`, without waiting for the end of input.
    *
-   * @param memory `lockedBytes(false)` of locked memory, which the key takes over; its allocator wipes it at exit
+   * @param memory `lockedBytes` of locked memory, which the key takes over; its allocator wipes it at exit
+   * @param isRenewable later lines may replace the key. Without that, no other line may follow.
+   * @returns `next`, where those are to be read into, with what came together with the first line
    * @throws {Failure} when there is no key, or something that is not one; the message quotes nothing of it
    */
-  static read(fd: number, memory: Buffer): LockedKey {
-    const [area, scratch] = divide(memory);
-    const line = scratch.subarray(0, lineAreaBytes); // it is free until the first request
-    const key = new LockedKey(area, scratch);
-    key.replace(readFirstLine(fd, line, false).key);
-    line.fill(0);
-    return key;
-  }
-
-  /**
-   * Like `read`, for a key that later lines may replace.
-   *
-   * @param memory `lockedBytes(true)`
-   * @returns `next`, where they are to be read into, with what came together with the first line
-   */
-  static readRenewable(fd: number, memory: Buffer): { key: LockedKey; next: NextLine } {
-    const [area, scratch, line] = divide(memory);
-    const key = new LockedKey(area, scratch);
-    const { key: first, rest } = readFirstLine(fd, line, true);
+  static read(fd: number, memory: Buffer, isRenewable: boolean): { key: LockedKey; next: NextLine } {
+    const key = new LockedKey(memory);
+    // The scratch is free until the first request.
+    const line = isRenewable ? memory.subarray(lockedBytes(false)) : key.#scratch.subarray(0, lineAreaBytes);
+    const { key: first, rest } = readFirstLine(fd, line, isRenewable);
     key.replace(first);
     copyBytes(rest, line);
     line.fill(0, rest.length);
@@ -108,12 +113,11 @@ export class LockedKey {
     const at = head.indexOf(placeholder);
     const scratch = this.#scratch;
     if (this.length === 0 || at === -1 || at + this.length > scratch.length) throw new RangeError('no place for the key in the request head');
-    const after = head.slice(at + placeholder.length);
     scratch.write(head.slice(0, at), 'latin1');
     copyBytes(this.#area.subarray(0, this.length), scratch.subarray(at));
     let end = at + this.length;
     const rest: Piece[] = [];
-    for (const piece of [after, ...pieces]) {
+    for (const piece of [head.slice(at + placeholder.length), ...pieces]) {
       if (rest.length > 0 || end + piece.length > scratch.length) rest.push(piece);
       else if (typeof piece === 'string') end += scratch.write(piece, end, 'latin1');
       else {
@@ -130,16 +134,4 @@ export class LockedKey {
     this.#scratch.fill(0, 0, this.#scratchUsed);
     this.#scratchUsed = 0;
   }
-}
-
-function divide(memory: Buffer): [area: Buffer, scratch: Buffer, line: Buffer] {
-  const scratchEnd = maxKeyBytes + scratchBytes;
-  return [memory.subarray(0, maxKeyBytes), memory.subarray(maxKeyBytes, scratchEnd), memory.subarray(scratchEnd)];
-}
-
-/** Locked memory for the next line. */
-export interface NextLine {
-  readonly area: Buffer;
-  /** How many bytes of the area were read already. */
-  readonly filled: number;
 }

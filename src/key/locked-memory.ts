@@ -1,13 +1,6 @@
 import type { Locking, Native } from '../native/native.ts';
 import { unsafeFailure } from '../run/failure.ts';
 
-/** Memory that may hold a secret. */
-export interface LockedMemory {
-  readonly buffer: Buffer;
-  readonly kind: Locking;
-  wipe(): void;
-}
-
 /** Where the key is, in words for the user. */
 export const custodyOf: Readonly<Record<Locking, string>> = {
   memfd_secret: 'memfd_secret',
@@ -22,10 +15,9 @@ export const custodyOf: Readonly<Record<Locking, string>> = {
  * @param isWaived the user passed --unsafe-unlocked-memory
  * @throws {Failure} with exit code 3 when memory cannot be locked and that was not waived
  */
-export function lockMemory(bytes: number, native: Native, isWaived: boolean): LockedMemory {
+export function lockMemory(bytes: number, native: Native, isWaived: boolean): ReturnType<Native['allocate']> {
   try {
-    const { buffer, kind } = native.allocate(bytes, isWaived);
-    return { buffer, kind, wipe: () => buffer.fill(0) };
+    return native.allocate(bytes, isWaived);
   } catch (error) {
     throw unsafeFailure(
       `cannot lock ${bytes / 1024} KiB of memory (${(error as Error).message})`,

@@ -1,11 +1,8 @@
 import { fstatSync } from 'node:fs';
 import { type ConnectOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import { Failure, reason } from '../run/failure.ts';
-import { copyBytes } from './copy-bytes.ts';
-import { type KeyProblem, lineFeed, parseKeyLine, tooLong } from './key-line.ts';
-import type { LockedKey, NextLine } from './locked-key.ts';
-
-const pipeHint = 'pipe the keys in, one a line, from a program that keeps running';
+import { lineFeed, parseKeyLine, tooLong } from './key-line.ts';
+import { type LockedKey, type NextLine, copyBytes } from './locked-key.ts';
 
 /**
  * Checks that lines can still come on `fd`. A regular file delivers all lines at once, so
@@ -31,62 +28,58 @@ export function checkRenewable(fd: number): void {
  * @throws {Failure} when `fd` is neither a pipe nor a stream socket
  */
 export function renewFrom(fd: number, key: LockedKey, next: NextLine, report: (message: string) => void): void {
-  new Renewal(key, next, report).listen(fd);
+  const lines = new KeyLines(key, next, report);
+  // Node's types know `onread` of `connect` alone; its constructor takes it too.
+  const options: SocketConstructorOpts & Pick<ConnectOpts, 'onread'> = {
+    fd,
+    readable: true,
+    writable: false,
+    // A function is asked before each read. A plain buffer would be filled from its start each time.
+    onread: { buffer: () => lines.free, callback: (count) => lines.take(count) },
+  };
+  let input: Socket;
+  try {
+    input = new Socket(options);
+  } catch {
+    throw notAPipe('something else'); // ERR_INVALID_FD_TYPE
+  }
+  input.on('error', (error) => report(`cannot read stdin any more: ${reason(error)}`));
+  // The descriptor stays open (libuv never closes the lowest three). To put /dev/null in its place would mean to open a file.
+  input.once('close', () => lines.end());
+  input.unref();
 }
 
-class Renewal {
+/** Lines as they come, in locked memory, and what becomes of each. */
+class KeyLines {
   readonly #key: LockedKey;
   readonly #area: Buffer;
   readonly #report: (message: string) => void;
-  #filled: number;
+  #filled = 0;
   /** The line that is being read was too long, and its rest does not count. */
   #isSkipping = false;
 
-  constructor(key: LockedKey, next: NextLine, report: (message: string) => void) {
+  constructor(key: LockedKey, { area, filled }: NextLine, report: (message: string) => void) {
     this.#key = key;
-    this.#area = next.area;
-    this.#filled = next.filled;
+    this.#area = area;
     this.#report = report;
-    this.#takeLines(0);
+    this.take(filled);
   }
 
-  listen(fd: number): void {
-    // Node's types know `onread` of `connect` alone; its constructor takes it too.
-    const options: SocketConstructorOpts & Pick<ConnectOpts, 'onread'> = {
-      fd,
-      readable: true,
-      writable: false,
-      onread: {
-        // A function is asked before each read. A plain buffer would be filled from its start each time.
-        buffer: () => this.#area.subarray(this.#filled),
-        callback: (count) => {
-          const before = this.#filled;
-          this.#filled += count;
-          this.#takeLines(before);
-          return true;
-        },
-      },
-    };
-    let input: Socket;
-    try {
-      input = new Socket(options);
-    } catch {
-      throw notAPipe('something else'); // ERR_INVALID_FD_TYPE
-    }
-    input.on('error', (error) => this.#report(`cannot read stdin any more: ${reason(error)}`));
-    // The descriptor stays open (libuv never closes the lowest three). To put /dev/null in its place would mean to open a file.
-    input.once('close', () => this.#end());
-    input.unref();
+  /** Where the next bytes go. */
+  get free(): Buffer {
+    return this.#area.subarray(this.#filled);
   }
 
-  /** @param from where to look for the next line feed: there is none before */
-  #takeLines(from: number): void {
+  /** That many bytes have come there. */
+  take(count: number): true {
+    const isNew = this.#filled; // there is no line feed before
+    this.#filled += count;
     let begin = 0;
     for (;;) {
-      const end = this.#area.subarray(0, this.#filled).indexOf(lineFeed, Math.max(begin, from));
+      const end = this.#area.subarray(0, this.#filled).indexOf(lineFeed, Math.max(begin, isNew));
       if (end === -1) break;
       if (this.#isSkipping) this.#isSkipping = false;
-      else this.#take(this.#area.subarray(begin, end));
+      else this.#replace(this.#area.subarray(begin, end));
       begin = end + 1;
     }
     this.#discard(begin);
@@ -95,6 +88,13 @@ class Renewal {
       this.#refuse(tooLong);
     }
     if (this.#isSkipping) this.#discard(this.#filled);
+    return true;
+  }
+
+  end(): void {
+    if (this.#filled > 0) this.#report('the last line on stdin was refused: it has no end');
+    this.#discard(this.#filled);
+    this.#report('stdin has ended, so no other key will come; the key in use stays');
   }
 
   /** Takes the first `count` bytes out of the area, and leaves zeros behind the rest. */
@@ -104,25 +104,17 @@ class Renewal {
     this.#filled -= count;
   }
 
-  #take(line: Buffer): void {
+  #replace(line: Buffer): void {
     const parsed = parseKeyLine(line);
-    if ('problem' in parsed) return this.#refuse(parsed.problem);
-    if (!this.#key.replace(parsed.key)) return this.#report('a key came after the use of the key had ended, and was not taken');
-    this.#report('the key was renewed');
+    if ('problem' in parsed) this.#refuse(parsed.problem);
+    else this.#report(this.#key.replace(parsed.key) ? 'the key was renewed' : 'a key came after the use of the key had ended, and was not taken');
   }
 
-  #refuse(problem: KeyProblem): void {
+  #refuse(problem: string): void {
     this.#report(`a line on stdin was refused: it ${problem}; the key in use stays`);
-  }
-
-  #end(): void {
-    if (this.#filled > 0) this.#report('the last line on stdin was refused: it has no end');
-    this.#discard(this.#filled);
-    this.#isSkipping = false;
-    this.#report('stdin has ended, so no other key will come; the key in use stays');
   }
 }
 
 function notAPipe(what: string): Failure {
-  return new Failure(`--renewable-key needs a pipe or a socket on stdin, not ${what}`, { hint: pipeHint });
+  return new Failure(`--renewable-key needs a pipe or a socket on stdin, not ${what}`, { hint: 'pipe the keys in, one a line, from a program that keeps running' });
 }

@@ -1,7 +1,6 @@
 import { maxBytesBeforeKey } from '../key/locked-key.ts';
 import { type Failure, usageFailure } from '../run/failure.ts';
 import { environmentProxy, isLoopback } from './environment-proxy.ts';
-import type { UpstreamOptions } from './upstream.ts';
 
 /**
  * The upstream that `--upstream-url` names. Path and query stay as they were written: URL would normalise them.
@@ -10,7 +9,7 @@ import type { UpstreamOptions } from './upstream.ts';
  * @param notices gets what the user should be told
  * @throws {Failure} with exit code 2; the message does not repeat the URL, whose query may hold a secret
  */
-export function parseUpstreamUrl(given: string, endpoint: string, notices: string[]): Pick<UpstreamOptions, 'origin' | 'target'> {
+export function parseUpstreamUrl(given: string, endpoint: string, notices: string[]): { origin: URL; target: string } {
   // Before URL sees it: URL drops tabs and line ends, and takes a backslash for a slash.
   if (!/^[\x21-\x7e]+$/.test(given) || given.includes('\\')) throw refuse('has characters that no URL has');
   const [, scheme, authority = '', rest = ''] = /^([a-z]+):\/\/([^/?#]*)(.*)$/i.exec(given) ?? [];

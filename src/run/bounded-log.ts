@@ -1,16 +1,8 @@
 import { type Log, quote } from './log.ts';
 
-/** Lines of one kind in a burst, after a quiet time. */
+/** Lines of one kind in a burst, after a quiet time; then one more each interval. */
 const burstLines = 100;
-
-/** Time until one more line is allowed, once the burst is spent. */
 const lineIntervalMs = 1_000;
-
-interface Bucket {
-  allowance: number;
-  refilledAtMs: number;
-  suppressed: number;
-}
 
 /**
  * Logs what clients and upstreams can cause, up to a rate for each kind of event (a token bucket), so that they can neither
@@ -18,7 +10,7 @@ interface Bucket {
  */
 export class BoundedLog {
   readonly #log: Log;
-  readonly #buckets = new Map<string, Bucket>();
+  readonly #buckets = new Map<string, { allowance: number; refilledAtMs: number; suppressed: number }>();
 
   constructor(log: Log) {
     this.#log = log;
@@ -27,17 +19,11 @@ export class BoundedLog {
   /** @param kind one of a closed set, or memory would grow */
   say(message: string, kind = ''): void {
     const nowMs = performance.now();
-    const bucket = this.#buckets.get(kind) ?? { allowance: burstLines, refilledAtMs: nowMs, suppressed: 0 };
-    this.#buckets.set(kind, bucket);
-    bucket.allowance = Math.min(burstLines, bucket.allowance + (nowMs - bucket.refilledAtMs) / lineIntervalMs);
-    bucket.refilledAtMs = nowMs;
-    if (bucket.allowance < 1) {
-      bucket.suppressed++;
-      return;
-    }
-    bucket.allowance--;
-    this.#log.say(bucket.suppressed === 0 ? message : `${message} (${bucket.suppressed} like it before were not logged)`);
-    bucket.suppressed = 0;
+    const { allowance, refilledAtMs, suppressed } = this.#buckets.get(kind) ?? { allowance: burstLines, refilledAtMs: nowMs, suppressed: 0 };
+    const refilled = Math.min(burstLines, allowance + (nowMs - refilledAtMs) / lineIntervalMs);
+    const isLogged = refilled >= 1;
+    this.#buckets.set(kind, { allowance: isLogged ? refilled - 1 : refilled, refilledAtMs: nowMs, suppressed: isLogged ? 0 : suppressed + 1 });
+    if (isLogged) this.#log.say(suppressed === 0 ? message : `${message} (${suppressed} like it before were not logged)`);
   }
 
   /** Says it the first time. */
@@ -50,7 +36,6 @@ export class BoundedLog {
    *
    * @param kind an error code
    * @param detail may be text that a client chose
-   * @param uid the user who asked, where that is known
    */
   note(kind: string, detail: string, uid?: number): void {
     this.say(`refused (${kind}): ${quote(detail)}${uid === undefined ? '' : ` from uid ${uid}`}`, kind);

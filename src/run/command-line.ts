@@ -1,23 +1,21 @@
-import { parseArgs } from 'node:util';
+import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { type Failure, usageFailure } from './failure.ts';
 
-/** A flag. Without `takes` it is a switch, which is given or not. */
+/** A flag. */
 export interface Flag {
-  /** What its value is, as help shows it: `port`, `seconds`, `file`. */
+  /** What its value is, as help shows it: `port`, `seconds`, `file`. Without it, the flag is a switch. */
   readonly takes?: string;
-  /** The value where the flag is not given. */
   readonly default?: string;
-  /** It can be given more than once. */
   readonly repeats?: true;
   /** One letter that means the same, after a single dash. */
   readonly short?: string;
-  /** The heading in help that it is listed under. */
+  /** Its heading in help. */
   readonly group?: string;
   readonly describe: string;
 }
 
 /** The value of a flag: true or false for a switch, a list if it repeats; undefined if it was not given and has no default. */
-export type ValueOf<F extends Flag> = F extends { takes: string }
+type ValueOf<F extends Flag> = F extends { takes: string }
   ? F extends { repeats: true }
     ? readonly string[]
     : F extends { default: string }
@@ -47,50 +45,28 @@ const minColumns = 40;
  * @returns the flags' values, and the words between them
  * @throws {Failure} with exit code 2. The message names flags only and never repeats an argument: it could be a key.
  */
-export function readArguments<const Flags extends Readonly<Record<string, Flag>>>(
-  argv: readonly string[],
-  flags: Flags,
-  hint?: string,
-): { values: Values<Flags>; words: readonly string[] } {
-  const values = new Map<string, string | string[] | boolean | undefined>();
-  for (const [name, flag] of Object.entries(flags)) values.set(name, unsetValue(flag));
-  const words: string[] = [];
+export function readArguments<const Flags extends Readonly<Record<string, Flag>>>(argv: readonly string[], flags: Flags, hint?: string): { values: Values<Flags>; words: readonly string[] } {
+  const options: NonNullable<ParseArgsConfig['options']> = {};
+  for (const [name, { takes, repeats = false, short, default: value }] of Object.entries(flags)) {
+    const unset = takes === undefined ? false : repeats ? [] : value;
+    options[name] = { type: takes === undefined ? 'boolean' : 'string', multiple: repeats, ...(short && { short }), ...(unset !== undefined && { default: unset }) };
+  }
+  // Not strict: its messages would repeat the arguments.
+  const { values, positionals, tokens } = parseArgs({ args: [...argv], options, strict: false, tokens: true });
   const seen = new Set<string>();
-  for (const token of tokensOf(argv, flags)) {
+  for (const token of tokens) {
+    if (token.kind === 'positional') continue;
     if (token.kind === 'option-terminator') throw unknownFlag('--', hint);
-    if (token.kind === 'positional') {
-      words.push(token.value);
-      continue;
-    }
     const { name, value } = token;
     const flag = Object.hasOwn(flags, name) ? flags[name] : undefined;
     if (flag === undefined) throw unknownFlag(token.rawName, hint);
     if (seen.has(name) && flag.repeats !== true) throw usageFailure(`--${name} was given twice`, hint);
     seen.add(name);
-    if (flag.takes === undefined) {
-      if (value !== undefined) throw usageFailure(`--${name} takes no value`, hint);
-      values.set(name, true);
-      continue;
-    }
+    if (flag.takes === undefined && value !== undefined) throw usageFailure(`--${name} takes no value`, hint);
     const isNextFlag = !token.inlineValue && value?.startsWith('-') === true;
-    if (value === undefined || value === '' || isNextFlag) throw usageFailure(`--${name} needs a value`, hint);
-    values.set(name, flag.repeats === true ? [values.get(name) ?? [], value].flat().map(String) : value);
+    if (flag.takes !== undefined && (!value || isNextFlag)) throw usageFailure(`--${name} needs a value`, hint);
   }
-  return { values: Object.fromEntries(values) as Values<Flags>, words };
-}
-
-/** The arguments one by one, whether they are right or wrong. */
-function tokensOf(argv: readonly string[], flags: Readonly<Record<string, Flag>>): ReturnType<typeof parseArgs<{ strict: false; tokens: true }>>['tokens'] {
-  const options = Object.entries(flags).map(([name, { takes, short }]) => {
-    const type = takes === undefined ? ('boolean' as const) : ('string' as const);
-    return [name, short === undefined ? { type } : { type, short }] as const;
-  });
-  return parseArgs({ args: [...argv], options: Object.fromEntries(options), strict: false, tokens: true }).tokens;
-}
-
-function unsetValue(flag: Flag): string | string[] | boolean | undefined {
-  if (flag.takes === undefined) return false;
-  return flag.repeats === true ? [] : flag.default;
+  return { values: values as Values<Flags>, words: positionals };
 }
 
 function unknownFlag(given: string, hint: string | undefined): Failure {

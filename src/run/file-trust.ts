@@ -26,25 +26,17 @@ export function isSticky({ mode }: Stats): boolean {
 }
 
 /**
- * Whether its mode lets others than its owner write. The daemon's own group does not count: where each user has a
- * private group, a umask of 002 is common. An ACL that lets others write shows as the group's right.
- */
-function isWritableByOthers({ mode, gid }: Stats): boolean {
-  return (mode & othersWrite) !== 0 || ((mode & groupWrites) !== 0 && gid !== process.getegid?.());
-}
-
-/**
- * Who besides root and the daemon's own user can change a file, or replace what is in a folder; undefined if no other user can.
- * A sticky folder passes: others can add to it, but what is ours in there they can neither remove nor rename.
+ * Who besides root and the daemon's own user can change a file, or replace what is in a folder (see `isSticky`). An ACL that
+ * lets others write shows as the group's right.
  *
- * @param isStrict whether a group counts too that is the daemon's own
- * @returns in words, to follow `can be changed by`
+ * @param isStrict whether the daemon's own group counts: where each user has a private one, a umask of 002 is common
+ * @returns in words, to follow `can be changed by`; undefined if no other user can
  */
 export function otherWriter(stats: Stats, isStrict: boolean): string | undefined {
   const { uid, gid, mode } = stats;
   if (!isOurs(stats)) return `another user (uid ${uid})`;
   if (stats.isDirectory() && isSticky(stats)) return undefined;
   if ((mode & othersWrite) !== 0) return 'any user';
-  if ((mode & groupWrites) !== 0 && (isStrict || isWritableByOthers(stats))) return `another user (of group ${gid})`;
+  if ((mode & groupWrites) !== 0 && (isStrict || gid !== process.getegid?.())) return `another user (of group ${gid})`;
   return undefined;
 }

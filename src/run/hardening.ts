@@ -6,7 +6,7 @@ import { reason, unsafeFailure } from './failure.ts';
 
 /**
  * Checks that no other program watches this process: no inspector (a SIGUSR1 may have come before the listener), and no
- * tracer of any thread.
+ * tracer. Threads are traced one by one, and each can read all of the process's memory.
  *
  * @throws {Failure} with exit code 3
  */
@@ -18,7 +18,7 @@ export function checkUntraced(): void {
   }
 }
 
-/** The pid of a thread's tracer, '0' for none. Threads are traced one by one, and each can read all of the process's memory. */
+/** The pid of a thread's tracer, '0' for none. */
 function tracerOf(thread: string): string {
   try {
     return /^TracerPid:\s*(\d+)$/m.exec(readFileSync(`/proc/self/task/${thread}/status`, 'latin1'))?.[1] ?? '?';
@@ -30,40 +30,24 @@ function tracerOf(thread: string): string {
 }
 
 /**
- * Checks that the starter started this process (`../native/starter.c`): it passes on few variables, and no flag for node but
- * the launcher's. To clean up here would come too late, see `../launcher.sh`.
- *
- * @returns the signals that were ignored then, for `keepIgnoring`
- * @throws {Failure} with exit code 3
- */
-export function ignoredAtStart(): string {
-  const mask = process.env['RESPONSES_API_PROXY_IGNORED_SIGNALS'];
-  if (mask !== undefined) return mask;
-  throw unsafeFailure('its starter did not start it', 'start it as responses-api-proxy, not by node');
-}
-
-/**
  * Closes the process to other processes of its user: no ptrace, no /proc/PID/mem, no core dump, no setuid helper.
  *
  * @returns the addon, without which none of it is possible
  * @throws {Failure} with exit code 3 when that fails
  */
 export function harden(): Native {
-  const native = load();
+  let native: Native;
   try {
-    native.harden();
-    return native;
-  } catch (error) {
-    throw unsafeFailure(`cannot forbid ${(error as Error).message}: ${reason(error)}`, 'a seccomp profile may refuse prctl or setrlimit; allow them');
-  }
-}
-
-function load(): Native {
-  try {
-    return loadNative();
+    native = loadNative();
   } catch {
     // Not `npm rebuild`: npm 12 silently skips install scripts that were not allowed by name.
     const script = fileURLToPath(new URL('../../scripts/build-native.sh', import.meta.url)).replaceAll("'", "'\\''");
     throw unsafeFailure('its native part is missing or does not load', `install a C compiler, then: sh '${script}'`);
   }
+  try {
+    native.harden();
+  } catch (error) {
+    throw unsafeFailure(`cannot forbid ${(error as Error).message}: ${reason(error)}`, 'a seccomp profile may refuse prctl or setrlimit; allow them');
+  }
+  return native;
 }

@@ -1,6 +1,5 @@
 import { basename } from 'node:path';
-import { exitCodes } from './exit-codes.ts';
-import { Failure } from './failure.ts';
+import { unsafeFailure } from './failure.ts';
 
 /**
  * The path of a flag's file by its folder, which the starter found and holds open (`../native/starter_folders.c`): no other
@@ -10,6 +9,6 @@ import { Failure } from './failure.ts';
  */
 export function heldPath(flag: '--server-info' | '--audit-log', file: string): string {
   const folder = new RegExp(`${flag}=(\\d+) `).exec(process.env['RESPONSES_API_PROXY_FOLDERS'] ?? '')?.[1];
-  if (folder === undefined) throw new Failure(`the folder of ${flag} is not open`, { hint: 'start it as responses-api-proxy, not by node', exitCode: exitCodes.unsafe });
+  if (folder === undefined) throw unsafeFailure(`the folder of ${flag} is not open`, 'start it as responses-api-proxy, not by node');
   return `/proc/self/fd/${folder}/${basename(file)}`;
 }

@@ -1,4 +1,5 @@
 import { lstatSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { otherWriter } from './file-trust.ts';
 
@@ -6,24 +7,17 @@ import { otherWriter } from './file-trust.ts';
 export const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
 
 /**
- * Who besides root and the daemon's user can change the program: a folder that leads to it, or its first file. Its path has
+ * Who besides root and the daemon's user can change the program: its first file, or a folder that leads to it. Its path has
  * no links left: launcher and node have resolved them.
  *
- * @returns in words; undefined if no other user can
+ * @returns in words, for the topmost; undefined if no other user can
  */
-export function installationExposure(): string | undefined {
-  const names = fileURLToPath(new URL('../main.js', import.meta.url)).split('/');
-  for (const depth of names.keys()) {
-    const path = names.slice(0, depth + 1).join('/') || '/';
-    const writer = writerOf(path);
-    if (writer !== undefined) return `${path} can be changed by ${writer}`;
-  }
-  return undefined;
-}
-
-function writerOf(path: string): string | undefined {
+export function installationExposure(path = fileURLToPath(new URL('../main.js', import.meta.url))): string | undefined {
+  const above = path === '/' ? undefined : installationExposure(dirname(path));
+  if (above !== undefined) return above;
   try {
-    return otherWriter(lstatSync(path), false);
+    const writer = otherWriter(lstatSync(path), false);
+    return writer && `${path} can be changed by ${writer}`;
   } catch {
     return undefined; // it could be loaded, so it is there; what cannot be looked at is no reason not to serve
   }

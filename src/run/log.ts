@@ -27,12 +27,10 @@ export class Log {
     }
   }
 
-  /** `responses-api-proxy: <message>`. */
   say(message: string): void {
     this.line(`responses-api-proxy: ${message}`);
   }
 
-  /** A message, and a hint on a line of its own. */
   advise({ message, hint }: Pick<Failure, 'message' | 'hint'>): void {
     this.say(message);
     if (hint !== undefined) this.line(`hint: ${hint}`);

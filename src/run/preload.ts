@@ -15,23 +15,18 @@
 import { constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { Writable } from 'node:stream';
 import { loadNative } from '../native/native.ts';
-import { exitCodes } from './exit-codes.ts';
-
-hardenEarly();
 
 const oldestNode = [20, 19] as const;
 
+try {
+  // Until then, a process of the same account can open /proc/PID/mem; and to load the rest takes longest of all in a start.
+  loadNative().harden();
+} catch {
+  // `daemon.ts` does it again, and says what is wrong.
+}
+
 process.on('SIGUSR1', () => {});
 process.on('SIGUSR2', () => {});
-
-/** Until then, a process of the same account can open /proc/PID/mem; and to load the rest takes longest of all in a start. */
-function hardenEarly(): void {
-  try {
-    loadNative().harden();
-  } catch {
-    // `daemon.ts` does it again, and says what is wrong.
-  }
-}
 
 /** The descriptor for messages. Writing to it never blocks. */
 export const stderrDescriptor = nonBlockingStderr();
@@ -54,5 +49,5 @@ export const isNodeSupported = major > oldestNode[0] || (major === oldestNode[0]
 
 if (!isNodeSupported) {
   writeSync(2, `responses-api-proxy: needs Node ${oldestNode.join('.')} or later, not ${process.versions.node}\nhint: put a newer node first on PATH\n`);
-  process.exitCode = exitCodes.failed;
+  process.exitCode = 1;
 }

@@ -1,49 +1,23 @@
+import { unsafeFailure } from './failure.ts';
+
 /** The signals that stop the daemon, with their numbers on Linux. */
-const stopSignals = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
-
-export type StopSignal = keyof typeof stopSignals;
-
-/** A request that the daemon stop, by a signal or by a client. */
-export interface StopRequest {
-  /** Resolves with the first one. */
-  readonly requested: Promise<void>;
-  request(): void;
-}
+const numbers = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
 /**
- * Keeps ignoring the stop signals that were ignored when the daemon was started (by nohup, or as a shell's background
- * job), as POSIX programs do. Node resets every signal to its default at start.
+ * Keeps ignoring those stop signals that were ignored when the daemon was started (by nohup, or as a shell's background
+ * job), as POSIX programs do. Node resets every signal to its default at start; the starter has noted what it was before
+ * (`../native/starter.c`, a mask in hexadecimal).
  *
- * @param mask `SigIgn` of /proc/PID/status before node started: a bit mask in hexadecimal
- * @returns the signals that stay ignored
+ * @returns the others
+ * @throws {Failure} with exit code 3 where there was no starter. It passes on few variables, and no flag for node but the
+ *         launcher's; to clean up here would come too late, see `../launcher.sh`.
  */
-export function keepIgnoring(mask: string): ReadonlySet<StopSignal> {
-  const bits = BigInt(`0x${mask}`);
-  const ignored = new Set<StopSignal>();
-  for (const [signal, number] of Object.entries(stopSignals) as Array<[StopSignal, number]>) {
-    if (((bits >> BigInt(number - 1)) & 1n) === 0n) continue;
-    ignored.add(signal);
+export function stopSignals(): NodeJS.Signals[] {
+  const mask = process.env['RESPONSES_API_PROXY_IGNORED_SIGNALS'];
+  if (mask === undefined) throw unsafeFailure('its starter did not start it', 'start it as responses-api-proxy, not by node');
+  return (Object.entries(numbers) as [NodeJS.Signals, number][]).flatMap(([signal, number]) => {
+    if (((BigInt(`0x${mask}`) >> BigInt(number - 1)) & 1n) === 0n) return [signal];
     process.on(signal, () => {}); // how a node program ignores a signal
-  }
-  return ignored;
-}
-
-/**
- * Listens for the signals that ask the daemon to stop. Before this call they end the process, as they should while it
- * waits for the key.
- *
- * @param onSecondSignal called for a signal that comes after a stop was requested
- */
-export function listenForStop(ignored: ReadonlySet<StopSignal>, onSecondSignal: () => void): StopRequest {
-  let resolve = (): void => {};
-  let isRequested = false;
-  const requested = new Promise<void>((resolvePromise) => (resolve = resolvePromise));
-  const request = (): void => {
-    isRequested = true;
-    resolve();
-  };
-  for (const signal of Object.keys(stopSignals) as StopSignal[]) {
-    if (!ignored.has(signal)) process.on(signal, () => (isRequested ? onSecondSignal() : request()));
-  }
-  return { requested, request };
+    return [];
+  });
 }

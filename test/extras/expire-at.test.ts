@@ -4,7 +4,8 @@ import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { linesOf } from '../support/audit.ts';
-import { misuseOf, optionsOf } from '../support/command-line.ts';
+import { parseTimestamp } from '../../src/extras/timestamp.ts';
+import { failureOf } from '../support/command-line.ts';
 import { type Daemon, type DaemonOptions, launch, randomKey, runToExit, startDaemon } from '../support/daemon.ts';
 import { denying, noMemfdSecret } from '../support/deny.ts';
 import { envelopeOf } from '../support/envelope.ts';
@@ -119,13 +120,14 @@ test('--check says until when, and that it is over', async () => {
   const args = (time: number): readonly string[] => ['--check', ...upstream, '--expire-at', at(time)];
   expect((await runToExit({ args: args(Date.UTC(2999, 0)) })).stdout).toMatch(/lends until +2999-01-01T00:00:00\.000Z/);
   expect(refusalOf(await runToExit({ args: args(Date.now() - 1) }), 1)).toMatch(/has passed$/);
+  expect(refusalOf(await runToExit({ args: ['--expire-at', 'tomorrow'] }), 2)).toMatch(/^--expire-at takes a time/);
 });
 
 test('a start after that time is refused, however it is written', async () => {
   const past = Date.now() - 1_000;
   const inTokyo = `${at(past + 9 * 3_600_000).slice(0, 19)}+09:00`;
   const times = [at(past), inTokyo, '1970-01-01T00:00:00Z', '2020-02-29t23:59:59z'];
-  for (const time of times) expect((await optionsOf(['--expire-at', time])).expireAtMs, time).toBeLessThanOrEqual(past);
+  for (const time of times) expect(parseTimestamp(time), time).toBeLessThanOrEqual(past);
   expect(refusalOf(await runToExit({ args: ['--expire-at', inTokyo] }), 1)).toMatch(/^--expire-at .* has passed$/);
 });
 
@@ -145,11 +147,11 @@ test('a time is far enough away, however far', async () => {
   both.upstream.answerWith(answer(200, '{}'));
   expect((await ask(both.daemon.port)).status).toBe(200);
   expect(both.daemon.stderr).not.toContain('over');
-  expect((await optionsOf(['--expire-at', '9999-12-31T23:59:59Z'])).expireAtMs).toBe(253_402_300_799_000);
-  expect((await optionsOf(['--expire-at', '2999-01-01 00:00:00.123456789-11:30'])).expireAtMs).toBe(Date.UTC(2999, 0, 1, 11, 30, 0, 123));
+  expect(parseTimestamp('9999-12-31T23:59:59Z')).toBe(253_402_300_799_000);
+  expect(parseTimestamp('2999-01-01 00:00:00.123456789-11:30')).toBe(Date.UTC(2999, 0, 1, 11, 30, 0, 123));
 });
 
 test.each(['tomorrow', '24h', '2999-01-01', '2999-01-01T00:00Z', '2999-01-01T00:00:00', '2999-02-30T00:00:00Z', '2999-01-01T24:00:00Z', '2999-01-01T00:00:60Z', '2999-01-01T00:00:00+24:00',
   '2999-01-01T00:00:00+0100', '1893456000', '', ' 2999-01-01T00:00:00Z'])('%j is no time', async (time) => {
-  expect((await misuseOf(['--expire-at', time])).message).toMatch(/^--expire-at (takes a time such as|needs a value)/);
+  expect((await failureOf(() => parseTimestamp(time), 2)).message).toMatch(/^--expire-at takes a time such as/);
 });

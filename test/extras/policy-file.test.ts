@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { defaultMaxBodyBytes, parsePolicy } from '../../src/extras/policy/policy.ts';
 import { knownToolTypes } from '../../src/extras/policy/tool-types.ts';
-import { exitCodes } from '../../src/run/exit-codes.ts';
+import { exitCodes } from '../../src/run/failure.ts';
 import { Failure } from '../../src/run/failure.ts';
 import { checkout } from '../support/daemon-paths.ts';
 

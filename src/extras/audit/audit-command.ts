@@ -1,7 +1,6 @@
 import type { Writable } from 'node:stream';
 import { type Flag, helpText, readArguments } from '../../run/command-line.ts';
-import { type ExitCode, exitCodes } from '../../run/exit-codes.ts';
-import { Failure, usageFailure } from '../../run/failure.ts';
+import { Failure, exitCodes, usageFailure } from '../../run/failure.ts';
 import { escaped, quote } from '../../run/log.ts';
 import { heading, newestFirst, tableRow } from './audit-list.ts';
 import { summarise, summaryLines, summaryTables } from './audit-summary.ts';
@@ -46,7 +45,7 @@ export interface AuditCommandContext {
  * @returns 0, or 1 when the chain is broken
  * @throws {Failure} with exit code 2 for wrong arguments, 1 when the file cannot be read
  */
-export async function auditCommand(argv: readonly string[], context: AuditCommandContext): Promise<ExitCode> {
+export async function auditCommand(argv: readonly string[], context: AuditCommandContext): Promise<number> {
   const parsed = await parse(argv);
   const output = new Output(context.stdout);
   if (typeof parsed === 'string') {
@@ -61,7 +60,7 @@ export async function auditCommand(argv: readonly string[], context: AuditComman
   return exitCode;
 }
 
-async function run(options: AuditOptions, output: Output, notes: string[], { nameOf = () => undefined }: AuditCommandContext): Promise<ExitCode> {
+async function run(options: AuditOptions, output: Output, notes: string[], { nameOf = () => undefined }: AuditCommandContext): Promise<number> {
   const { command, file, files, json, since } = options;
   switch (command) {
     case 'list':

@@ -1,8 +1,8 @@
 import { hash as digest } from 'node:crypto';
-import { closeSync, fstatSync, fsyncSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, fsyncSync, writeSync } from 'node:fs';
 import type { Account } from '../../native/native.ts';
 import { Failure, reason } from '../../run/failure.ts';
-import { openToAppend } from '../append-only-file.ts';
+import { create, openExisting } from '../../run/written-file.ts';
 import { isTornEnd, lineOf, maxLineBytes, noHash, seal, tornMark } from './audit-chain.ts';
 import { linesBack, readAt } from './audit-lines.ts';
 import { tokensIn } from './audit-past.ts';
@@ -235,7 +235,11 @@ export class AuditLog {
     const { file, path = file, owner, lock } = this.#options;
     let fd = -1;
     try {
-      fd = openToAppend(path, owner);
+      const flags = constants.O_RDWR | constants.O_APPEND;
+      fd = openExisting(path, flags, owner) ?? create(path, flags, 0o600, owner);
+      const { uid, mode } = fstatSync(fd);
+      if (uid !== owner?.uid && uid !== process.geteuid?.()) throw new Error('it belongs to another user');
+      if ((mode & 0o022) !== 0) throw new Error('others may write to it');
       if (this.#fd !== -1 && isSameFile(fd, this.#fd)) {
         closeSync(fd);
         fd = this.#fd;
