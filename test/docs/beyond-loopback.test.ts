@@ -10,7 +10,7 @@ import { snippetIn } from '../support/readme.ts';
 import { needs } from '../support/skip.ts';
 import { freePort } from '../support/upstream.ts';
 
-const docker = snippetIn('scripts/systemd/README.md', 'docker run');
+const docker = snippetIn('scripts/systemd/README.md', '--network container:');
 const sshdMatch = snippetIn('scripts/systemd/README.md', 'Match User');
 const allowUser = snippetIn('scripts/systemd/README.md', '--allow-user tunnel');
 const sshForward = snippetIn('scripts/systemd/README.md', 'ssh -N -L');
