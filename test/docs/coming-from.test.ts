@@ -76,7 +76,8 @@ const promises: ReadonlyArray<readonly [string, (line: string) => Promise<void>]
     // What they do is in forwarding/timeouts.test.ts; here, that the line has them.
     for (const flag of ['connect', 'response', 'idle']) expect(line).toMatch(new RegExp(`--${flag}-timeout \\d+ `));
     const { machine, ask } = await servedBy(line);
-    expect(await ask(response, { 'OpenAI-Organization': 'theirs' })).toMatchObject({ status: 200, text: expect.stringContaining(hello) });
+    expect(await ask(response, { 'OpenAI-Organization': 'theirs' })).toMatchObject({ status: 400, text: expect.stringContaining('account_headers') });
+    expect(await ask(response)).toMatchObject({ status: 200, text: expect.stringContaining(hello) });
     expect(lastSent(machine).headers).toMatchObject({ 'authorization': `Bearer ${machine.key}`, 'openai-organization': 'org-123' });
     for (const stored of [{ ...response, store: true }, { ...response, store: undefined }, { ...response, previous_response_id: 'resp_1' }]) {
       expect(await ask(stored)).toMatchObject({ status: 400, text: expect.stringContaining('stored_state') });

@@ -193,7 +193,7 @@ describe('an exchange', () => {
   test.each([
     ['{"model":"gpt-5","input":"x"}', { model: 'gpt-5', stream: false }],
     ['{"model":"gpt-5","service_tier":"flex","reasoning":{"mode":"pro"}}', { model: 'gpt-5', serviceTier: 'flex', reasoningMode: 'pro', stream: false }],
-    ['{"model":"gpt-5","service_tier":["flex"],"reasoning":"pro"}', { model: 'gpt-5', serviceTier: undefined, reasoningMode: undefined }],
+    ['{"model":"gpt-5","service_tier":["flex"],"reasoning":"pro"}', { model: 'gpt-5', serviceTier: undefined, reasoningMode: undefined, stream: false }],
     ['{"model":"gpt-5","stream":true}', { model: 'gpt-5', stream: true }],
     ['{"model":5,"stream":"true"}', { model: 'gpt-5-2025-08-07', stream: undefined }],
     ['{"model":"gpt-5","stream":true', { model: 'gpt-5-2025-08-07', stream: undefined }],
@@ -206,7 +206,7 @@ describe('an exchange', () => {
     entry.head(200, ['content-type', 'application/json'], held);
     entry.received(Buffer.from('{"model":"gpt-5-2025-08-07"}'));
     entry.end('complete');
-    expect(kept.map(({ model, stream }) => ({ model, stream }))).toEqual([facts]);
+    expect(kept.map(({ model, stream, serviceTier, reasoningMode }) => ({ model, stream, serviceTier, reasoningMode }))).toEqual([facts]);
   });
 
   test('a body that cannot be read leaves the model to the answer', () => {
