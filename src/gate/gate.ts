@@ -31,7 +31,6 @@ export interface RequestFacts {
   method: string;
   /** The raw request target. */
   target: string;
-  /** As received. */
   rawHeaders: RawHeaders;
   /** The user at the other end; undefined where nothing asked for it, or the kernel does not know. */
   peerUid: number | undefined;
@@ -40,51 +39,25 @@ export interface RequestFacts {
 /** A request that is not served: what the client is told, and how. */
 export interface Refusal {
   status: number;
-  /** For programs; one of a closed set. */
-  code: RefusalCode;
+  /** For programs to match. */
+  code: string;
+  /** For people to read. */
   message: string;
   /** Nothing that follows on the connection can be trusted: it is closed. */
   closes?: boolean;
 }
 
-/** Why a request is refused, for programs. */
-export type RefusalCode =
-  | 'bad_request'
-  | 'too_many_headers'
-  | 'host_not_allowed'
-  | 'browser_not_allowed'
-  | 'user_not_allowed'
-  | 'endpoint_not_allowed'
-  | 'expectation_failed'
-  | 'invalid_token';
-
 /** What is done with an admitted request. */
 export type Action = 'forward' | 'shutdown' | 'health' | 'refuse websocket';
-
-/** What the gate decides on a request. */
-export type Verdict = { action: Action } | { action: 'refuse'; refusal: Refusal };
 
 /**
  * Judges a request before a byte of it goes upstream. The order is part of the contract: framing, then Host, Origin and
  * user, then method and target, then token. Of each field all values are looked at: parsers disagree over which of two counts.
  */
-export function judge(facts: RequestFacts, rules: Rules): Verdict {
-  const verdict = decide(facts, rules);
+export function judge(facts: RequestFacts, rules: Rules): Action | Refusal {
+  const verdict = checkFraming(facts) ?? checkPeer(facts, rules) ?? route(facts, rules);
   // After a head of another version, it is unknown where the next request begins.
-  return verdict.action === 'refuse' && !isSpokenVersion(facts) ? refuse({ ...verdict.refusal, closes: true }) : verdict;
-}
-
-function decide(facts: RequestFacts, rules: Rules): Verdict {
-  const refusal = checkFraming(facts) ?? checkPeer(facts, rules);
-  if (refusal !== undefined) return refuse(refusal);
-  const verdict = route(facts, rules);
-  if (verdict.action === 'refuse') return verdict;
-  const tokenRefusal = checkToken(facts, rules);
-  return tokenRefusal === undefined ? verdict : refuse(tokenRefusal);
-}
-
-function refuse(refusal: Refusal): Verdict {
-  return { action: 'refuse', refusal };
+  return typeof verdict === 'string' || isSpokenVersion(facts) ? verdict : { ...verdict, closes: true };
 }
 
 /**
@@ -94,7 +67,7 @@ function refuse(refusal: Refusal): Verdict {
 function checkFraming(facts: RequestFacts): Refusal | undefined {
   if (facts.rawHeaders.length / 2 > maxHeaderLines || headBytes(facts) > maxHeadBytes) return headTooLarge;
   const codings = valuesOf(facts.rawHeaders, 'transfer-encoding');
-  if (codings.length > 1 || (codings.length === 1 && codings[0]?.toLowerCase() !== 'chunked')) {
+  if (codings.length > 1 || codings.some((coding) => coding.toLowerCase() !== 'chunked')) {
     return badRequest('The only transfer coding understood here is one "chunked".');
   }
   if (codings.length > 0 && facts.httpVersion === '1.0') return badRequest('HTTP/1.0 has no transfer codings.');
@@ -102,7 +75,6 @@ function checkFraming(facts: RequestFacts): Refusal | undefined {
   return undefined;
 }
 
-/** A head of more than `maxHeadBytes` or `maxHeaderLines`. */
 export const headTooLarge: Refusal = {
   status: 431,
   code: 'too_many_headers',
@@ -122,63 +94,50 @@ function badRequest(message: string): Refusal {
 }
 
 /** Refuses browsers (DNS rebinding, pages of other origins) and users who are not allowed. */
-function checkPeer(facts: RequestFacts, rules: Rules): Refusal | undefined {
-  const [host, ...otherHosts] = valuesOf(facts.rawHeaders, 'host');
+function checkPeer({ rawHeaders, peerUid }: RequestFacts, { port, allowedUids }: Rules): Refusal | undefined {
+  const [host, ...otherHosts] = valuesOf(rawHeaders, 'host');
   // RFC 9110 section 4.2.3: without a port it means 80.
-  const isHere = (port: string): boolean => host === `127.0.0.1${port}` || host === `localhost${port}`;
-  if (otherHosts.length > 0 || !(isHere(`:${rules.port}`) || (rules.port === 80 && isHere('')))) {
-    return { status: 403, code: 'host_not_allowed', message: `The Host header must be 127.0.0.1:${rules.port} or localhost:${rules.port}, once.` };
+  const isHere = (suffix: string): boolean => host === `127.0.0.1${suffix}` || host === `localhost${suffix}`;
+  if (otherHosts.length > 0 || !(isHere(`:${port}`) || (port === 80 && isHere('')))) {
+    return { status: 403, code: 'host_not_allowed', message: `The Host header must be 127.0.0.1:${port} or localhost:${port}, once.` };
   }
-  const browserHeader = ['Origin', 'Sec-Fetch-Site'].find((name) => hasField(facts.rawHeaders, name.toLowerCase()));
+  const browserHeader = ['Origin', 'Sec-Fetch-Site'].find((name) => hasField(rawHeaders, name.toLowerCase()));
   if (browserHeader !== undefined) {
     return { status: 403, code: 'browser_not_allowed', message: `Browsers are not served here: the request carries ${browserHeader}.` };
   }
-  if (rules.allowedUids !== undefined && (facts.peerUid === undefined || !rules.allowedUids.has(facts.peerUid))) {
-    return { status: 403, code: 'user_not_allowed', message: 'This user is not served here (--allow-user).' };
-  }
-  return undefined;
+  if (allowedUids === undefined || (peerUid !== undefined && allowedUids.has(peerUid))) return undefined;
+  return { status: 403, code: 'user_not_allowed', message: 'This user is not served here (--allow-user).' };
 }
 
-/** Compares the target as text; nothing is normalised. */
-function route(facts: RequestFacts, rules: Rules): Verdict {
+function route(facts: RequestFacts, rules: Rules): Action | Refusal {
   const action = servedAction(facts, rules);
   if (action === undefined || !isSpokenVersion(facts)) {
-    const message = `Only POST ${rules.endpoint} over HTTP/1.1 is served here, without a query.`;
-    return refuse({ status: 403, code: 'endpoint_not_allowed', message });
+    return { status: 403, code: 'endpoint_not_allowed', message: `Only POST ${rules.endpoint} over HTTP/1.1 is served here, without a query.` };
   }
   if (valuesOf(facts.rawHeaders, 'expect').some((expectation) => expectation.toLowerCase() !== '100-continue')) {
-    const message = 'The only expectation understood here is 100-continue.';
-    return refuse({ status: 417, code: 'expectation_failed', message, closes: true });
+    return { status: 417, code: 'expectation_failed', message: 'The only expectation understood here is 100-continue.', closes: true };
   }
-  return { action };
+  if (rules.token === undefined || hasToken(facts.rawHeaders, rules.token)) return action;
+  return { status: 401, code: 'invalid_token', message: 'This daemon wants its own token: Authorization: Bearer <token>.' };
 }
 
 function isSpokenVersion({ httpVersion }: RequestFacts): boolean {
   return httpVersion === '1.1' || httpVersion === '1.0';
 }
 
+/** Compares the target as text; nothing is normalised. */
 function servedAction({ method, target, rawHeaders }: RequestFacts, rules: Rules): Action | undefined {
   if (method === 'POST' && target === rules.endpoint) return 'forward';
-  if (method === 'GET' && target === '/shutdown' && rules.shutdown) return 'shutdown';
-  if (method === 'GET' && target === '/health' && rules.health) return 'health';
-  if (method === 'GET' && target === rules.endpoint && rules.websocketFallback && asksForWebsocket(rawHeaders)) return 'refuse websocket';
-  return undefined;
-}
-
-function asksForWebsocket(rawHeaders: RawHeaders): boolean {
-  return valuesOf(rawHeaders, 'upgrade').some((protocol) => protocol.toLowerCase() === 'websocket');
-}
-
-function checkToken({ rawHeaders }: RequestFacts, { token }: Rules): Refusal | undefined {
-  if (token === undefined) return undefined;
-  const [authorization = '', ...others] = valuesOf(rawHeaders, 'authorization');
-  const given = others.length === 0 ? bearerToken(authorization) : undefined;
-  if (given !== undefined && given.length === token.length && timingSafeEqual(given, token)) return undefined;
-  return { status: 401, code: 'invalid_token', message: 'This daemon wants its own token: Authorization: Bearer <token>.' };
+  if (method !== 'GET') return undefined;
+  if (target === '/shutdown' && rules.shutdown) return 'shutdown';
+  if (target === '/health' && rules.health) return 'health';
+  const asksForWebsocket = valuesOf(rawHeaders, 'upgrade').some((protocol) => protocol.toLowerCase() === 'websocket');
+  return target === rules.endpoint && rules.websocketFallback && asksForWebsocket ? 'refuse websocket' : undefined;
 }
 
 /** RFC 9110 section 11.4: the scheme's case does not matter, at least one space follows it. */
-function bearerToken(authorization: string): Buffer | undefined {
-  const match = /^bearer +(\S+)$/i.exec(authorization);
-  return match?.[1] === undefined ? undefined : Buffer.from(match[1], 'latin1');
+function hasToken(rawHeaders: RawHeaders, token: Buffer): boolean {
+  const [authorization = '', ...others] = valuesOf(rawHeaders, 'authorization');
+  const given = Buffer.from(/^bearer +(\S+)$/i.exec(authorization)?.[1] ?? '', 'latin1');
+  return others.length === 0 && given.length === token.length && timingSafeEqual(given, token);
 }

@@ -5,18 +5,6 @@
 export type RawHeaders = readonly string[];
 
 /**
- * Calls `visit` for each field in order.
- *
- * @param visit gets the name in lower case, the value, and the name as it was sent
- */
-export function forEachField(raw: RawHeaders, visit: (name: string, value: string, sentName: string) => void): void {
-  for (let i = 0; i < raw.length; i += 2) {
-    const sentName = raw[i] ?? '';
-    visit(sentName.toLowerCase(), raw[i + 1] ?? '', sentName);
-  }
-}
-
-/**
  * The values of a field, in order.
  *
  * @param name in lower case

@@ -1,4 +1,4 @@
-import { type RawHeaders, forEachField, hasField, valuesOf } from '../gate/raw-headers.ts';
+import { type RawHeaders, valuesOf } from '../gate/raw-headers.ts';
 
 /** Fields that concern one connection only (RFC 9110 section 7.6.1), beside what Connection names. */
 const hopByHop: ReadonlySet<string> = new Set([
@@ -53,19 +53,13 @@ export function canonicalName(name: string): string {
 /** Whether only the daemon may set a field: it frames the message, or concerns one connection. */
 export function isReserved(name: string): boolean {
   const canonical = canonicalName(name);
-  return isHopByHop(canonical, undefined) || notRemovable.has(canonical) || canonical === 'expect';
+  return isHopByHop(canonical) || notRemovable.has(canonical) || canonical === 'expect';
 }
 
 /** A request's fields as they go upstream: ours, then the client's end-to-end fields in their order and case. */
-export function toUpstream(raw: RawHeaders, own: OwnFields): string[] {
-  const fields = [...own.fields];
-  const named = namedByConnection(raw);
-  forEachField(raw, (name, value, sentName) => {
-    if (isHopByHop(name, named) || own.replaced.has(name)) return;
-    if (name.includes('_') && (own.replaced.has(canonicalName(name)) || isReserved(name))) return;
-    fields.push(sentName, value);
-  });
-  return fields;
+export function toUpstream(raw: RawHeaders, { fields, replaced }: OwnFields): string[] {
+  const overrides = (name: string): boolean => name.includes('_') && (replaced.has(canonicalName(name)) || isReserved(name));
+  return [...fields, ...endToEnd(raw, (name) => replaced.has(name) || overrides(name))];
 }
 
 /**
@@ -74,14 +68,23 @@ export function toUpstream(raw: RawHeaders, own: OwnFields): string[] {
  * @param own name, in lower case, and value; empty for none
  */
 export function toClient(raw: RawHeaders, own: RawHeaders): string[] {
+  return [...endToEnd(raw, (name) => name === own[0]), ...own];
+}
+
+/** @param isDropped gets names in lower case */
+function endToEnd(raw: RawHeaders, isDropped: (name: string) => boolean): string[] {
+  const named = new Set(valuesOf(raw, 'connection').flatMap((value) => value.split(',').map((option) => option.trim().toLowerCase())));
   const fields: string[] = [];
-  const named = namedByConnection(raw);
-  const [ownName] = own;
-  forEachField(raw, (name, value, sentName) => {
-    if (!isHopByHop(name, named) && name !== ownName) fields.push(sentName, value);
-  });
-  fields.push(...own);
+  for (let i = 0; i < raw.length; i += 2) {
+    const [sentName = '', value = ''] = [raw[i], raw[i + 1]];
+    const name = sentName.toLowerCase();
+    if (!isHopByHop(name) && !(named.has(name) && !notRemovable.has(name)) && !isDropped(name)) fields.push(sentName, value);
+  }
   return fields;
+}
+
+function isHopByHop(name: string): boolean {
+  return hopByHop.has(name) || name.startsWith(hopByHopPrefix);
 }
 
 /**
@@ -91,14 +94,4 @@ export function toClient(raw: RawHeaders, own: RawHeaders): string[] {
 export function hasOtherCoding(raw: RawHeaders): boolean {
   const codings = valuesOf(raw, 'transfer-encoding');
   return codings.length > 1 || codings.some((coding) => coding.trim().toLowerCase() !== 'chunked');
-}
-
-function isHopByHop(name: string, named: ReadonlySet<string> | undefined): boolean {
-  return hopByHop.has(name) || name.startsWith(hopByHopPrefix) || (named !== undefined && named.has(name) && !notRemovable.has(name));
-}
-
-/** The field names that Connection lists, in lower case; undefined where there are none. */
-function namedByConnection(raw: RawHeaders): Set<string> | undefined {
-  if (!hasField(raw, 'connection')) return undefined;
-  return new Set(valuesOf(raw, 'connection').flatMap((value) => value.split(',').map((option) => option.trim().toLowerCase())));
 }

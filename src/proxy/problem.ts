@@ -1,19 +1,13 @@
 import { STATUS_CODES, type ServerResponse } from 'node:http';
-import { type RawHeaders, forEachField } from '../gate/raw-headers.ts';
+import type { Refusal } from '../gate/gate.ts';
+import type { RawHeaders } from '../gate/raw-headers.ts';
 
 /** Something that went wrong, as a client is told it. */
-export interface Problem {
-  status: number;
-  /** For programs to match. */
-  code: string;
-  /** For people to read. */
-  message: string;
+export interface Problem extends Refusal {
   /** When it is worth trying again, in whole seconds. */
   retryAfterSeconds?: number;
   /** No retry can succeed. OpenAI's SDKs obey a header that says so, for any status. */
   isFinal?: boolean;
-  /** Nothing that follows on the connection can be trusted: it is closed. */
-  closes?: boolean;
   /** What it offends, for the record; undefined where the code says that. */
   rule?: string;
 }
@@ -54,9 +48,9 @@ export function answerProblem(res: ServerResponse, problem: Problem, more: RawHe
 /** The same as raw bytes, for a connection that will be closed after it, or whose request could not be parsed. */
 export function rawProblem(problem: Problem, more: RawHeaders): string {
   const body = envelope(problem);
-  const lines = [`HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}`];
-  forEachField([...fieldsOf(problem, body), ...more, 'Connection', 'close'], (_name, value, sentName) => lines.push(`${sentName}: ${value}`));
-  return [...lines, '', body].join('\r\n');
+  const fields = [...fieldsOf(problem, body), ...more, 'Connection', 'close'];
+  const lines = fields.map((text, index) => `${text}${index % 2 === 0 ? ': ' : '\r\n'}`);
+  return `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}\r\n${lines.join('')}\r\n${body}`;
 }
 
 /** OpenAI's names for kinds of errors. */

@@ -20,6 +20,9 @@ import { UpstreamPool } from './upstream-pool.ts';
  */
 const wasmTieringBudget = 1_000_000_000;
 
+/** The port that the requests name. Nothing is bound to it. */
+const port = 1;
+
 /** What clients send: a body with a length, and one in chunks. */
 const requests = ['Content-Length: 2\r\n\r\n{}', 'Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n'];
 
@@ -40,7 +43,14 @@ export async function rehearse(awaitsLookup: boolean): Promise<void> {
   let failure = '';
   const [client, daemonSide] = duplexPair();
   const [upstreamSide, answeringSide] = duplexPair();
-  startUpstream().emit('connection', answeringSide);
+  const upstream = createServer((req, res) => {
+    req.resume().once('end', () => {
+      res.writeHead(200, ['Content-Type', 'application/json']);
+      res.write('{'); // in pieces, as a stream of events comes
+      res.end('}');
+    });
+  });
+  upstream.emit('connection', answeringSide);
   startDaemon(upstreamSide as Socket, (message) => (failure = message)).emit('connection', daemonSide);
   try {
     for (const request of requests) {
@@ -73,28 +83,13 @@ function isAnswered(client: Duplex): Promise<boolean> {
   });
 }
 
-/** The port that the rehearsal's requests name. Nothing is bound to it. */
-const port = 1;
-
-/** Answers in pieces, as a stream of events comes. */
-function startUpstream() {
-  return createServer((req, res) => {
-    req.resume();
-    req.once('end', () => {
-      res.writeHead(200, ['Content-Type', 'application/json']);
-      res.write('{');
-      res.end('}');
-    });
-  });
-}
-
 function startDaemon(upstreamSide: Socket, say: (failure: string) => void) {
   const server = createHttpServer();
-  const made = [upstreamSide];
+  let isFirst = true;
   const connect: buildConnector.connector = (_options, callback) => {
-    const socket = made.pop();
-    if (socket === undefined) callback(new Error('the connection was not kept'), null);
-    else callback(null, socket); // at once: a daemon whose parser is missing must end before it has answered anyone
+    if (!isFirst) return callback(new Error('the connection was not kept'), null);
+    isFirst = false;
+    callback(null, upstreamSide); // at once: a daemon whose parser is missing must end before it has answered anyone
   };
   const pool = new UpstreamPool(connect, {
     origin: new URL('http://localhost'),

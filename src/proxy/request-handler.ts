@@ -48,10 +48,10 @@ export class RequestHandler {
     // Node drops what followed an Upgrade in the same packet, and would parse what comes next as a request.
     if (hasField(req.rawHeaders, 'upgrade')) connection.endBehindAnswer();
     const verdict = judge(factsOf(req, connection), this.#rules);
-    if (verdict.action === 'refuse') return this.#refuse(context, verdict.refusal);
-    const isLast = this.#state === 'handing over' && verdict.action === 'forward';
+    if (typeof verdict !== 'string') return this.#refuse(context, verdict);
+    const isLast = this.#state === 'handing over' && verdict === 'forward';
     if (this.#state !== 'serving' && !isLast) return this.#refuseWhileStopping(context);
-    switch (verdict.action) {
+    switch (verdict) {
       case 'forward':
         return this.#forward(context, expectsContinue);
       case 'health':
@@ -65,9 +65,8 @@ export class RequestHandler {
 
   /** A CONNECT, for which node has given the connection up. */
   handleConnect(req: IncomingMessage, connection: Connection): void {
-    const verdict = judge(factsOf(req, connection), this.#rules);
-    if (verdict.action !== 'refuse') throw new Error('the gate admitted a CONNECT');
-    const { refusal } = verdict;
+    const refusal = judge(factsOf(req, connection), this.#rules);
+    if (typeof refusal === 'string') throw new Error('the gate admitted a CONNECT');
     const observer = this.#observe(connection, req);
     observer.refuse(refusal.status, refusal.code);
     this.#service.events.note(refusal.code, `CONNECT ${pathOf(req)}`, connection.peerUid);

@@ -1,19 +1,15 @@
+import { CodedError } from '../run/failure.ts';
+
 /** Longest beginning of an answer that is kept back until it is whole, in bytes. */
 const maxHeldBytes = 16 * 1024;
 
 const nothing = Buffer.alloc(0);
 const beginning = Buffer.from('HTTP/1.');
 const headEnd = '\r\n\r\n';
-const [lineFeed, carriageReturn] = [0x0a, 0x0d];
-const [digitZero, digitOne, digitTwo] = [0x30, 0x31, 0x32];
+const [lineFeed, carriageReturn, digitZero, digitOne, digitTwo] = [0x0a, 0x0d, 0x30, 0x31, 0x32];
 
 /** Offset of the status code in a status line: `HTTP/1.1 200 OK`. */
 const statusAt = 9;
-
-/** Nothing of the response can be trusted. */
-class StatusLineError extends Error {
-  readonly code = 'UPSTREAM_PROTOCOL';
-}
 
 /**
  * Gives undici the answer to one request from a whole status line on, and 100 (Continue) as 102, another interim answer.
@@ -26,17 +22,20 @@ export class ResponseHeads {
 
   /**
    * @param chunk what came next
-   * @returns what undici may have of it by now, empty for nothing; an error where the status line has a bare CR
+   * @returns what undici may have of it by now, empty for nothing; an error where the status line has a CR that no LF follows:
+   *          llhttp would take the fields behind it for a part of the reason phrase
    */
-  take(chunk: Buffer): Buffer | StatusLineError {
+  take(chunk: Buffer): Buffer | CodedError {
     if (this.#hasBegun) return chunk;
     const bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
     const interim = interimAnswers(bytes);
     const rest = bytes.subarray(interim);
     this.#hasBegun = !isUndecided(rest);
-    if (this.#hasBegun && hasBareReturn(rest)) return new StatusLineError('the status line has a bare CR');
     this.#held = this.#hasBegun ? nothing : rest;
-    return this.#hasBegun ? bytes : bytes.subarray(0, interim);
+    if (!this.#hasBegun) return bytes.subarray(0, interim);
+    const carriageReturnAt = rest.indexOf(carriageReturn);
+    if (carriageReturnAt === -1 || carriageReturnAt >= rest.indexOf(lineFeed) - 1) return bytes;
+    return new CodedError('UPSTREAM_PROTOCOL', 'the status line has a bare CR');
   }
 }
 
@@ -51,13 +50,6 @@ function interimAnswers(bytes: Buffer): number {
     length = end + headEnd.length;
   }
   return length;
-}
-
-/** Whether the first line has a CR that no LF follows: llhttp would take the fields behind it for a part of the reason phrase. */
-function hasBareReturn(bytes: Buffer): boolean {
-  const end = bytes.indexOf(lineFeed);
-  const first = bytes.indexOf(carriageReturn);
-  return first !== -1 && first < end - 1;
 }
 
 /** Whether more bytes are needed: of a status line, or of an interim answer's head. Not of what cannot become either. */

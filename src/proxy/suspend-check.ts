@@ -6,34 +6,27 @@ const suspendCheckMs = 5_000;
 /** By how much the two clocks must drift apart. They are read one after the other, on a machine that may be busy. */
 const suspendDriftMs = 2_000;
 
-/** Two clocks: one goes on while the machine is suspended (CLOCK_BOOTTIME), the other does not (CLOCK_MONOTONIC). In ms. */
-export interface Clocks {
-  bootMs(): number;
-  steadyMs(): number;
-}
-
-const systemClocks: Clocks = { bootMs: () => uptime() * 1000, steadyMs: () => performance.now() };
+/** CLOCK_BOOTTIME goes on while the machine is suspended, CLOCK_MONOTONIC does not. */
+const systemClocks = { bootMs: () => uptime() * 1000, steadyMs: () => performance.now() };
 
 /** Notices that the machine was suspended, by two clocks that drift apart. */
 export class SuspendCheck {
-  readonly #clocks: Clocks;
-  #checkedAtMs: number;
-  #driftMs: number;
+  readonly #clocks: typeof systemClocks;
+  #checkedAtMs = -Infinity;
+  #driftMs = Infinity;
 
-  constructor(clocks: Clocks = systemClocks) {
+  constructor(clocks = systemClocks) {
     this.#clocks = clocks;
-    this.#checkedAtMs = clocks.steadyMs();
-    this.#driftMs = clocks.bootMs() - this.#checkedAtMs;
+    this.wasSuspended();
   }
 
   /** Whether there was a suspend since the last look. */
   wasSuspended(): boolean {
     const nowMs = this.#clocks.steadyMs();
     if (nowMs - this.#checkedAtMs < suspendCheckMs) return false;
+    const before = this.#driftMs;
     this.#checkedAtMs = nowMs;
-    const driftMs = this.#clocks.bootMs() - nowMs;
-    const grown = driftMs - this.#driftMs;
-    this.#driftMs = driftMs;
-    return grown > suspendDriftMs;
+    this.#driftMs = this.#clocks.bootMs() - nowMs;
+    return this.#driftMs - before > suspendDriftMs;
   }
 }

@@ -4,6 +4,7 @@ import type { Injection } from '../key/injection.ts';
 import type { Piece } from '../key/locked-key.ts';
 import { type SocketWrite, TlsReadiness, type WriteCallback } from '../key/tls-readiness.ts';
 import { type RawHeaders, contentLength, hasField } from '../gate/raw-headers.ts';
+import { CodedError } from '../run/failure.ts';
 import { hasOtherCoding } from './headers.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 import { ResponseHeads } from './response-heads.ts';
@@ -78,8 +79,8 @@ function chunkOf(chunk: Piece): Chunk {
 }
 
 /** The connection ended while nothing was under way on it, or was ended here. */
-class ConnectionEndedError extends Error {
-  readonly code = 'UPSTREAM_ENDED';
+function ended(why: string, cause?: Error | null): CodedError {
+  return new CodedError('UPSTREAM_ENDED', why, cause);
 }
 
 /** Hears nothing: between requests. */
@@ -110,9 +111,14 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
   readonly #readiness: TlsReadiness;
   readonly #write: SocketWrite;
   readonly #writev: Socket['_writev'];
+  /**
+   * Went straight to the request that it was made for; the pool ends that where none takes it at once. Then nobody looks
+   * whether it lives: with TLS 1.3 a refusal comes after the handshake, and is told.
+   */
+  isNew = true;
+  /** Whether it has served a request. */
+  wasUsed = false;
   #state: State = 'idle';
-  #isNew = true;
-  #wasUsed = false;
   #sink = nobody;
   #unsent = (_error: Error): void => {};
   #heads = new ResponseHeads();
@@ -137,21 +143,6 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
     socket.read(0); // or its end would not be seen before the first request
   }
 
-  /** It went straight to the request that it was made for. Then nobody looks whether it lives: with TLS 1.3 a refusal comes after the handshake, and is told. */
-  get isNew(): boolean {
-    return this.#isNew;
-  }
-
-  /** Whether it has served a request. */
-  get wasUsed(): boolean {
-    return this.#wasUsed;
-  }
-
-  /** No request took it at once. */
-  park(): void {
-    this.#isNew = false;
-  }
-
   /**
    * Sends a request. The connection is idle, and is this request's until `end` or `fail` is told.
    *
@@ -159,7 +150,7 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
    * @param unsent called in place of `fail` where the connection ended before the request was written to it
    */
   send(path: string, headers: string[], body: Body, sink: Sink, unsent: (error: Error) => void): void {
-    if (this.socket.destroyed) return unsent(this.socket.errored ?? new ConnectionEndedError('the connection has ended'));
+    if (this.socket.destroyed) return unsent(this.socket.errored ?? ended('the connection has ended'));
     this.#state = 'claimed';
     this.#sink = sink;
     this.#unsent = unsent;
@@ -181,7 +172,7 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
   }
 
   #destroy(why: string): void {
-    this.socket.destroy(new ConnectionEndedError(why));
+    this.socket.destroy(ended(why));
   }
 
   #clientOn(socket: Socket): UndiciClient {
@@ -190,7 +181,7 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
     return new Client(origin.origin, {
       // undici asks for another connection to send a request again that is unsent. Which one that is, is not for undici to choose.
       connect: (_options, callback) => {
-        if (isGiven) return callback(new ConnectionEndedError(socket.errored?.message ?? 'the connection has ended', { cause: socket.errored }), null);
+        if (isGiven) return callback(ended(socket.errored?.message ?? 'the connection has ended', socket.errored), null);
         isGiven = true;
         process.nextTick(callback, null, socket); // undici does not go on where it is answered within the call
       },
@@ -250,7 +241,7 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
       if (socket.destroyed) return;
       if (!this.#readiness.isSure()) return this.#destroy('the TLS connection was not ready, so the key was not written to it');
       // Its end may be in the kernel, unread.
-      if (!this.#isNew && sockets.hasHungUp(socket)) return this.#destroy('the upstream had closed the connection');
+      if (!this.isNew && sockets.hasHungUp(socket)) return this.#destroy('the upstream had closed the connection');
       this.#state = 'sending';
       try {
         injection.write(socket, this.#write, head, following.map(({ chunk }) => chunk), (error, rest) => (error ? done(error) : this.#pass(rest.map(chunkOf), done)));
@@ -309,7 +300,7 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
     this.#unsent = this.#resume = () => {};
     this.#state = 'spent';
     setImmediate(() => this.#becomeIdle()); // undici is not done with it yet
-    if (isCut) sink.fail(new ConnectionEndedError('the connection was reset behind bytes that could be all of the answer'));
+    if (isCut) sink.fail(ended('the connection was reset behind bytes that could be all of the answer'));
     else sink.end();
   }
 
@@ -317,8 +308,8 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
     if (this.socket.destroyed) return;
     if (this.socket.writableLength > 0) return this.#destroy('the answer came before the request had been sent');
     this.#state = 'idle';
-    this.#isNew = false;
-    this.#wasUsed = true;
+    this.isNew = false;
+    this.wasUsed = true;
     this.#onIdle();
   }
 

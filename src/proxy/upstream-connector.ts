@@ -3,11 +3,12 @@ import { type Socket, isIP } from 'node:net';
 import { unescape } from 'node:querystring';
 import { type ConnectionOptions as TlsOptions, DEFAULT_CIPHERS, type SecureContext, type SecureContextOptions, connect as connectTls, createSecureContext } from 'node:tls';
 import type { Dispatcher, buildConnector as connectors } from 'undici';
+import { CodedError } from '../run/failure.ts';
 import { version } from '../run/installation.ts';
 import { bare, isLoopback } from './environment-proxy.ts';
 import { addressesOf, raceTcp } from './tcp-race.ts';
 import { Client } from './undici.ts';
-import { ConnectError, isNetworkError } from './upstream-error.ts';
+import { isNetworkError } from './upstream-error.ts';
 
 /** How much a TLS socket reads ahead, in bytes: node delivers one record at a time, and none is longer. */
 const highWaterMark = 16 * 1024;
@@ -41,7 +42,7 @@ function within(limitMs: number, connect: Connect): Promise<Socket> {
   const controller = new AbortController();
   return new Promise((resolve, reject) => {
     const giveUp = (): void => {
-      reject(new ConnectError('ETIMEDOUT', `--connect-timeout: no connection within ${limitMs / 1000} s`));
+      reject(new CodedError('ETIMEDOUT', `--connect-timeout: no connection within ${limitMs / 1000} s`));
       controller.abort();
     };
     const timer = limitMs === 0 ? undefined : setTimeout(giveUp, limitMs);
@@ -69,7 +70,7 @@ function tcp(url: URL, isLocal = false): Connect {
     const addresses = await lookUp();
     signal.throwIfAborted();
     const elsewhere = isLocal ? addresses.find(({ address }) => !isLoopback(address)) : undefined;
-    if (elsewhere !== undefined) throw new ConnectError('UPSTREAM_ELSEWHERE', `it is at ${elsewhere.address}, beyond loopback: nothing was sent in the clear`);
+    if (elsewhere !== undefined) throw new CodedError('UPSTREAM_ELSEWHERE', `it is at ${elsewhere.address}, beyond loopback: nothing was sent in the clear`);
     return raceTcp(addresses, port, signal);
   };
 }
@@ -94,7 +95,7 @@ function secure(connect: Connect, url: URL, secureContext: SecureContext): Conne
     socket.on('session', (newest) => (session = newest));
     return nextStep(socket, signal, (resolve, reject) => {
       socket.once('secureConnect', () => resolve(socket));
-      socket.on('error', (error) => reject(isNetworkError(error) ? error : new ConnectError('UPSTREAM_TLS', error.message, error)));
+      socket.on('error', (error) => reject(isNetworkError(error) ? error : new CodedError('UPSTREAM_TLS', error.message, error)));
     });
   };
 }
@@ -123,7 +124,7 @@ function tunnel(proxy: URL, origin: URL, ca: string | undefined): Connect {
   const authority = `${origin.hostname}:${origin.port || '443'}`;
   const credentials = `${unescape(proxy.username)}:${unescape(proxy.password)}`; // a % alone stays one, as in curl
   const authorization = credentials === ':' ? [] : ['Proxy-Authorization', `Basic ${Buffer.from(credentials).toString('base64')}`];
-  const explained = (error: Error): Error => (isNetworkError(error) ? error : new ConnectError('UPSTREAM_PROXY', `proxy ${proxy.host}: ${error.message}`));
+  const explained = (error: Error): Error => (isNetworkError(error) ? error : new CodedError('UPSTREAM_PROXY', `proxy ${proxy.host}: ${error.message}`));
   return async (signal) => {
     const socket = await connect(signal).catch((error: Error) => Promise.reject(explained(error)));
     const client = new Client(proxy.origin, { connect: (_options, callback) => process.nextTick(callback, null, socket), headersTimeout: 0 });
@@ -134,7 +135,7 @@ function tunnel(proxy: URL, origin: URL, ca: string | undefined): Connect {
         onRequestUpgrade(_controller, statusCode, _headers, opened) {
           if (statusCode >= 200 && statusCode <= 299) return resolve(opened as Socket);
           socket.destroy();
-          reject(new ConnectError('UPSTREAM_PROXY', `proxy ${proxy.host} answered CONNECT with ${statusCode}`));
+          reject(new CodedError('UPSTREAM_PROXY', `proxy ${proxy.host} answered CONNECT with ${statusCode}`));
         },
         onResponseError: (_controller, error) => reject(explained(error)),
       } satisfies Dispatcher.DispatchHandler);

@@ -1,26 +1,28 @@
 import type { Problem } from './problem.ts';
 
-/** What a client is told when the upstream failed it, and what the daemon's user is told. */
-export interface UpstreamFailure {
-  problem: Problem;
-  /** Host and cause in one line, for stderr. */
-  detail: string;
-}
-
-/** What the connector itself finds wrong, in words of its own or those of `cause`. No byte of a request was sent. */
-export class ConnectError extends Error {
-  readonly code: string;
-
-  constructor(code: 'ETIMEDOUT' | 'UPSTREAM_TLS' | 'UPSTREAM_PROXY' | 'UPSTREAM_ELSEWHERE', message: string, cause?: Error) {
-    super(message, { cause });
-    this.code = code;
-  }
-}
+const timeout = /^(ETIMEDOUT|UND_ERR_(HEADERS|BODY)_TIMEOUT)$/;
 
 /** The connection failed, before or after it was made, below HTTP and TLS: by a system error (errno(3), getaddrinfo(3)) or for a reason of ours. */
 const unreachable = /^(E(?!RR|PROTO)[A-Z]|UND_ERR_SOCKET$|UPSTREAM_(BUSY|ENDED|PROXY|ELSEWHERE)$)/;
 
-const timeouts = new Set(['ETIMEDOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
+/**
+ * The upstream broke off TLS after the handshake. With TLS 1.3 a client's handshake is over before the server has
+ * looked at its certificate, so that a demand for one comes as such an alert (RFC 8446 section 4.4.2.4).
+ */
+const tlsAlert = /^ERR_SSL_/;
+
+/** The alert of a server that demands a client certificate: RFC 8446 section 6.2, in OpenSSL's words. */
+const certificateRequired = 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED';
+
+/** What a client is told, by the error's code. The first that fits counts. */
+const problems: readonly (Problem & { readonly when: RegExp })[] = [
+  { when: timeout, status: 504, code: 'upstream_timeout', message: 'The upstream did not answer in time.' },
+  { when: unreachable, status: 502, code: 'upstream_unreachable', message: 'The upstream could not be reached, or hung up before it answered.' },
+  { when: /^UPSTREAM_TLS$/, status: 502, code: 'upstream_tls', message: 'The upstream could not prove who it is, so nothing was sent to it.' },
+  { when: new RegExp(certificateRequired), status: 502, code: 'upstream_tls', message: 'The upstream demands a client certificate, which the daemon does not have.' },
+  { when: tlsAlert, status: 502, code: 'upstream_tls', message: 'The upstream broke off the TLS connection.' },
+];
+const notHttp: Problem = { status: 502, code: 'upstream_protocol', message: 'The upstream answered with something that is not HTTP.' };
 
 /** Whether an error of a connection being made lies below TLS. Anything else is a TLS error. */
 export function isNetworkError(error: Error): boolean {
@@ -29,28 +31,11 @@ export function isNetworkError(error: Error): boolean {
 
 /** Whether a limit of time has passed. */
 export function isTimeout(error: Error): boolean {
-  return timeouts.has(codeOf(error));
+  return timeout.test(codeOf(error));
 }
 
-/**
- * Whether the upstream broke off TLS after the handshake. With TLS 1.3 a client's handshake is over before the server has
- * looked at its certificate, so that a demand for one comes as such an alert (RFC 8446 section 4.4.2.4).
- */
 export function isTlsAlert(error: Error): boolean {
-  return codeOf(error).startsWith('ERR_SSL_');
-}
-
-/** The alert of a server that demands a client certificate: RFC 8446 section 6.2, in OpenSSL's words. */
-const certificateRequired = 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED';
-
-/**
- * Puts an error of undici, node or OpenSSL into words.
- *
- * @param host the upstream's host and port, for the detail
- */
-export function explain(error: Error, host: string): UpstreamFailure {
-  const code = codeOf(error);
-  return { problem: problemOf(code), detail: `${host}: ${causeOf(error, code)}` };
+  return tlsAlert.test(codeOf(error));
 }
 
 /** Whether a request was not sent because the key had been wiped. */
@@ -58,23 +43,15 @@ export function isWithoutKey(error: Error): boolean {
   return codeOf(error) === 'KEY_EXPIRED';
 }
 
-function problemOf(code: string): Problem {
-  if (timeouts.has(code)) {
-    return { status: 504, code: 'upstream_timeout', message: 'The upstream did not answer in time.' };
-  }
-  if (unreachable.test(code)) {
-    return { status: 502, code: 'upstream_unreachable', message: 'The upstream could not be reached, or hung up before it answered.' };
-  }
-  if (code === 'UPSTREAM_TLS') {
-    return { status: 502, code: 'upstream_tls', message: 'The upstream could not prove who it is, so nothing was sent to it.' };
-  }
-  if (code === certificateRequired) {
-    return { status: 502, code: 'upstream_tls', message: 'The upstream demands a client certificate, which the daemon does not have.' };
-  }
-  if (code.startsWith('ERR_SSL_')) {
-    return { status: 502, code: 'upstream_tls', message: 'The upstream broke off the TLS connection.' };
-  }
-  return { status: 502, code: 'upstream_protocol', message: 'The upstream answered with something that is not HTTP.' };
+/**
+ * Puts an error of undici, node or OpenSSL into words.
+ *
+ * @param host the upstream's host and port
+ * @returns what a client is told; and for the daemon's user, host and cause in one line
+ */
+export function explain(error: Error, host: string): { problem: Problem; detail: string } {
+  const code = codeOf(error);
+  return { problem: problems.find(({ when }) => when.test(code)) ?? notHttp, detail: `${host}: ${causeOf(error, code)}` };
 }
 
 /** undici says `other side closed` with its own code. */

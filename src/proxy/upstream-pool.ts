@@ -117,7 +117,7 @@ export class UpstreamPool {
   }
 
   #handOver(connection: UpstreamConnection): void {
-    if (this.#waiters.length === 0) connection.park();
+    if (this.#waiters.length === 0) connection.isNew = false;
     // Its request was cancelled, or served by another connection meanwhile. One spare is enough.
     if (this.#waiters.length === 0 && this.#idle.length > 0) connection.end('no request needs it');
     else this.#give(connection);

@@ -1,17 +1,7 @@
 import type { Body, Upload } from './upload.ts';
-import type { ConnectionOptions } from './upstream-connector.ts';
 import type { Sink, UpstreamConnection } from './upstream-connection.ts';
 import { isTimeout } from './upstream-error.ts';
 import type { UpstreamPool, Waiter } from './upstream-pool.ts';
-
-/** Where requests go, and how patiently. */
-export interface UpstreamOptions extends ConnectionOptions {
-  /** Path and query, exactly as given. */
-  target: string;
-  /** 0 for none, as for the one below. */
-  responseTimeoutMs: number;
-  idleTimeoutMs: number;
-}
 
 /** One request to the upstream. */
 export interface UpstreamRequest {

@@ -44,8 +44,8 @@ export function unsafeFailure(message: string, hint: string): Failure {
 export class CodedError extends Error {
   readonly code: string;
 
-  constructor(code: string, message: string, options?: ErrorOptions) {
-    super(message, options);
+  constructor(code: string, message: string, cause?: Error | null) {
+    super(message, { cause });
     this.code = code;
   }
 }

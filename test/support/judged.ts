@@ -19,5 +19,5 @@ export function judged(request: RawRequest, given: Partial<Rules> = {}, uid?: nu
     rawHeaders: [...(host === undefined ? [] : ['Host', host]), ...(request.headers ?? []).flat()],
     peerUid: uid,
   }, { ...rules, ...given });
-  return verdict.action === 'refuse' ? `${verdict.refusal.status} ${verdict.refusal.code}` : verdict.action;
+  return typeof verdict === 'string' ? verdict : `${verdict.status} ${verdict.code}`;
 }
