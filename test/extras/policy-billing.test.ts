@@ -23,6 +23,7 @@ describe('service tiers and reasoning modes: the granted ones, or none', () => {
     const policy = { reasoning_modes: ['standard'] };
     for (const reasoning of [{ mode: 'standard' }, { mode: null }, { effort: 'high' }, null, undefined]) expect(ruleOf(policy, { reasoning })).toBeUndefined();
     for (const mode of ['pro', 'Standard', '', {}, ['standard'], 1]) expect(ruleOf(policy, { reasoning: { mode } })).toBe('reasoning_modes');
+    expect(ruleOf(policy, { reasoning: [{ mode: 'pro' }] })).toBe('reasoning_modes');
   });
 
   test('without these rules all pass', () => {

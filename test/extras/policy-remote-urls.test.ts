@@ -82,14 +82,16 @@ describe('an address however it is written, wherever an item can hold one', () =
     ...[`${' '.repeat(64)}https://${host}`, `${' '.repeat(100_000)}//${host}`, `\u00a0https://${host}`, `\u0085\u2003\ufeff//${host}`, `\u001f//${host}`],
     ...[`ht\ntps://${host}`, `h${'\t'.repeat(100)}ttps:${host}`, `/\n/${host}`],
   ])('%j', (address) => {
-    for (const image of [{ images: [address] }, { images: [[address]] }, { src: address }, { image_url: { href: address } }, { image_url: { more: [{ text: address }] } }, { result: address }, { file_data: address }]) {
+    for (const image of [{ images: [address] }, { images: [[address]] }, { src: address }, { image_url: { href: address } }, { image_url: { more: [{ text: address }] } }, { result: address }, { file_data: address }, { text: address }, { content: [address] }]) {
       expect(inImage(image), JSON.stringify(image).slice(0, 80)).toMatch(/^\/input\/0\/content\/0\//);
     }
     expect(refusedAt('/v1/responses', { input: [{ type: 'image_generation_call', id: 'ig_1', status: 'completed', result: address }] })).toBe('/input/0/result');
+    expect(refusedAt('/v1/responses', { input: [{ type: 'image_generation_call', id: 'ig_1', result: 'AA==', svg_usage: { image_url: address } }] })).toBe('/input/0/svg_usage/image_url');
     expect(refusedAt('/v1/responses', { input: [{ type: 'computer_call_output', call_id: 'c', output: { type: 'computer_screenshot', screenshot: address } }] })).toBe('/input/0/output/screenshot');
     expect(refusedAt('/v1/chat/completions', { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { link: address } }] }] })).toBe('/messages/0/content/0/image_url/link');
     expect(refusedAt('/v1/responses', { tools: [{ type: 'function', name: 'f', endpoint: address }] })).toBe('/tools/0/endpoint');
     expect(refusedAt('/v1/responses', { rag: address }, { fields: ['rag'] })).toBe('/rag');
+    expect(refusedAt('/v1/chat/completions', { messages: [], audio: address })).toBe('/audio');
   });
 
   test('words may begin with one, and so may what brings its data along', () => {

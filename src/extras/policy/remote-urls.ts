@@ -17,6 +17,9 @@ const words: ReadonlySet<string> = new Set([
   ...['refusal', 'reason', 'error', 'message', 'revised_prompt', 'detailed_explanation'],
 ]);
 
+/** The parts whose purpose is to bring something in: no text in them is read as words. */
+const media: ReadonlySet<JsonValue | undefined> = new Set(['input_image', 'input_file', 'input_audio', 'image_url', 'file', 'computer_screenshot']);
+
 /** Where a value stands, as far as that decides what it may say. */
 export type Place =
   /** A text that is no address, whatever it says. */
@@ -30,6 +33,8 @@ export type Place =
   /** A URL, several, or an object that holds one under a name of its own. */
   | 'url'
   | 'data'
+  /** What an earlier image cost, and by which model: it asks for none. */
+  | 'report'
   // Below: where the API itself puts addresses that the model has seen. It does not call them again.
   | 'annotations'
   | 'citation'
@@ -47,8 +52,9 @@ export function placeOf(name: string, folded: string, object: JsonObject, place:
   if (/ur[li]s?$/.test(folded)) return 'url';
   if (name === 'result' && object.get('type') === 'program_output') return 'words';
   if (inlineData.has(folded)) return 'data';
-  if (place === 'unknown' || place === 'url') return 'unknown';
   const type = object.get('type');
+  if (place === 'unknown' || place === 'url' || media.has(type)) return 'unknown';
+  if (name === 'svg_usage' && place === 'items' && type === 'image_generation_call') return 'report';
   if (name === 'annotations' && (type === 'output_text' || object.get('role') === 'assistant')) return 'annotations';
   if (name === 'url_citation' && place === 'annotations' && type === 'url_citation') return 'citation';
   if (name === 'action' && place === 'items' && type === 'web_search_call') return 'search action';

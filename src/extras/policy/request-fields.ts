@@ -24,8 +24,6 @@ const freeFormInside: ReadonlyMap<string, ReadonlySet<JsonValue | undefined>> = 
   ['arguments', new Set([undefined, 'function_call', 'tool_search_call', 'mcp_call', 'mcp_approval_request'])],
   ['headers', new Set(['mcp'])],
   ['env', new Set(['exec'])],
-  // What an earlier image cost, by which model.
-  ['svg_usage', new Set(['image_generation_call'])],
 ]);
 
 /** Enough of a type to tell that it is `item_reference`, however it is written. */
@@ -154,9 +152,11 @@ export class FieldJudge {
   }
 
   #topPlace(name: string, folded: string, value: JsonValue): Place {
-    if (!Object.hasOwn(this.#table, name)) return placeOf(name, folded, new Map(), 'unknown');
-    // A text there, or a list of them, is none that the API calls.
-    return itemFields.has(name) && this.#endpoint === 'responses' && typeof value !== 'string' ? 'items' : 'words';
+    const isKnown = Object.hasOwn(this.#table, name);
+    if (isKnown && itemFields.has(name) && this.#endpoint === 'responses' && typeof value !== 'string') return 'items';
+    const place = placeOf(name, folded, new Map(), isKnown ? 'inside' : 'unknown');
+    // A text of the request's own, or a list of them, is none that the API calls.
+    return place === 'inside' ? 'words' : place;
   }
 
   /** `value` is not null, unless it is in a list. */
@@ -193,7 +193,7 @@ export class FieldJudge {
     const { models, remoteUrls, storedState, serviceTiers, reasoningModes } = this.#rules;
     if (name === 'service_tier' && !isGranted(value, serviceTiers)) findings.add('service_tiers', `the service tier ${shown(value)}`);
     if (name === 'reasoning' && reasoningModes !== undefined) judgeMode(value, reasoningModes, findings);
-    if (models !== undefined && (folded.endsWith('model') || folded.endsWith('models'))) judgeModels(value, models, findings);
+    if (models !== undefined && place !== 'report' && (folded.endsWith('model') || folded.endsWith('models'))) judgeModels(value, models, findings);
     if (name === 'tools') {
       const isMcpList = place === 'items' && object.get('type') === 'mcp_list_tools';
       if (isMcpList) this.#tools.judgeMcpToolList(value, findings);
@@ -238,6 +238,7 @@ function isGranted(value: JsonValue, granted: readonly string[] | undefined): bo
 /** A chat message of some gateways has its `reasoning` as text, which is no mode. */
 function judgeMode(reasoning: JsonValue, granted: readonly string[], findings: Findings): void {
   const mode = isObject(reasoning) ? (reasoning.get('mode') ?? null) : null;
+  if (isArray(reasoning)) findings.add('reasoning_modes', 'reasoning that is a list');
   if (mode !== null && !isGranted(mode, granted)) findings.add('reasoning_modes', `the reasoning mode ${shown(mode)}`, 'mode');
 }
 
