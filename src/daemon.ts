@@ -55,12 +55,8 @@ async function main(): Promise<void> {
       nameOf: (uid) => native.account(String(uid))?.name,
     }));
   }
-  const command = await parseCommandLine(process.argv.slice(2), process.env);
-  if (command.kind === 'print') {
-    process.stdout.write(`${command.text}\n`, () => process.exit(exitCodes.stopped));
-    return;
-  }
-  const { options } = command;
+  const options = await parseCommandLine(process.argv.slice(2), process.env);
+  if (typeof options === 'string') return print(`${options}\n`);
   const { listenOn, isKeyRenewable, issuesToken, tokenFile } = options;
   if (listenOn.kind === 'inherited') (await extras()).checkInheritedSocket(native);
   for (const name of ['LISTEN_FDS', 'LISTEN_PID']) delete process.env[name];
@@ -92,9 +88,7 @@ async function main(): Promise<void> {
   if (options.check) {
     const { check } = await (await extras()).loadCheck();
     giveUpRights();
-    const report = await check(options, { allowedUids, tokenOwner, notices: observer.notices, custody });
-    process.stdout.write(report, () => process.exit(exitCodes.stopped));
-    return;
+    return print(await check(options, { allowedUids, tokenOwner, notices: observer.notices, custody }));
   }
   const key = await readKey(memory.buffer, isKeyRenewable);
   checkUntraced(); // waiting for the key may have taken long
@@ -151,6 +145,10 @@ async function main(): Promise<void> {
   await isStopped;
   await server.stop(options.shutdownTimeoutMs);
   process.exit(exitCodes.stopped);
+}
+
+function print(text: string): void {
+  process.stdout.write(text, () => process.exit(exitCodes.stopped));
 }
 
 async function readKey(memory: Buffer, isRenewable: boolean): Promise<LockedKey> {

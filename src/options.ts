@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
-import { existsSync, fstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { type Stats, existsSync, fstatSync, readFileSync, statSync } from 'node:fs';
+import { basename, dirname, resolve } from 'node:path';
 import { type Field, canonicalName, isReserved } from './proxy/headers.ts';
 import type { ListenOn } from './proxy/listener.ts';
 import { parseProxy, parseUpstreamUrl } from './proxy/upstream-url.ts';
@@ -11,9 +11,6 @@ import { version } from './run/installation.ts';
 
 /** What the user asked for: parsed, with defaults, valid. A new flag is a row of `flags` and a line of `validate`. */
 export type Options = Readonly<ReturnType<typeof validate>>;
-
-/** What a command line asks for: a run, or to print a text. */
-export type Command = { kind: 'run'; options: Options } | { kind: 'print'; text: string };
 
 /** Longest delay that node's timers take: 2^31 - 1 ms. */
 const maxSeconds = 2_147_483;
@@ -84,14 +81,15 @@ export const examples = [
  * Reads the command line.
  *
  * @param environment for the proxy and its exemptions, LISTEN_FDS and LISTEN_PID
+ * @returns the options of a run, or a text to be printed in its place
  * @throws {Failure} with exit code 2 for wrong arguments; the message never repeats a value, except for the name of a file
  */
-export async function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<Command> {
+export async function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<Options | string> {
   const { values, words } = readArguments(argv, flags);
-  if (values.help || words[0] === 'help') return { kind: 'print', text: await helpText(usage, flags, examples) };
-  if (values.version || words[0] === 'version') return { kind: 'print', text: version };
+  if (values.help || words[0] === 'help') return helpText(usage, flags, examples);
+  if (values.version || words[0] === 'version') return version;
   if (words.length > 0) throw usageFailure('unexpected argument', 'flags begin with --, switches take no value, and the key comes on stdin');
-  return { kind: 'run', options: Object.freeze(validate(values, environment)) };
+  return Object.freeze(validate(values, environment));
 }
 
 /** Nothing downstream checks again what is checked here. */
@@ -156,33 +154,30 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv) 
 /** Each file that is written must be no other file, and stdin is for the key. */
 function checkFiles(values: Values<typeof flags>): void {
   const written: FlagName[] = ['audit-log', 'server-info'];
-  const read: FlagName[] = ['client-token-file', 'policy', 'upstream-ca'];
-  const locations = new Map<string, FlagName>();
-  for (const flag of [...read, ...written]) {
+  const seen = new Map([[identityOf(fstatSync(0)), 'stdin']]);
+  for (const flag of ['client-token-file', 'policy', 'upstream-ca', ...written] as const) {
     const file = values[flag];
     if (typeof file !== 'string') continue;
-    if (isStdin(file)) throw usageFailure(`--${flag} cannot be stdin, which is for the key`);
     const location = locationOf(flag, file);
-    if (written.includes(flag) && locations.has(location)) throw usageFailure(`--${locations.get(location)} and --${flag} name the same file`, 'each needs a file of its own');
-    locations.set(location, flag);
+    const other = seen.get(location);
+    if (other === 'stdin') throw usageFailure(`--${flag} cannot be stdin, which is for the key`);
+    if (other !== undefined && written.includes(flag)) throw usageFailure(`--${other} and --${flag} name the same file`, 'each needs a file of its own');
+    seen.set(location, flag);
   }
 }
 
-/** By device and inode: stdin has many names, and the file with the key is one of them. */
-function isStdin(file: string): boolean {
-  try {
-    const [named, stdin] = [statSync(file), fstatSync(0)];
-    return named.dev === stdin.dev && named.ino === stdin.ino;
-  } catch {
-    return false; // there is no such file yet
-  }
+/** A file by whatever name it has: stdin has many, and the file with the key is one of them. */
+function identityOf({ dev, ino }: Stats): string {
+  return `${dev}:${ino}`;
 }
 
-/** Where a file is or will be, with the links to its folder resolved. */
+/** A file; where there is none yet, its folder and name. */
 function locationOf(flag: FlagName, file: string): string {
   try {
-    const folder = dirname(resolve(file));
-    return join(existsSync(folder) ? realpathSync(folder) : folder, basename(file));
+    const path = resolve(file);
+    if (existsSync(path)) return identityOf(statSync(path));
+    const folder = dirname(path);
+    return `${existsSync(folder) ? identityOf(statSync(folder)) : folder}/${basename(path)}`;
   } catch {
     throw new Failure(`--${flag} ${file} is relative to the current folder, which is gone`, { hint: 'start it in another folder, or give the whole path' });
   }

@@ -33,10 +33,8 @@ interface TlsHandle {
 export class TlsReadiness {
   readonly #socket: TLSSocket | undefined;
   readonly #recordOverheadBytes: number;
-  /** Bytes that had arrived when the last probe was encrypted. */
-  #arrivedAtProbe: number | undefined;
-  /** Bytes of those that arrived since which were records with content. */
-  #accountedFor = 0;
+  /** Bytes that had arrived when the last probe was encrypted, and records with content since. */
+  #accountedFor = Number.NaN;
 
   /** @param socket its handshake is done */
   constructor(socket: Socket) {
@@ -50,9 +48,7 @@ export class TlsReadiness {
   }
 
   isSure(): boolean {
-    if (this.#socket === undefined) return true;
-    const handle = handleOf(this.#socket);
-    return handle !== null && this.#arrivedAtProbe !== undefined && handle._parent.bytesRead - this.#arrivedAtProbe === this.#accountedFor;
+    return this.#socket === undefined || handleOf(this.#socket)?._parent.bytesRead === this.#accountedFor;
   }
 
   /**
@@ -70,10 +66,7 @@ export class TlsReadiness {
     isEncrypted = isTakenAtOnce(this.#socket as TLSSocket, () =>
       write(head.slice(0, 1), 'latin1', (error) => {
         if (error !== undefined && error !== null) return done(error, head);
-        if (isEncrypted && handle._parent.bytesRead === arrived) {
-          this.#arrivedAtProbe = arrived;
-          this.#accountedFor = 0;
-        }
+        if (isEncrypted && handle._parent.bytesRead === arrived) this.#accountedFor = arrived;
         this.probe(write, head.slice(1), done, probes + 1);
       }),
     );

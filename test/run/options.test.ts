@@ -64,7 +64,7 @@ describe('--help', () => {
     ['--help', '--version'],
   ])('is shown for %j', async (args) => {
     const shown = await parseCommandLine(['--help'], {});
-    expect(shown).toMatchObject({ kind: 'print', text: expect.stringContaining('--port') });
+    expect(shown).toContain('--port');
     expect(await parseCommandLine(args, {})).toEqual(shown);
   });
 

@@ -4,9 +4,9 @@ import { Failure } from '../../src/run/failure.ts';
 
 /** What a command line asks for: its options. */
 export async function optionsOf(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<Options> {
-  const command = await parseCommandLine(args, environment);
-  if (command.kind !== 'run') expect.fail('it is no run');
-  return command.options;
+  const options = await parseCommandLine(args, environment);
+  if (typeof options === 'string') expect.fail('it is no run');
+  return options;
 }
 
 /** Checks that `act` fails as every start does that cannot go on: with words, a hint and that exit code. Returns the message and the hint. */
