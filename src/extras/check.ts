@@ -1,5 +1,4 @@
 /** What `--check` does in place of reading the key. All before it is the start's own. */
-import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { ListenOn } from '../proxy/listener.ts';
 import { type ConnectionOptions, upstreamConnector } from '../proxy/upstream-connector.ts';
@@ -70,23 +69,20 @@ function portOf({ listenOn }: CheckOptions): string {
 }
 
 /** @returns how the upstream was verified, in words */
-function connect(options: ConnectionOptions): Promise<string> {
-  const { protocol, host, port, hostname } = options.origin;
-  const target = { protocol, host, port, hostname: hostname.replace(/^\[(.*)\]$/, '$1') };
-  return new Promise((resolve, reject) => {
-    const refuse = (error: Error): void => {
-      const { problem, detail } = explain(error, host);
-      const hint = problem.code === 'upstream_tls' ? 'name its CA by --upstream-ca; a gateway may demand a client certificate' : 'check --upstream-url and --upstream-proxy (or HTTPS_PROXY)';
-      reject(new Failure(`${problem.code}: ${detail}`, { hint }));
-    };
-    upstreamConnector(options)(target, (error, connected) => {
-      if (error !== null) return refuse(error);
-      const socket = connected as Socket;
-      if (!(socket instanceof TLSSocket)) return resolve('it is on loopback (no TLS)');
-      const verify = (): void => resolve(`its certificate is trusted (${socket.getProtocol()})`);
+async function connect(options: ConnectionOptions): Promise<string> {
+  try {
+    const socket = await upstreamConnector(options)();
+    if (!(socket instanceof TLSSocket)) return 'it is on loopback (no TLS)';
+    const protocol = socket.getProtocol();
+    await new Promise<unknown>((resolve, reject) => {
       // A server that is content sends session tickets first, or closes what asks for nothing; else it sends an alert.
-      socket.once('session', verify).once('error', refuse).once('close', verify).resume();
-      setTimeout(verify, objectionMs);
+      socket.once('session', resolve).once('error', reject).once('close', resolve).resume();
+      setTimeout(resolve, objectionMs, undefined);
     });
-  });
+    return `its certificate is trusted (${protocol})`;
+  } catch (error) {
+    const { problem, detail } = explain(error as Error, options.origin.host);
+    const hint = problem.code === 'upstream_tls' ? 'name its CA by --upstream-ca; a gateway may demand a client certificate' : 'check --upstream-url and --upstream-proxy (or HTTPS_PROXY)';
+    throw new Failure(`${problem.code}: ${detail}`, { hint });
+  }
 }

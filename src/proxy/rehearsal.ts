@@ -4,7 +4,6 @@ import type { Socket } from 'node:net';
 import { type Duplex, duplexPair } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
-import type { buildConnector } from 'undici';
 import { Failure } from '../run/failure.ts';
 import { ownFields } from './headers.ts';
 import { noKernelSockets } from './kernel-sockets.ts';
@@ -85,13 +84,8 @@ function isAnswered(client: Duplex): Promise<boolean> {
 
 function startDaemon(upstreamSide: Socket, say: (failure: string) => void) {
   const server = createHttpServer();
-  let isFirst = true;
-  const connect: buildConnector.connector = (_options, callback) => {
-    if (!isFirst) return callback(new Error('the connection was not kept'), null);
-    isFirst = false;
-    callback(null, upstreamSide); // at once: a daemon whose parser is missing must end before it has answered anyone
-  };
-  const pool = new UpstreamPool(connect, {
+  const made = [upstreamSide];
+  const pool = new UpstreamPool(async () => made.pop() ?? Promise.reject(new Error('the connection was not kept')), {
     origin: new URL('http://localhost'),
     responseTimeoutMs: 0,
     idleTimeoutMs: 0,

@@ -2,7 +2,7 @@ import { constants } from 'node:crypto';
 import { type Socket, isIP } from 'node:net';
 import { unescape } from 'node:querystring';
 import { type ConnectionOptions as TlsOptions, DEFAULT_CIPHERS, type SecureContext, type SecureContextOptions, connect as connectTls, createSecureContext } from 'node:tls';
-import type { Dispatcher, buildConnector as connectors } from 'undici';
+import type { Dispatcher } from 'undici';
 import { CodedError } from '../run/failure.ts';
 import { version } from '../run/installation.ts';
 import { bare, isLoopback } from './environment-proxy.ts';
@@ -29,12 +29,10 @@ export interface ConnectionOptions {
 type Connect = (signal: AbortSignal) => Promise<Socket>;
 
 /** Makes connections that are verified and ready for undici: in the clear on loopback, else TLS, through a proxy if there is one. */
-export function upstreamConnector({ origin, ca, proxy, connectTimeoutMs }: ConnectionOptions): connectors.connector {
+export function upstreamConnector({ origin, ca, proxy, connectTimeoutMs }: ConnectionOptions): () => Promise<Socket> {
   const route = proxy === undefined ? tcp(origin, origin.protocol === 'http:') : tunnel(proxy, origin, ca);
   const connect = origin.protocol === 'http:' ? route : secure(route, origin, contextOf(ca, keepsKey));
-  return (_target, callback) => {
-    within(connectTimeoutMs, connect).then((socket) => callback(null, socket), (error: Error) => callback(error, null));
-  };
+  return () => within(connectTimeoutMs, connect);
 }
 
 /** Bounds all that it takes to connect. */

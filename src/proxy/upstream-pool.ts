@@ -1,6 +1,5 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import type { buildConnector as connectors } from 'undici';
 import { SuspendCheck } from './suspend-check.ts';
 import { type ConnectionContext, UpstreamConnection } from './upstream-connection.ts';
 
@@ -23,7 +22,7 @@ export type Waiter = (error: Error | null, connection?: UpstreamConnection) => v
  * another is idle and connected.
  */
 export class UpstreamPool {
-  readonly #connector: connectors.connector;
+  readonly #dial: () => Promise<Socket>;
   readonly #context: ConnectionContext;
   readonly #report: (error: Error) => void;
   readonly #suspend = new SuspendCheck();
@@ -37,9 +36,12 @@ export class UpstreamPool {
   #retryMs = 0;
   #retry: NodeJS.Timeout | undefined;
 
-  /** @param report told why no connection could be made in advance, once for all failures in a row */
-  constructor(connector: connectors.connector, context: ConnectionContext, report: (error: Error) => void) {
-    this.#connector = connector;
+  /**
+   * @param dial makes a connection, verified and ready for undici
+   * @param report told why no connection could be made in advance, once for all failures in a row
+   */
+  constructor(dial: () => Promise<Socket>, context: ConnectionContext, report: (error: Error) => void) {
+    this.#dial = dial;
     this.#context = context;
     this.#report = report;
   }
@@ -86,21 +88,23 @@ export class UpstreamPool {
 
   /** @param done gets the failure, and whether a request was told of it */
   #connect(done?: (error: Error | null, wasTold: boolean) => void): void {
-    const { hostname, host, protocol, port } = this.#context.origin;
     this.#connecting++;
-    this.#connector({ hostname: hostname.replace(/^\[(.*)\]$/, '$1'), host, protocol, port }, (error, socket) => {
-      const connection = error === null ? this.#connectionOn(socket as Socket) : undefined;
+    this.#dial().then((socket) => {
+      const connection = this.#connectionOn(socket);
       const handOver = (): void => {
         this.#connecting--;
-        if (connection !== undefined) this.#handOver(connection);
-        // Other connections that are being made may serve the other requests.
-        const take = error !== null && this.#waiters.length > this.#connecting ? this.#waiters.shift() : undefined;
-        take?.(error);
-        done?.(error, take !== undefined);
+        this.#handOver(connection);
+        done?.(null, false);
       };
       // Node 26 keeps a copy, in ordinary memory, of what is written during 'secureConnect'.
       if (socket instanceof TLSSocket) setImmediate(handOver);
       else handOver();
+    }, (error: Error) => {
+      this.#connecting--;
+      // Other connections that are being made may serve the other requests.
+      const take = this.#waiters.length > this.#connecting ? this.#waiters.shift() : undefined;
+      take?.(error);
+      done?.(error, take !== undefined);
     });
   }
 
