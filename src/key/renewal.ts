@@ -116,5 +116,6 @@ class KeyLines {
 }
 
 function notAPipe(what: string): Failure {
-  return new Failure(`--renewable-key needs a pipe or a socket on stdin, not ${what}`, { hint: 'pipe the keys in, one a line, from a program that keeps running' });
+  const hint = 'pipe the keys in, one a line, from a program that keeps running';
+  return new Failure(`--renewable-key needs a pipe or a socket on stdin, not ${what}`, { hint });
 }

@@ -45,11 +45,16 @@ const minColumns = 40;
  * @returns the flags' values, and the words between them
  * @throws {Failure} with exit code 2. The message names flags only and never repeats an argument: it could be a key.
  */
-export function readArguments<const Flags extends Readonly<Record<string, Flag>>>(argv: readonly string[], flags: Flags, hint?: string): { values: Values<Flags>; words: readonly string[] } {
+export function readArguments<const Flags extends Readonly<Record<string, Flag>>>(
+  argv: readonly string[],
+  flags: Flags,
+  hint?: string,
+): { values: Values<Flags>; words: readonly string[] } {
   const options: NonNullable<ParseArgsConfig['options']> = {};
   for (const [name, { takes, repeats = false, short, default: value }] of Object.entries(flags)) {
     const unset = takes === undefined ? false : repeats ? [] : value;
-    options[name] = { type: takes === undefined ? 'boolean' : 'string', multiple: repeats, ...(short && { short }), ...(unset !== undefined && { default: unset }) };
+    const type = takes === undefined ? 'boolean' : 'string';
+    options[name] = { type, multiple: repeats, ...(short && { short }), ...(unset !== undefined && { default: unset }) };
   }
   // Not strict: its messages would repeat the arguments.
   const { values, positionals, tokens } = parseArgs({ args: [...argv], options, strict: false, tokens: true });
