@@ -1,4 +1,5 @@
 import { readSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { isatty } from 'node:tty';
 import { Failure, reason } from '../run/failure.ts';
 
@@ -14,7 +15,10 @@ export const lineFeed = 0x0a;
 /** Wait between two reads of a stdin that is non-blocking and has no data yet. */
 const stdinPollMs = 5;
 
-const pipeHint = 'pipe it in: printenv OPENAI_API_KEY | env -u OPENAI_API_KEY responses-api-proxy; is the variable exported?';
+const root = join(import.meta.dirname, '../..');
+/** The command as it can be called: by its name where npm has installed it, by its launcher in a checkout. */
+const command = basename(dirname(root)) === 'node_modules' ? 'responses-api-proxy' : join(root, 'src/launcher.sh');
+const pipeHint = `pipe it in: printenv OPENAI_API_KEY | env -u OPENAI_API_KEY ${command}; is the variable exported?`;
 
 const carriageReturn = 0x0d;
 const quotes = [0x22, 0x27, 0x60]; // " ' `

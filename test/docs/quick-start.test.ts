@@ -101,7 +101,7 @@ describe.for(['bash', 'dash', 'zsh'])('in %s', (shell) => {
     needs(context, `command ${shell}`);
     const { stdout, stderr, machine } = await paste(`unset OPENAI_API_KEY; OPENAI_API_KEY=not-exported\n${start.code}echo "$OPENAI_API_KEY"\n`);
     expect(stdout).toBe('not-exported\n');
-    expect(stderr).toMatch(/^responses-api-proxy: no key: nothing came on stdin\nhint: .*exported/m);
+    expect(stderr).toMatch(/^responses-api-proxy: no key: nothing came on stdin\nhint: .* env -u OPENAI_API_KEY \/.*\/src\/launcher\.sh; is the variable exported\?$/m);
     expect(machine.standIn.requests).toEqual([]);
   });
 
