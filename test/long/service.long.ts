@@ -11,7 +11,7 @@ import { copySources, installGlobally, pack, registryProblem, type Installation 
 import { nodeOfVersion } from '../support/node-versions.ts';
 import { lockedAreasOf, statusOf } from '../support/process.ts';
 import { ask, connect } from '../support/raw-client.ts';
-import { snippetIn } from '../support/readme.ts';
+import { snippetIn, tableIn, textOf } from '../support/readme.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { SealedSystemd, sealedSystemdProblem, share } from '../support/sealed-systemd.ts';
 import { needs, skipUnless } from '../support/skip.ts';
@@ -194,6 +194,26 @@ describe('under a real systemd', () => {
     expect(await machine.system.show(name, 'ActiveState', 'Result', 'ExecMainStatus', 'NRestarts')).toEqual({ ActiveState: 'inactive', Result: 'success', ExecMainStatus: '0', NRestarts: '0' });
     expect((await machine.system.run('ls', '/run/responses-api-proxy')).code).not.toBe(0);
     expect((await machine.system.run('ls', `/run/credentials/${name}`)).code).not.toBe(0);
+  });
+
+  test('the rows that stop it and remove it: no client starts it again', { timeout: bootTimeoutMs }, async () => {
+    const machine = await Machine.boot();
+    for (const action of ['stop it', 'remove it']) {
+      await machine.start();
+      await machine.expectToServe();
+      const [, row = ''] = tableIn('scripts/systemd/README.md', 'The service').find(([what]) => what === action) ?? [];
+      const [, command = ''] = /^`(systemctl [^`]+)`/.exec(row) ?? [];
+      expect(await machine.system.run('sh', '-euc', command)).toMatchObject({ code: 0 });
+      await expect(ask(machine.port)).rejects.toThrow('ECONNREFUSED');
+      expect(await machine.system.show(name, 'ActiveState')).toEqual({ ActiveState: 'inactive' });
+    }
+  });
+
+  test('without the file of the key its status is the one that the README names', { timeout: bootTimeoutMs }, async () => {
+    const machine = await Machine.boot({ setUp: 'rm /etc/openai-api-key' });
+    expect((await machine.system.systemctl('start', name)).code).not.toBe(0);
+    const [, status] = /\*\*status (\d+)\/CREDENTIALS\*\*/.exec(textOf('scripts/systemd/README.md')) ?? [];
+    expect(await machine.system.show(name, 'ExecMainStatus')).toEqual({ ExecMainStatus: status });
   });
 
   test('a crash starts it again, on the same port', { timeout: bootTimeoutMs }, async () => {
