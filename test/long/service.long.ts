@@ -209,6 +209,13 @@ describe('under a real systemd', () => {
     }
   });
 
+  test.for([['an empty key', '', 'no key: '], ['a key in quotes', '\'"sk-1"\'', 'the key is in quotes'], ['a flag that is not there', 'sk-1', 'unknown']])('with %s the start fails, and the journal says why', { timeout: bootTimeoutMs }, async ([what, content, reason = '']) => {
+    const machine = await Machine.boot({ setUp: `printf %s ${content} >/etc/openai-api-key`, flags: what === 'a flag that is not there' ? '--no-such-flag' : '' });
+    expect((await machine.system.systemctl('start', name)).code).not.toBe(0);
+    expect(await machine.system.journal(name)).toContain(reason);
+    expect(await machine.system.show(name, 'ActiveState', 'NRestarts')).toEqual({ ActiveState: 'failed', NRestarts: '0' });
+  });
+
   test('without the file of the key its status is the one that the README names', { timeout: bootTimeoutMs }, async () => {
     const machine = await Machine.boot({ setUp: 'rm /etc/openai-api-key' });
     expect((await machine.system.systemctl('start', name)).code).not.toBe(0);
