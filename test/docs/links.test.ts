@@ -1,8 +1,8 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { checkout } from '../support/daemon-paths.ts';
-import { documents, headingsOf, textOf } from '../support/readme.ts';
+import { documents, headingsOf, snippetsOf, textOf } from '../support/readme.ts';
 
 /** The anchor that GitHub gives a heading. */
 function anchorOf(heading: string): string {
@@ -49,4 +49,11 @@ test('the first README stays short', () => {
 test('all of them can be read in an hour', () => {
   const words = documents().flatMap((document) => textOf(document).split(/\s+/).filter((word) => word !== ''));
   expect(words.length).toBeLessThanOrEqual(9000);
+});
+
+test.for(['src/key', 'src/proxy', 'src/extras'])('the layout of %s names each file and folder, and no other', (folder) => {
+  const [layout] = snippetsOf(join(folder, 'README.md'));
+  const named = (layout?.code.split('\n') ?? []).flatMap((line) => (/^(?:[\w-]+(?:\.ts|\/)(?:, )?)+/.exec(line)?.[0] ?? '').split(', ')).filter((name) => name !== '');
+  const there = readdirSync(join(checkout, folder), { withFileTypes: true }).map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name));
+  expect(named.sort()).toEqual(there.filter((name) => !['README.md', 'index.ts'].includes(name)).sort());
 });
