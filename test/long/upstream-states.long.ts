@@ -4,7 +4,7 @@ import { World } from '../support/model-world.ts';
 import { mebibyte, memoryOf } from '../support/process-facts.ts';
 import { seed } from '../support/random.ts';
 
-const schedules = Number(process.env['TEST_SCHEDULES'] ?? 20_000);
+const schedules = Number(process.env['TEST_SCHEDULES'] ?? 8_000);
 /** To repeat one: `tls13, gathering:1234`, with its TEST_SEED. */
 const only = /^(.*):(\d+)$/.exec(process.env['TEST_SCHEDULE'] ?? '');
 

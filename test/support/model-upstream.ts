@@ -111,6 +111,11 @@ export class ModelConnection {
     return this.#stream !== undefined && !this.isOver;
   }
 
+  /** Its TCP connection has ended too, where it may have been TLS alone. */
+  get isGone(): boolean {
+    return this.#tcp.destroyed || this.#tcp.writableEnded;
+  }
+
   get hasRecords(): boolean {
     return this.#seals !== undefined;
   }

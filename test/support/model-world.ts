@@ -140,7 +140,7 @@ export class World {
       connection.sendRest();
       if (!connection.isOdd) answerOldest(connection, (tag) => connection.answer(tag, 'length'));
       connection.release();
-      if (connection.isOdd && !connection.isOver) connection.end(connection.isStopped ? 'RST' : 'FIN');
+      if (connection.isOdd && !connection.isGone) connection.end(connection.isStopped ? 'RST' : 'FIN');
     }
     await this.#shared.when(() => this.daemon.exit !== undefined || asked.every(({ isOver, hasLeft }) => isOver || hasLeft), `answers to ${asked.filter(({ isOver, hasLeft }) => !isOver && !hasLeft).map(({ tag }) => tag).join()}`);
     await this.#settle(asked);
