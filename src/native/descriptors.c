@@ -9,10 +9,13 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-/* Node would only notice while reading, and it does not read from a client that waits. */
+/* Node would only notice while reading, and it does not read from a client that waits. A signal interrupts poll(2) even where it does not wait. */
 int poll_ends(int socket) {
   struct pollfd seen = {.fd = socket, .events = POLLRDHUP};
-  return poll(&seen, 1, 0) < 0 ? -1 : seen.revents;
+  int found;
+  do found = poll(&seen, 1, 0);
+  while (found < 0 && errno == EINTR);
+  return found < 0 ? -1 : seen.revents;
 }
 
 int unacknowledged_bytes(int socket) {
