@@ -18,7 +18,7 @@ export interface UpstreamRequest {
 /** The one upstream, as a function of where its answer goes. */
 export type Upstream = (sink: Sink) => UpstreamRequest;
 
-/** How many more new connections a request may try when those it got ended before it was written to them. */
+/** How many more new connections a request may try where the ones before ended before it was written to them. Idle ones do not count. */
 const maxFurtherAttempts = 3;
 
 /** A request and the connections that it may take, one after the other: it is sent on one at most. */
@@ -51,7 +51,7 @@ export class PooledRequest implements UpstreamRequest {
       this.#connection = connection;
       const body = takeBody();
       connection.send(this.#target, headers, body, this.#sink, (error) => {
-        // A body in pieces has given its first one away. An idle connection that has ended is gone, so only new ones are counted.
+        // A body in pieces has given its first one away. Idle connections run out by themselves, so only new ones are counted.
         const mayTry = (body === null || Buffer.isBuffer(body)) && !isTimeout(error) && (!connection.isNew || this.#attemptsLeft-- > 0);
         if (mayTry) this.#sendOnNext(headers, () => body);
         else this.#sink.fail(error);
