@@ -129,7 +129,7 @@ export class UpstreamPool {
 
   #give(connection: UpstreamConnection): void {
     const take = this.#waiters.shift();
-    if (take === undefined) this.#idle.push(connection);
-    else take(null, connection);
+    if (take !== undefined) take(null, connection);
+    else if (!connection.socket.destroyed) this.#idle.push(connection); // its 'close' has been told, and would not take it out again
   }
 }

@@ -87,7 +87,7 @@ class Step {
     }
     const info = JSON.parse(text) as ServerInfo;
     cleanUp(() => {
-      if (isAlive(info.pid)) process.kill(info.pid, 'SIGKILL');
+      signalled(info.pid, 'SIGKILL');
     });
     return info;
   }
@@ -106,8 +106,13 @@ async function newStep(key = randomKey()): Promise<Step> {
 
 /** What it takes for alive: the process can be signalled, and the port can be connected to. */
 function isAlive(pid: number): boolean {
+  return signalled(pid, 0);
+}
+
+/** Whether there was a process to signal. It may end at any moment. */
+function signalled(pid: number, signal: 0 | 'SIGKILL'): boolean {
   try {
-    process.kill(pid, 0);
+    process.kill(pid, signal);
     return true;
   } catch {
     return false;
