@@ -56,3 +56,11 @@ test('a descriptor that the caller left open is closed, one that a flag names is
   expect(daemon.stderr).toContain('policy enforced');
   expect(readlinkSync(`/proc/${daemon.pid}/cwd`)).toBe('/');
 });
+
+test('so is the first one behind the standard streams, where a service manager would pass a socket', async (context) => {
+  needs(context, 'root');
+  const left = join(scratchFolder(), 'left');
+  writeFileSync(left, '');
+  const daemon = await startDaemon({ prefix: ['sh', '-c', `exec 3<'${left}'; exec "$@"`, 'sh'] });
+  expect(readdirSync(`/proc/${daemon.pid}/fd`).map((name) => readlinkSync(`/proc/${daemon.pid}/fd/${name}`))).not.toContain(left);
+});
