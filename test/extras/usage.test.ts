@@ -20,9 +20,9 @@ function read(form: Form, pieces: Iterable<Buffer>, held = new MemoryBudget(64 *
 }
 
 function isUnused(held: MemoryBudget): boolean {
-  const had = held.take(0) && !held.take(64 * mebibyte + 1);
+  const [hasAll, hasMore] = [held.take(64 * mebibyte), held.take(1)];
   held.giveBack(64 * mebibyte + 1);
-  return had;
+  return hasAll && !hasMore;
 }
 
 /** What is read, checked for the answer cut at a thousand places, and into single bytes. */
