@@ -1,4 +1,4 @@
-import { chmodSync, copyFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { caFile } from '../support/certificates.ts';
@@ -76,6 +76,15 @@ describe('--run-as', () => {
     needs(context, 'root', 'command cc');
     const exit = await runToExit({ args: asNobody, prefix: await denying(rule) });
     refusalOf(exit, 3);
+    expect(exit.stderr).not.toContain('listening on');
+  });
+
+  test('to a user who is in root\'s group as well ends the start with 3', async (context) => {
+    needs(context, 'root', 'command unshare');
+    const groups = join(scratchFolder(), 'group');
+    writeFileSync(groups, 'root:x:0:nobody\n');
+    const exit = await runToExit({ args: asNobody, prefix: ['unshare', '--mount', 'sh', '-c', `mount --bind '${groups}' /etc/group && exec "$@"`, 'sh'] });
+    expect(refusalOf(exit, 3)).toContain('root could be regained');
     expect(exit.stderr).not.toContain('listening on');
   });
 
