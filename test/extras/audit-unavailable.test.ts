@@ -7,7 +7,7 @@ import { linesOf } from '../support/audit.ts';
 import { shell } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { startBoth } from '../support/proxied.ts';
-import { ask } from '../support/raw-client.ts';
+import { ask, connect } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer } from '../support/upstream.ts';
@@ -41,6 +41,19 @@ test.each<readonly [what: string, lose: () => void, mend: () => void]>([
   expect((await ask(daemon.port)).status).toBe(200);
   expect(linesOf(file).map(({ status }) => status).slice(-3)).toEqual([503, 503, 200]);
   expect(await verify(file, undefined)).toMatchObject({ ok: true });
+});
+
+test('a log that is lost while a request waits for its body stops that one too', async () => {
+  const both = await startBoth({ args: ['--audit-log', file] });
+  const client = await connect(both.daemon.port);
+  await client.send(both.uploadHead('Expect: 100-continue\r\nContent-Length: 2'));
+  await client.waitFor(/^HTTP\/1\.1 100 /); // its head was judged
+  rmSync(file);
+  await client.send('{}');
+  const refused = await client.response();
+  expect(refused.status).toBe(503);
+  expect(envelopeOf(refused).code).toBe('audit_unavailable');
+  expect(both.upstream.requests).toHaveLength(0);
 });
 
 test('a log that cannot grow stops the use of the key; what was admitted before is not lost', async (context) => {
