@@ -249,3 +249,19 @@ describe('each refusal says what is wrong', () => {
     expectNoPieceOf(key, message + hint);
   });
 });
+
+test('the pipe is closed once the key is read: whoever writes more is told', async () => {
+  const key = randomKey();
+  let tell = (_error: NodeJS.ErrnoException): void => {};
+  const broken = new Promise<NodeJS.ErrnoException>((resolve) => (tell = resolve));
+  let write = (): void => {};
+  await startDaemon({
+    stdin: (pipe) => {
+      pipe.once('error', tell);
+      write = () => pipe.write(`${key}\n`);
+      write();
+    },
+  });
+  write();
+  expect((await broken).code).toMatch(/^(EPIPE|ECONNRESET)$/);
+});
