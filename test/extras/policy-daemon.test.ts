@@ -102,6 +102,7 @@ describe('a policy that reads the body:', () => {
     ['is compressed', 400, 'unsupported_encoding', '{"model":"gpt-5"}', [json, ['Content-Encoding', 'gzip']]],
     ['is compressed, in other words', 400, 'unsupported_encoding', '{"model":"gpt-5"}', [json, ['content_encoding', 'gzip']]],
     ['is of another type', 400, 'unsupported_encoding', '{"model":"gpt-5"}', [['Content-Type', 'text/plain']]],
+    ['says twice of what type it is', 400, 'unsupported_encoding', '{"model":"gpt-5"}', [json, json]],
     ['is too large', 400, 'body_too_large', granted + ' '.repeat(200), [json]],
   ] as const)('a body that %s: %i %s', async (_, status, code, body, headers) => {
     const refused = await post(both, body, headers);
