@@ -14,7 +14,7 @@ const docker = snippetIn('scripts/systemd/README.md', '--network container:');
 const sshdMatch = snippetIn('scripts/systemd/README.md', 'Match User');
 const allowUser = snippetIn('scripts/systemd/README.md', '--allow-user tunnel');
 const sshForward = snippetIn('scripts/systemd/README.md', 'ssh -N -L');
-const dockerfile = readFileSync(join(checkout, 'Dockerfile'), 'utf8');
+const dockerfile = readFileSync(join(checkout, 'scripts/systemd/Dockerfile'), 'utf8');
 
 const quoted = (words: readonly string[]): string => words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
 

@@ -16,6 +16,8 @@ import { answer, freePort, startUpstream } from '../support/upstream.ts';
 const testTimeoutMs = 600_000;
 const image = 'responses-api-proxy:0.1.0';
 
+const dockerfile = 'scripts/systemd/Dockerfile';
+
 test('the Dockerfile as it stands makes an image that serves, with a key that only its user can read', { timeout: testTimeoutMs }, async (context) => {
   const problem = await SealedPodman.problem();
   skipUnless(context, problem === undefined, problem ?? '');
@@ -24,18 +26,18 @@ test('the Dockerfile as it stands makes an image that serves, with a key that on
   const keyFile = join(sources, 'openai-api-key');
   const commands = snippetIn('scripts/systemd/README.md', 'docker build').code;
   const script = `cd "$1"; docker() { echo "$*"; }; sudo() { "$@"; }\n${commands}`;
-  expect(await runTool('env', [`OPENAI_API_KEY=${key}`, 'sh', '-euc', script, 'sh', sources])).toEqual({ code: 0, stdout: `build --tag ${image} .\n`, stderr: '' });
+  expect(await runTool('env', [`OPENAI_API_KEY=${key}`, 'sh', '-euc', script, 'sh', sources])).toEqual({ code: 0, stdout: `build --tag ${image} --file ${dockerfile} .\n`, stderr: '' });
   expect(readFileSync(keyFile, 'utf8')).toBe(`${key}\n`);
 
   const podman = new SealedPodman();
   await podman.importBase('docker.io/library/node:24-slim');
-  const built = await podman.build(['--tag', image], sources);
+  const built = await podman.build(['--tag', image, '--file', join(sources, dockerfile)], sources);
   const trouble = /npm error code (E\w+|ENOTFOUND)/.exec(built.stderr + built.stdout)?.[1];
   skipUnless(context, trouble === undefined, `needs the npm registry, which says ${trouble ?? ''}`);
   expect(built.code, built.stderr).toBe(0);
 
   // What is not for the image does not even reach the stage that builds it.
-  expect((await podman.build(['--target', 'build', '--tag', 'stage'], sources)).code).toBe(0);
+  expect((await podman.build(['--target', 'build', '--tag', 'stage', '--file', join(sources, dockerfile)], sources)).code).toBe(0);
   const inContext = (await podman.run(['--rm', '--network=none'], 'stage', 'ls', '-A', '/src')).stdout.split('\n');
   expect(inContext).toContain('package.json');
   expect(inContext.filter((entry) => ['openai-api-key', '.git', 'test'].includes(entry))).toEqual([]);

@@ -12,7 +12,7 @@ import { answer, freePort, startUpstream, type Upstream } from '../support/upstr
 
 // What a container engine would do with the README's recipes, as far as it can be done without one.
 
-const dockerfile = readFileSync(join(checkout, 'Dockerfile'), 'utf8');
+const dockerfile = readFileSync(join(checkout, 'scripts/systemd/Dockerfile'), 'utf8');
 const pod = readFileSync(join(checkout, 'scripts/systemd/pod.yaml'), 'utf8');
 
 /** The one value of `pattern`'s group in a recipe, which is JSON there. */
