@@ -84,3 +84,9 @@ describe("a policy's syntax error has a line and a column", () => {
     expect(message).toBe(`--policy ${file}: the policy is not JSON at line ${line}, column ${column}`);
   });
 });
+
+test('what somebody else named begins no line of its own, and is nothing that a terminal obeys', async () => {
+  const { stderr } = await runToExit({ args: ['--policy', '/none/\u001b[2J\u009b2J\u202e\rhint: forged\nresponses-api-proxy listening on 127.0.0.1:1'], stdin: () => {} });
+  expect(stderr).toContain('\\u001b[2J\\u009b2J\\u202e\\u000dhint: forged\\u000aresponses-api-proxy listening on');
+  expect(stderr).toMatch(/^[\x20-\x7e]+\nhint: [\x20-\x7e]+\n$/);
+});
