@@ -89,10 +89,10 @@ describe('upstream_tls', () => {
   test('an upstream that speaks no TLS', async () => {
     const upstream = await startUpstream({ tls: false });
     const daemon = await startDaemon({ args: ['--upstream-url', `https://localhost:${upstream.port}/v1/responses`, '--upstream-ca', caFile()] });
-    const asked = ask(daemon.port);
-    const connection = await upstream.nextConnection();
-    await connection.send('HTTP/1.1 400 Bad Request\r\n\r\n');
-    const response = await asked;
+    const speak = async (): Promise<unknown> => (await upstream.nextConnection()).send('HTTP/1.1 400 Bad Request\r\n\r\n');
+    await speak(); // to the connection that is made at start
+    await daemon.waitForStderr(/no connection to the upstream yet: upstream_tls/);
+    const [response] = await Promise.all([ask(daemon.port), speak()]);
     expect(response.status).toBe(502);
     expect(envelopeOf(response).code).toBe('upstream_tls');
   });
