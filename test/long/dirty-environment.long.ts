@@ -15,7 +15,7 @@ import { needs } from '../support/skip.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
 
 /** All that may be in the daemon's environment. */
-const allowed = new Set(['RESPONSES_API_PROXY_IGNORED_SIGNALS', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy', 'NO_PROXY', 'no_proxy']);
+const allowed = new Set(['RESPONSES_API_PROXY_IGNORED_SIGNALS', 'RESPONSES_API_PROXY_FOLDERS', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy', 'NO_PROXY', 'no_proxy']);
 
 const secret = randomKey();
 
