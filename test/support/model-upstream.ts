@@ -176,7 +176,12 @@ export class ModelConnection {
     const half = halves[this.isBetweenHalves ? 1 : 0];
     this.#sendRecord(contentType.handshake, half);
     this.isBetweenHalves = !this.isBetweenHalves;
-    this.#stuck(this.isBetweenHalves ? this.#shared.now() : undefined);
+    this.#stuck(this.isBetweenHalves ? Infinity : undefined);
+  }
+
+  /** What was sent has been read: only now is it certain that half a ticket keeps the daemon from writing. */
+  settled(): void {
+    if (this.#stuckSince === Infinity) this.#stuckSince = this.#shared.now();
   }
 
   /** @param requested whether the daemon is to answer with one (RFC 8446 section 4.6.3) */

@@ -125,6 +125,7 @@ export class World {
       await this.#barrier.pass();
       quiet = this.#shared.events === before ? quiet + 1 : 0;
     }
+    for (const connection of this.#upstream.connections) connection.settled();
   }
 
   /** Brings all that runs to an end: from now on the upstream is a plain one, or ends connections that it has confused. */
