@@ -15,7 +15,7 @@ const custody = String.raw`responses-api-proxy: key in (?:memfd_secret|mlocked m
 
 test('it names the custody of the key, then the port', async () => {
   const { stderr } = await startDaemon();
-  expect(stderr).toMatch(new RegExp(String.raw`^${custody}responses-api-proxy listening on 127\.0\.0\.1:\d+\n$`, 'm'));
+  expect(stderr).toMatch(new RegExp(String.raw`^${custody}responses-api-proxy listening on 127\.0\.0\.1:\d+\n`, 'm'));
 });
 
 test.for([['--allow-user', String(process.getuid?.())], ['--issue-token', '--server-info', join(scratchFolder(), 'info.json')]])('with %s it does not say that every user may use the key', async (args) => {
