@@ -7,7 +7,7 @@ export type WriteCallback = (error?: Error | null) => void;
 /** A socket's own `_write`, see `stream.Writable`. The encoding of bytes is `buffer`: with any other, node aborts. */
 export type SocketWrite = (piece: Piece, encoding: BufferEncoding, done: WriteCallback) => void;
 
-/** How often a request may be probed for, each time with another byte of its first line: `POST / HTTP/1.1` has enough. */
+/** How often a request may be probed for, each time with another byte of its first line: `POST / HTTP/1.1` has more, and no secret. */
 const maxProbes = 8;
 
 /** The parts of a TLSSocket that have no public name. Node's own `net` and `tls` rely on them. */

@@ -61,7 +61,7 @@ void read_needs(char *const arguments[], struct needs *needs) {
       if (file != NULL && *file != '\0') place->file = file;
     }
     for (const char *const *flag = read_flags; *flag != NULL; flag++) add_read(needs, value_of(*flag, argument));
-    if (needs->read_count < 2 && **argument == '/') add_read(needs, *argument); /* node and its script, which come first */
+    if (needs->read_count < 2 && **argument == '/') add_read(needs, *argument); /* node and its script: the launcher puts no other path before them */
     const char *port = value_of("--port", argument);
     if (port != NULL && strtoul(port, NULL, 10) < FIRST_FREE_PORT) needs->low_port = true;
     if (value_of("--run-as", argument) != NULL) needs->runs_as = true;

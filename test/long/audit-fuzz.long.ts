@@ -17,7 +17,6 @@ const finalHead = /HTTP\/1\.1 (?!1)\d{3} [^\r]*\r\n(?:[^\r]+\r\n)*\r\n/g;
 
 test.each([['an audit log', {}], ['a policy that reads the body', { max_body_bytes: 4_000, limits: { concurrent: 1 } }]] as const)(
   `with %s, whatever is sent: every answer has one record, and every place is free in the end, seed ${seed}`,
-  { timeout: 120_000 },
   async (_, policy) => {
     const file = join(scratchFolder(), 'audit.log');
     const random = new Random(seed);

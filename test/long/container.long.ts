@@ -52,7 +52,7 @@ test('the Dockerfile as it stands makes an image that serves, with a key that on
     image, '--port', String(port), '--http-health', '--upstream-url', upstream.url, '--upstream-ca', '/ca.pem',
   );
   expect(started.code, started.stderr).toBe(0);
-  await expect.poll(async () => (await podman.run(['--rm', '--network=container:openai-key', '--entrypoint=node'], image, '-e', `fetch('http://127.0.0.1:${port}/health').then(({ status }) => console.log(status), () => {})`)).stdout, { timeout: 30_000 }).toBe('200\n');
+  await expect.poll(async () => (await podman.run(['--rm', '--network=container:openai-key', '--entrypoint=node'], image, '-e', `fetch('http://127.0.0.1:${port}/health').then(({ status }) => console.log(status), () => {})`)).stdout).toBe('200\n');
   const response = await ask(port);
   expect([response.status, response.text()]).toEqual([200, '{"served":true}']);
   expect(upstream.requests[0]?.headers).toContainEqual([expect.stringMatching(/^authorization$/i), `Bearer ${key}`]);

@@ -13,6 +13,7 @@ import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer, startUpstream } from '../support/upstream.ts';
+import { defaultWaitMs } from '../support/wait.ts';
 
 /** All that may be in the daemon's environment. */
 const allowed = new Set(['RESPONSES_API_PROXY_IGNORED_SIGNALS', 'RESPONSES_API_PROXY_FOLDERS', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy', 'NO_PROXY', 'no_proxy']);
@@ -150,7 +151,7 @@ test.for<readonly [string, readonly string[], Environment]>([
 
 /** How node ended when stdin was kept open: what does not end by itself is killed, and has no code. */
 async function runNode(args: readonly string[], env: Environment): Promise<{ code: number | null; stderr: string }> {
-  const child = spawn(process.execPath, [...args], { env, stdio: ['pipe', 'ignore', 'pipe'], timeout: 5_000, killSignal: 'SIGKILL' });
+  const child = spawn(process.execPath, [...args], { env, stdio: ['pipe', 'ignore', 'pipe'], timeout: defaultWaitMs, killSignal: 'SIGKILL' });
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   const code = await new Promise<number | null>((resolve) => child.once('close', resolve));

@@ -8,7 +8,7 @@ import { linesBack, readAt } from './audit-lines.ts';
 import { tokensIn } from './audit-past.ts';
 import { type AuditRecord, recordText } from './audit-record.ts';
 
-/** Most records of refused requests that wait for a log that cannot be written: any process can make such requests. */
+/** Most records of refused requests that wait for a log that cannot be written, which every process can cause. */
 const maxWaitingRefused = 256;
 
 /** How far back from its end a file is searched for the last record. Beyond that, no torn write explains what is there. */
