@@ -2,6 +2,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { expect } from 'vitest';
+import { familyOf } from '../../scripts/bench/process.ts';
 import { freePort, startService, whenListening } from '../../scripts/bench/service.ts';
 import { caFile, identity } from './certificates.ts';
 import { cleanUp } from './cleanup.ts';
@@ -12,8 +14,7 @@ export interface RealPeer {
   readonly port: number;
   /** --upstream-url and --upstream-ca for it. */
   readonly args: readonly string[];
-  /** Reads its configuration again: idle connections are closed by those who served them. */
-  reload(): void;
+  readonly pid: number;
 }
 
 export interface RealPeerOptions {
@@ -96,8 +97,24 @@ async function start(command: 'nginx' | 'haproxy', port: number, args: readonly 
   return {
     port,
     args: ['--upstream-url', `https://localhost:${port}/v1/responses`, '--upstream-ca', caFile()],
-    reload: () => void process.kill(service.pid, 'SIGHUP'),
+    pid: service.pid,
   };
+}
+
+/** Has an nginx read its configuration again. Resolves once the workers that served so far close their idle connections. */
+export async function reloadNginx({ pid }: RealPeer): Promise<void> {
+  const workers = familyOf(pid).slice(1);
+  process.kill(pid, 'SIGHUP');
+  await expect.poll(() => workers.filter(isServing), { interval: 5 }).toEqual([]);
+}
+
+/** Not an nginx worker that has begun to end: that says so in its title. */
+function isServing(worker: number): boolean {
+  try {
+    return !readFileSync(`/proc/${worker}/cmdline`, 'latin1').includes('is shutting down');
+  } catch {
+    return false;
+  }
 }
 
 /** What stands behind a real peer. */
