@@ -69,10 +69,8 @@ void filter_from(struct filter *filter, int call, uint32_t action) {
   answer(filter, action);
 }
 
-/* Skips the rule for another call; else compares half of an argument, and decides or loads the call's number again. */
-static void about_half(struct filter *filter, int call, unsigned half, uint32_t mask, const uint32_t values[], size_t count, bool if_one,
-                       uint32_t action) {
-  compare(filter, BPF_JEQ, (uint32_t)call, 0, count + 4);
+/* Compares half of an argument, and decides or goes on: as many instructions as values, and 3. */
+static void decide(struct filter *filter, unsigned half, uint32_t mask, const uint32_t values[], size_t count, bool if_one, uint32_t action) {
   load(filter, offsetof(struct seccomp_data, args) + half * sizeof(uint32_t)); /* both architectures are little-endian */
   emit(filter, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask));
   for (size_t left = count; left > 0; left--) {
@@ -81,6 +79,13 @@ static void about_half(struct filter *filter, int call, unsigned half, uint32_t 
     else compare(filter, BPF_JEQ, values[count - left], past_answer, 0);
   }
   answer(filter, action);
+}
+
+/* Skips the rule for another call; loads the call's number again behind it. */
+static void about_half(struct filter *filter, int call, unsigned half, uint32_t mask, const uint32_t values[], size_t count, bool if_one,
+                       uint32_t action) {
+  compare(filter, BPF_JEQ, (uint32_t)call, 0, count + 4);
+  decide(filter, half, mask, values, count, if_one, action);
   load(filter, offsetof(struct seccomp_data, nr));
 }
 
@@ -90,6 +95,15 @@ void filter_only(struct filter *filter, int call, unsigned argument, uint32_t ma
 
 void filter_not(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t action) {
   about_half(filter, call, 2 * argument, mask, values, count, true, action);
+}
+
+void filter_only_after(struct filter *filter, int call, unsigned argument, uint32_t value, uint32_t mask, const uint32_t values[], size_t count,
+                       uint32_t action) {
+  compare(filter, BPF_JEQ, (uint32_t)call, 0, count + 6);
+  load(filter, offsetof(struct seccomp_data, args[argument]));
+  compare(filter, BPF_JEQ, value, 0, count + 3);
+  decide(filter, 2 * (argument + 1), mask, values, count, false, action);
+  load(filter, offsetof(struct seccomp_data, nr));
 }
 
 void filter_pointer(struct filter *filter, int call, unsigned argument, uint32_t forbidden) {

@@ -36,6 +36,10 @@ void filter_from(struct filter *filter, int call, uint32_t action); /* this numb
 void filter_only(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t action);
 void filter_not(struct filter *filter, int call, unsigned argument, uint32_t mask, const uint32_t values[], size_t count, uint32_t action);
 
+/* As filter_only() about the next argument, where this one is `value`. */
+void filter_only_after(struct filter *filter, int call, unsigned argument, uint32_t value, uint32_t mask, const uint32_t values[], size_t count,
+                       uint32_t action);
+
 /* Forbids any pointer but NULL. */
 void filter_pointer(struct filter *filter, int call, unsigned argument, uint32_t forbidden);
 

@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -48,7 +49,7 @@ static const int allowed[] = {
   /* what is open is read, written, waited for and closed */
   SYS_read, SYS_write, SYS_epoll_pwait, SYS_writev, SYS_epoll_ctl, SYS_close, SYS_readv, SYS_pread64, SYS_lseek, SYS_flock, SYS_fsync, SYS_ppoll,
   /* connections are accepted, made, used and ended */
-  SYS_accept4, SYS_socket, SYS_shutdown, SYS_connect, SYS_getsockopt, SYS_setsockopt, SYS_getsockname, SYS_getpeername,
+  SYS_accept4, SYS_socket, SYS_shutdown, SYS_connect, SYS_getsockopt, SYS_getsockname, SYS_getpeername,
   SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg,
   /* threads wait for each other, and end */
   SYS_futex, SYS_exit, SYS_exit_group, SYS_set_robust_list, NR_rseq, SYS_sched_yield, SYS_sched_getaffinity, SYS_sched_getparam,
@@ -72,7 +73,7 @@ static const int allowed[] = {
 
 /* These too, if a rule about their arguments has let them pass. */
 static const int allowed_in_part[] = {
-  SYS_openat, SYS_madvise, SYS_ioctl, SYS_fcntl, SYS_clone, SYS_prctl, SYS_prlimit64, SYS_tgkill,
+  SYS_openat, SYS_madvise, SYS_setsockopt, SYS_ioctl, SYS_fcntl, SYS_clone, SYS_prctl, SYS_prlimit64, SYS_tgkill,
 #ifdef __x86_64__
   SYS_open,
 #endif
@@ -110,6 +111,19 @@ static bool forbid_sockets(void) {
   return filter_install(&filter, ALLOW, false);
 }
 
+/*
+ * Not those that take a port or an address without bind(2), also another process's, go around the machine's routes, or put
+ * programs and modules of the kernel on a socket, which may be a service manager's.
+ */
+static void filter_socket_options(struct filter *filter) {
+  const uint32_t refusal = REFUSE(ENOPROTOOPT);
+  filter_only(filter, SYS_setsockopt, 1, WHOLE, VALUES(IPPROTO_TCP, SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6), refusal);
+  filter_only_after(filter, SYS_setsockopt, 1, IPPROTO_TCP, WHOLE, VALUES(TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT), refusal);
+  filter_only_after(filter, SYS_setsockopt, 1, SOL_SOCKET, WHOLE, VALUES(SO_KEEPALIVE, SO_LINGER), refusal);
+  filter_only_after(filter, SYS_setsockopt, 1, IPPROTO_IP, WHOLE, VALUES(IP_RECVERR), refusal); /* glibc's resolver */
+  filter_only_after(filter, SYS_setsockopt, 1, IPPROTO_IPV6, WHOLE, VALUES(IPV6_RECVERR, IPV6_V6ONLY), refusal); /* musl's */
+}
+
 bool forbid_start_calls(bool opens_logs, bool removes_file) {
   static struct filter filter;
   filter_begin(&filter);
@@ -121,6 +135,8 @@ bool forbid_start_calls(bool opens_logs, bool removes_file) {
   filter_only(&filter, SYS_madvise, 2, WHOLE, VALUES(MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_DONTDUMP), REFUSE(EPERM));
   filter_only(&filter, SYS_ioctl, 1, WHOLE, VALUES(SIOCOUTQ, FIONREAD, FIONBIO, TCGETS), REFUSE(EPERM));
   filter_only(&filter, SYS_fcntl, 1, WHOLE, VALUES(F_GETFD, F_SETFD, F_GETFL, F_SETFL), REFUSE(EPERM));
+  filter_only_after(&filter, SYS_fcntl, 1, F_SETFL, O_ASYNC, VALUES(0), REFUSE(EPERM)); /* signals what runs in a terminal */
+  filter_socket_options(&filter);
   filter_only(&filter, SYS_clone, 0, CLONE_THREAD, VALUES(CLONE_THREAD), KILL);
   filter_only(&filter, SYS_prctl, 0, WHOLE, VALUES(PR_SET_NAME), REFUSE(EPERM));
   filter_pointer(&filter, SYS_prlimit64, 2, REFUSE(EPERM)); /* the new limit; NULL only reads the current one */

@@ -16,7 +16,7 @@ import { self, verdicts } from '../support/walls.ts';
 const serving = {
   'reads, writes, waits for and closes what is open': { read: 0, write: 1, close: 3, poll: 7, lseek: 8, pread64: 17, readv: 19, writev: 20, flock: 73, fsync: 74, epoll_ctl: 233, ppoll: 271, epoll_pwait: 281 },
   'accepts, makes, uses and ends connections': {
-    connect: 42, sendto: 44, recvfrom: 45, sendmsg: 46, recvmsg: 47, shutdown: 48, getsockname: 51, getpeername: 52, setsockopt: 54, getsockopt: 55, accept4: 288, sendmmsg: 307,
+    connect: 42, sendto: 44, recvfrom: 45, sendmsg: 46, recvmsg: 47, shutdown: 48, getsockname: 51, getpeername: 52, getsockopt: 55, accept4: 288, sendmmsg: 307,
   },
   'lets threads wait for each other, and end': {
     sched_yield: 24, nanosleep: 35, exit: 60, sched_getparam: 143, sched_getscheduler: 145, futex: 202, sched_getaffinity: 204, restart_syscall: 219, clock_nanosleep: 230, exit_group: 231, set_robust_list: 273, rseq: 334,
@@ -65,19 +65,21 @@ function hasNumber(group: Readonly<Record<string, number>>, number: number): boo
 function whenServing(number: number): string {
   if (Object.values(serving).some((group) => hasNumber(group, number)) || hasNumber(partly, number)) return 'allowed';
   if (hasNumber(deadly.start, number) || hasNumber(deadly.serve, number)) return 'killed';
-  if (number === 41) return 'EAFNOSUPPORT'; // socket(0)
+  if (number === socket) return 'EAFNOSUPPORT'; // of no family
+  if (number === setsockopt) return 'ENOPROTOOPT'; // of no protocol's
   return number < firstNew ? 'EPERM' : 'ENOSYS';
 }
 
 function atStart(number: number): string {
   if (hasNumber(deadly.start, number)) return 'killed';
-  if (number === 41) return 'EAFNOSUPPORT';
+  if (number === socket) return 'EAFNOSUPPORT';
   return replaced.includes(number) || number > newestKnown ? 'ENOSYS' : 'allowed';
 }
 
 const [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_VSOCK] = [1, 2, 10, 16, 17, 40];
 const [SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_CLOEXEC_NONBLOCK] = [1, 2, 3, 5, 0o2004000];
-const [socket, ioctl, fcntl, clone, prctl, prlimit64, madvise] = [41, 16, 72, 56, 157, 302, 28];
+const [socket, setsockopt, ioctl, fcntl, clone, prctl, prlimit64, madvise] = [41, 54, 16, 72, 56, 157, 302, 28];
+const [SOL_IP, SOL_SOCKET, SOL_TCP, SOL_UDP, SOL_IPV6] = [0, 1, 6, 17, 41];
 const [CLONE_THREAD, SIGCHLD, MSG_FASTOPEN] = [0x10000, 17, 0x20000000];
 /** The upper half of an argument does not hide what the lower one says. */
 const above = 2 ** 32;
@@ -100,6 +102,29 @@ const rules: ReadonlyArray<readonly [what: string, call: readonly number[], star
   ['of one message', [46, 3, 0, MSG_FASTOPEN], 'EOPNOTSUPP', 'EOPNOTSUPP'],
   ['or several', [307, 3, 0, 1, MSG_FASTOPEN], 'EOPNOTSUPP', 'EOPNOTSUPP'],
   ['socketpair, which sends to any path', [53, AF_UNIX, SOCK_DGRAM, 0], 'allowed', 'EPERM'],
+
+  ['a connection is kept alive (SO_KEEPALIVE)', [setsockopt, 3, SOL_SOCKET, 9], 'allowed', 'allowed'],
+  ['after how long (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT)', [setsockopt, 3, SOL_TCP, 4], 'allowed', 'allowed'],
+  ['again', [setsockopt, 3, SOL_TCP, 5], 'allowed', 'allowed'],
+  ['and how often', [setsockopt, 3, SOL_TCP, 6], 'allowed', 'allowed'],
+  ['sends at once (TCP_NODELAY)', [setsockopt, 3, SOL_TCP, 1], 'allowed', 'allowed'],
+  ['is reset (SO_LINGER)', [setsockopt, 3, SOL_SOCKET, 13], 'allowed', 'allowed'],
+  ['errors are asked for (IP_RECVERR)', [setsockopt, 3, SOL_IP, 11], 'allowed', 'allowed'],
+  ['IPV6_RECVERR', [setsockopt, 3, SOL_IPV6, 25], 'allowed', 'allowed'],
+  ['IPv4 over IPv6 too (IPV6_V6ONLY)', [setsockopt, 3, SOL_IPV6, 26], 'allowed', 'allowed'],
+  ['no port is shared (SO_REUSEADDR)', [setsockopt, 3, SOL_SOCKET, 2], 'allowed', 'ENOPROTOOPT'],
+  ['SO_REUSEPORT', [setsockopt, 3, SOL_SOCKET, 15], 'allowed', 'ENOPROTOOPT'],
+  ['nor chosen without bind(2) (IP_LOCAL_PORT_RANGE)', [setsockopt, 3, SOL_IP, 51], 'allowed', 'ENOPROTOOPT'],
+  ['no foreign address is a sender\'s (IPV6_FREEBIND)', [setsockopt, 3, SOL_IPV6, 78], 'allowed', 'ENOPROTOOPT'],
+  ['IP_TRANSPARENT', [setsockopt, 3, SOL_IP, 19], 'allowed', 'ENOPROTOOPT'],
+  ['no way around the routes (SO_BINDTODEVICE)', [setsockopt, 3, SOL_SOCKET, 25], 'allowed', 'ENOPROTOOPT'],
+  ['SO_MARK', [setsockopt, 3, SOL_SOCKET, 36], 'allowed', 'ENOPROTOOPT'],
+  ['no program in the kernel (SO_ATTACH_FILTER)', [setsockopt, 3, SOL_SOCKET, 26], 'allowed', 'ENOPROTOOPT'],
+  ['no module on a connection (TCP_ULP)', [setsockopt, 3, SOL_TCP, 31], 'allowed', 'ENOPROTOOPT'],
+  ['none of UDP (UDP_ENCAP)', [setsockopt, 3, SOL_UDP, 100], 'allowed', 'ENOPROTOOPT'],
+  ['no group is joined (IP_ADD_MEMBERSHIP)', [setsockopt, 3, SOL_IP, 35], 'allowed', 'ENOPROTOOPT'],
+  ['a level is none by its lower half alone', [setsockopt, 3, SOL_TCP + 0x10000, 1], 'allowed', 'ENOPROTOOPT'],
+  ['nor an option', [setsockopt, 3, SOL_TCP, 0x10001], 'allowed', 'ENOPROTOOPT'],
 
   ['threads', [clone, CLONE_THREAD + 0xf00], 'allowed', 'allowed'],
   ['no processes', [clone, SIGCHLD], 'allowed', 'killed'],
@@ -138,7 +163,8 @@ const rules: ReadonlyArray<readonly [what: string, call: readonly number[], star
   ['FS_IOC_FSSETXATTR', [ioctl, 3, 0x401c5820], 'allowed', 'EPERM'],
   ['no virtual interfaces (TUNSETIFF)', [ioctl, 3, 0x400454ca], 'allowed', 'EPERM'],
   ['a descriptor\'s flags', [fcntl, 3, 3], 'allowed', 'allowed'],
-  ['and setting them', [fcntl, 3, 4], 'allowed', 'allowed'],
+  ['and setting them', [fcntl, 3, 4, 0o102002], 'allowed', 'allowed'],
+  ['but none that signals a terminal\'s programs (O_ASYNC)', [fcntl, 3, 4, 0o22000], 'allowed', 'EPERM'],
   ['and close-on-exec', [fcntl, 3, 2], 'allowed', 'allowed'],
   ['no copy of it', [fcntl, 3, 1030], 'allowed', 'EPERM'],
   ['no signals from it (F_SETOWN)', [fcntl, 3, 8], 'EPERM', 'EPERM'],
@@ -214,6 +240,8 @@ const confirmed: Readonly<Record<string, readonly [call: Call, refusal: number]>
   'sched_setscheduler': [[144, 0x7ffffffe, 0, bad], errno.EPERM],
   'ioprio_set': [[251, 9, 0, 0], errno.EPERM],
   'kill of another process': [[62, 0x7ffffffe, 0], errno.EPERM],
+  'SO_REUSEADDR': [[setsockopt, none, SOL_SOCKET, 2, bad, 4], errno.ENOPROTOOPT],
+  'O_ASYNC': [[fcntl, none, 4, 0o20000], errno.EPERM],
   'FIOSETOWN': [[ioctl, none, 0x8901, bad], errno.EPERM],
   'FS_IOC_SETFLAGS': [[ioctl, none, 0x40086602, bad], errno.EPERM],
   'PR_SET_DUMPABLE': [[prctl, 4, 99], errno.EPERM],

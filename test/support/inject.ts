@@ -11,7 +11,7 @@ export type Outcome = number | { readonly killed: number };
 /** SIGSYS: what seccomp kills with. */
 export const bySeccomp: Outcome = { killed: 31 };
 
-export const errno = { EPERM: -1, EBADF: -9, EACCES: -13, EFAULT: -14, ENOSYS: -38, EPROTONOSUPPORT: -93, ESOCKTNOSUPPORT: -94, EOPNOTSUPP: -95, EAFNOSUPPORT: -97, ECONNREFUSED: -111 } as const;
+export const errno = { EPERM: -1, EBADF: -9, EACCES: -13, EFAULT: -14, ENOSYS: -38, ENOPROTOOPT: -92, EPROTONOSUPPORT: -93, ESOCKTNOSUPPORT: -94, EOPNOTSUPP: -95, EAFNOSUPPORT: -97, ECONNREFUSED: -111 } as const;
 
 /** What tests that inject need: root, to trace a process that forbids it, and the numbers of x86-64. */
 export function needsInjection(context: TestContext): void {

@@ -9,7 +9,7 @@ export type Verdict = string;
 /** In an argument: the process that makes the call. */
 export const self = 4_294_967_295_000;
 
-const errnos: Readonly<Record<string, string>> = { 1: 'EPERM', 38: 'ENOSYS', 93: 'EPROTONOSUPPORT', 94: 'ESOCKTNOSUPPORT', 95: 'EOPNOTSUPP', 97: 'EAFNOSUPPORT' };
+const errnos: Readonly<Record<string, string>> = { 1: 'EPERM', 38: 'ENOSYS', 92: 'ENOPROTOOPT', 93: 'EPROTONOSUPPORT', 94: 'ESOCKTNOSUPPORT', 95: 'EOPNOTSUPP', 97: 'EAFNOSUPPORT' };
 
 /**
  * Asks the kernel, under the filters of src/native and without making a single call. See native/walls.c.
