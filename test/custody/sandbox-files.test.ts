@@ -1,5 +1,4 @@
-import { spawn } from 'node:child_process';
-import { chmodSync, chownSync, existsSync, lchownSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, lchownSync, mkdirSync, readFileSync, readdirSync, readlinkSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -73,24 +72,47 @@ describe('without a log', () => {
   });
 });
 
-test('who swaps a folder on the way to a log cannot have the sandbox open another', async (context) => {
-  await needsLandlock(context);
-  chmodSync(folder, 0o755);
-  const [home, elsewhere] = [join(folder, 'home'), join(folder, 'elsewhere')];
-  mkdirSync(join(home, 'logs'), { recursive: true });
-  symlinkSync(elsewhere, join(home, 'link'));
-  for (const path of [home, join(home, 'logs')]) chownSync(path, nobody.uid, nobody.gid);
-  lchownSync(join(home, 'link'), nobody.uid, nobody.gid);
-  const swap = `const { renameSync: move } = require('node:fs'); for (;;) { move('logs', 'folder'); move('link', 'logs'); move('logs', 'link'); move('folder', 'logs'); }`;
-  const swapper = spawn(process.execPath, ['-e', swap], { ...nobody, cwd: home, stdio: 'ignore' });
-  cleanUp(() => swapper.kill('SIGKILL'));
-  for (let start = 0; start < 5; start++) {
-    const running = launch({ args: ['--audit-log', join(home, 'logs', 'log')] });
-    if (!(await hasStarted(running))) continue; // it has seen the link, or nothing
-    expect(await inject(running.pid, [openat(join(elsewhere, 'new'), creating), openat(join(folder, 'new'), creating)])).toEqual([errno.EACCES, errno.EACCES]);
-  }
-  expect(readdirSync(elsewhere)).toEqual(['precious']);
+describe.for(['--audit-log', '--server-info'])('who swaps a folder on the way of %s, between the starter and the daemon,', (flag) => {
+  test.for([['link', 'folder'], ['folder', 'link']] as const)('from a %s to a %s, cannot have another opened', async ([first, second], context) => {
+    await needsLandlock(context);
+    chmodSync(folder, 0o755);
+    const [home, elsewhere] = [join(folder, 'home'), join(folder, 'elsewhere')];
+    mkdirSync(join(home, 'folder'), { recursive: true });
+    symlinkSync(folder, join(home, 'link')); // above both, or the daemon could not open its own file
+    for (const path of [home, join(home, 'folder'), join(home, 'link')]) lchownSync(path, nobody.uid, nobody.gid);
+    renameSync(join(home, first), join(home, 'on the way'));
+    const running = launch({ args: [flag, join(home, 'on the way', 'file')] });
+    if (await isStoppedAsNode(running)) {
+      renameSync(join(home, 'on the way'), join(home, first));
+      renameSync(join(home, second), join(home, 'on the way'));
+      running.signal('SIGCONT');
+    }
+    if (await hasStarted(running)) {
+      const outcomes = await inject(running.pid, [openat(join(elsewhere, 'new'), creating), [87, join(elsewhere, 'precious')]]);
+      expect(outcomes.filter(written)).toEqual([]);
+    }
+    expect(readdirSync(elsewhere)).toEqual(['precious']);
+    expect(readdirSync(folder).sort()).toEqual(['elsewhere', 'home', 'logs']);
+  });
 });
+
+/** Stops it right after the starter became node; false if it has ended before. */
+async function isStoppedAsNode(running: Running): Promise<boolean> {
+  while (running.exit === undefined) {
+    if (programOf(running.pid).endsWith('/node')) return running.child.kill('SIGSTOP');
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return false;
+}
+
+/** '' where it has none any more. */
+function programOf(pid: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/exe`);
+  } catch {
+    return '';
+  }
+}
 
 /** Whether it came to listen, and did not end before. */
 async function hasStarted(running: Running): Promise<boolean> {
