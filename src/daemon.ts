@@ -96,9 +96,9 @@ async function main(): Promise<void> {
   // Until now a signal has ended the process, as it should while that waits for the key. A second one does so from now on.
   const stop = new AbortController();
   const isStopped = once(stop.signal, 'abort');
-  for (const signal of stoppedBy) process.on(signal, () => (stop.signal.aborted ? process.exit(exitCodes.stopped) : stop.abort()));
+  for (const signal of stoppedBy) process.on(signal, () => (stop.signal.aborted ? process.exit(exitCodes.stopped) : stop.abort(signal)));
   const injection = new Injection(key);
-  observer.start({ endKey: () => key.end(), stop: () => stop.abort(), say: (message) => log.say(message) });
+  observer.start({ endKey: () => key.end(), stop: () => stop.abort('--expire-at'), say: (message) => log.say(message) });
   cleanups.push(() => observer.close());
   const sockets = kernelSockets(native);
   const upstreamHost = options.upstream.origin.host;
@@ -125,7 +125,7 @@ async function main(): Promise<void> {
     events,
     sockets,
     observer,
-    onShutdownRequest: () => stop.abort(),
+    onShutdownRequest: (uid) => stop.abort(`GET /shutdown${uid === undefined ? '' : ` from uid ${uid}`}`),
   });
   cleanups.push(() => server.cut());
 
@@ -143,6 +143,8 @@ async function main(): Promise<void> {
   if (runAs === undefined) rehearse(false).catch(fail);
 
   await isStopped;
+  const running = server.running();
+  log.say(`stopping (${stop.signal.reason})${running === 0 ? '' : `; waits up to ${options.shutdownTimeoutMs / 1000} s for running requests: ${running}`}`);
   await server.stop(options.shutdownTimeoutMs);
   process.exit(exitCodes.stopped);
 }

@@ -28,7 +28,7 @@ export interface Service {
   readonly sockets: KernelSockets;
   readonly observer: Observer;
   /** A client asked for GET /shutdown, and has its answer. */
-  readonly onShutdownRequest: () => void;
+  readonly onShutdownRequest: (uid: number | undefined) => void;
 }
 
 /** A request that was accepted, and what belongs to it. */

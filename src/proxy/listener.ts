@@ -40,6 +40,8 @@ export type ListenOn = { readonly kind: 'port'; readonly port: number } | { read
 /** A server that is listening. */
 export interface Listener {
   readonly port: number;
+  /** How many requests were accepted whose answers are not out yet. */
+  running(): number;
   /** Stops listening, lets running answers finish for up to `graceMs`, then closes everything. */
   stop(graceMs: number): Promise<void>;
   /** Closes everything at once; running answers end broken. */
@@ -57,6 +59,7 @@ export async function listen(listenOn: ListenOn, native: Native, service: Servic
   const serving = serve(server, port, service);
   return {
     port,
+    running: () => [...serving.connections].filter(({ isBusy }) => isBusy).length,
     cut: () => cutAll(serving.connections),
     stop: (graceMs) => {
       // The next daemon may have the port. Not with an inherited one: that one starts after our end.

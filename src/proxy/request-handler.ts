@@ -123,7 +123,7 @@ export class RequestHandler {
     const { onShutdownRequest } = this.#service;
     const { connection, res } = context;
     connection.endBehindAnswer();
-    res.once('close', onShutdownRequest);
+    res.once('close', () => onShutdownRequest(connection.peerUid));
     answerStatus(context, 200, 'shutting_down');
   }
 }

@@ -43,6 +43,11 @@ async function refusesConnections(port: number): Promise<boolean> {
   return connect(port).then(() => false, () => true);
 }
 
+/** The line that says why it stops, and for what it waits. */
+function stoppingFor(why: string, wait: string): RegExp {
+  return new RegExp(String.raw`^responses-api-proxy: stopping \(${why}\)${wait}\n`, 'm');
+}
+
 /** Of --shutdown-timeout. */
 const defaultTimeoutMs = 10_000;
 
@@ -96,7 +101,7 @@ describe.for<[string, (daemon: Daemon) => Promise<unknown> | void]>([
   ['SIGTERM', (daemon) => daemon.signal('SIGTERM')],
   ['SIGINT', (daemon) => daemon.signal('SIGINT')],
   ['SIGHUP', (daemon) => daemon.signal('SIGHUP')],
-])('%s', ([, trigger]) => {
+])('%s', ([name, trigger]) => {
   test('ends an idle daemon with code 0 despite open connections', async () => {
     const upstream = await startUpstream({ answer: answer(200, '{}') });
     const daemon = await startDaemon({ args: [...upstream.args, '--http-shutdown', ...patient] });
@@ -106,12 +111,14 @@ describe.for<[string, (daemon: Daemon) => Promise<unknown> | void]>([
     await halfway.send('POST /v1/responses HT');
     await trigger(daemon);
     await expectToEnd(daemon);
+    expect(daemon.stderr).toMatch(stoppingFor(name, ''));
   });
 
   test('lets a running response finish, and accepts no new connection meanwhile', async () => {
     const running = await answering();
     await trigger(running.daemon);
     // A signal takes effect a moment after it is sent.
+    await running.daemon.waitForStderr(stoppingFor(name, '; waits up to 3600 s for running requests: 1'));
     await expect.poll(() => refusesConnections(running.daemon.port), { interval: 10 }).toBe(true);
     expect(running.daemon.exit).toBe(undefined);
     await finish(running);
@@ -239,6 +246,14 @@ describe('while it waits for its key', () => {
     running.child.stdin?.write(`${running.key}\n`);
     await running.waitForStderr(/listening on/);
   });
+});
+
+test('who asked for /shutdown is named where something asks the kernel for it', async () => {
+  const uid = process.getuid?.();
+  const daemon = await startDaemon({ args: ['--http-shutdown', '--allow-user', String(uid)] });
+  await ask(daemon.port, shutdown);
+  await expectToEnd(daemon);
+  expect(daemon.stderr).toMatch(stoppingFor(`GET /shutdown from uid ${uid}`, ''));
 });
 
 test('a pipelined request behind /shutdown is not served', async () => {
