@@ -187,7 +187,7 @@ function openServerInfo({ serverInfo, issuesToken }: Options, owner: Account | u
   const file = new ServerInfoFile(serverInfo, heldPath('--server-info', serverInfo));
   file.check(issuesToken, owner);
   const other = file.liveDaemon();
-  if (other !== undefined) log.say(`--server-info ${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); overwriting it`);
+  if (other !== undefined) log.say(`--server-info ${serverInfo} names a daemon that is running (pid ${other.pid}, port ${other.port}); it is to name this one`);
   return file;
 }
 

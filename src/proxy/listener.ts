@@ -6,6 +6,7 @@ import { headTooLarge, maxHeadBytes } from '../gate/gate.ts';
 import type { Native } from '../native/native.ts';
 import { Failure, reason } from '../run/failure.ts';
 import { inheritedDescriptor } from '../run/inherited-socket.ts';
+import { daemonOn } from '../run/server-info.ts';
 import { Connection, Connections } from './connections.ts';
 import type { Service } from './exchange.ts';
 import type { Observer } from './observer.ts';
@@ -132,7 +133,9 @@ function startListening(server: Server, listenOn: ListenOn): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       if (listenOn.kind === 'inherited') return reject(new Failure(`cannot serve on the inherited socket: ${reason(error)}`));
-      const hint = error.code === 'EACCES' ? 'a port below 1024 needs root; choose a higher --port, or none' : 'choose another --port, or none';
+      const other = daemonOn(port);
+      const mend = other === undefined ? '' : `a responses-api-proxy runs there, pid ${other}: use that one, end it, or `;
+      const hint = error.code === 'EACCES' ? 'a port below 1024 needs root; choose a higher --port, or none' : `${mend}choose another --port, or none`;
       return reject(new Failure(`cannot bind ${address}:${port}: ${reason(error)}`, { hint }));
     });
     const where = listenOn.kind === 'port' ? { host: address, port } : { fd: inheritedDescriptor };

@@ -1,4 +1,4 @@
-import { accessSync, closeSync, constants, fstatSync, ftruncateSync, openSync, readFileSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import { accessSync, closeSync, constants, fstatSync, ftruncateSync, openSync, readFileSync, readSync, readdirSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Account } from '../native/native.ts';
 import { Failure, reason } from './failure.ts';
@@ -48,11 +48,9 @@ export class ServerInfoFile {
     try {
       const info = this.#read();
       if (!Number.isInteger(info.pid) || !Number.isInteger(info.port)) return undefined;
-      // Both are open to all, also those of a process that cannot be traced.
-      const isOurs = /\/dist\/main\.js\0/.test(readFileSync(`/proc/${info.pid}/cmdline`, 'latin1'));
       const port = info.port.toString(16).toUpperCase().padStart(4, '0');
       const isListening = new RegExp(`^ *\\d+: 0100007F:${port} [0-9A-F:]+ 0A `, 'm').test(readFileSync('/proc/net/tcp', 'latin1'));
-      return isOurs && isListening ? info : undefined;
+      return isListening && isDaemon(info.pid) ? info : undefined;
     } catch {
       return undefined; // it holds nothing of ours, or its process is gone
     }
@@ -120,4 +118,21 @@ export class ServerInfoFile {
       throw new Failure(`cannot write --server-info ${this.#file}: ${reason(error)}`, { hint: 'choose another file, or remove what is there' });
     }
   }
+}
+
+/** By its command line, which all may read, also that of a process that cannot be traced. */
+function isDaemon(pid: number, flag = ''): boolean {
+  return new RegExp(`/dist/main\\.js\0(.*\0)?${flag}`, 's').test(readFileSync(`/proc/${pid}/cmdline`, 'latin1'));
+}
+
+/** The other daemon of this user that was started with `--port`. The port is not asked: who listens there may be a stranger. */
+export function daemonOn(port: number): number | undefined {
+  return readdirSync('/proc').map(Number).find((pid) => {
+    try {
+      const isMine = readFileSync(`/proc/${pid}/status`, 'latin1').includes(`\nUid:\t${process.geteuid?.()}\t`);
+      return isMine && pid !== process.pid && isDaemon(pid, `--port[\0=]${port}\0`);
+    } catch {
+      return false; // no process, or one that has ended
+    }
+  });
 }

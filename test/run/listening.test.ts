@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { networkInterfaces } from 'node:os';
-import { expect, test } from 'vitest';
-import { runToExit, startDaemon } from '../support/daemon.ts';
+import { describe, expect, test } from 'vitest';
+import { daemonOn } from '../../src/run/server-info.ts';
+import { nobody, runToExit, startDaemon, type Exit } from '../support/daemon.ts';
 import { refusalOf } from '../support/messages.ts';
 import { ask } from '../support/raw-client.ts';
+import { needs } from '../support/skip.ts';
 import { answer, freePort, startUpstream } from '../support/upstream.ts';
 
 /** How a connection attempt ends: 'connected' or the error's code. */
@@ -50,11 +52,37 @@ test('without --port each daemon gets a free port', async () => {
   expect((await ask(two.port, { method: 'GET' })).status).toBe(403);
 });
 
-test('a port in use is an error with a hint', async () => {
-  const { port } = await startDaemon();
-  const exit = await runToExit({ args: ['--port', String(port)] });
-  expect(refusalOf(exit, 1)).toBe(`cannot bind 127.0.0.1:${port}: address already in use`);
-  expect(exit.stderr).not.toContain('listening');
+describe('a port in use is an error, whose hint says', () => {
+  const hintOf = (port: number, { stderr, ...exit }: Exit): string => {
+    expect(refusalOf({ stderr, ...exit }, 1)).toBe(`cannot bind 127.0.0.1:${port}: address already in use`);
+    expect(stderr).not.toContain('listening');
+    return /^hint: (.*)$/m.exec(stderr)?.[1] ?? '';
+  };
+  const another = 'choose another --port, or none';
+  const ours = (pid: number): string => `a responses-api-proxy runs there, pid ${pid}: use that one, end it, or ${another}`;
+
+  test('which daemon of this user has it', async () => {
+    const port = await freePort();
+    const { pid } = await startDaemon({ args: ['--http-health', `--port=${port}`, '--http-shutdown'] });
+    expect(hintOf(port, await runToExit({ args: ['--port', String(port)] }))).toBe(ours(pid));
+    // Nor does one that begins with the same digits count.
+    expect(daemonOn(Math.trunc(port / 10))).toBe(undefined);
+  });
+
+  test('nothing of a stranger', async () => {
+    const upstream = await startUpstream();
+    expect(hintOf(upstream.port, await runToExit({ args: ['--port', String(upstream.port)] }))).toBe(another);
+    expect(upstream.connections).toEqual([]);
+  });
+
+  test("nothing of another user's daemon, which could be a stranger's that only looks like one", async (context) => {
+    needs(context, 'root and a build that other users can run');
+    for (const [first, second] of [[{}, { user: nobody }], [{ user: nobody }, {}]]) {
+      const args = ['--port', String(await freePort())];
+      const { port } = await startDaemon({ ...first, args });
+      expect(hintOf(port, await runToExit({ ...second, args }))).toBe(another);
+    }
+  });
 });
 
 test('it is announced when it is ready, in one line of stderr, and stdout stays empty', async () => {

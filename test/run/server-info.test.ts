@@ -223,7 +223,7 @@ describe('a file that names a daemon which is running', () => {
     const file = join(scratchFolder(), 'server-info.json');
     const { pid, port } = await startWith(file);
     const next = await startWith(file);
-    expect(next.stderr).toContain(`--server-info ${file} names a daemon that is running (pid ${pid}, port ${port}); overwriting it\n`);
+    expect(next.stderr).toContain(`--server-info ${file} names a daemon that is running (pid ${pid}, port ${port}); it is to name this one\n`);
     expect(readFileSync(file, 'utf8')).toBe(lineOf(next));
   });
 
