@@ -59,23 +59,25 @@ export const flags = {
 
   check: { group: 'Others:', describe: 'start up to the key, connect to the upstream and send nothing, say what would be done, and exit' },
   help: { short: 'h', group: 'Others:', describe: 'show this (also -h)' },
-  version: { short: 'V', group: 'Others:', describe: 'show the version (also -V)' },
+  version: { short: 'v', group: 'Others:', describe: 'show the version (also -v, -V)' },
 } as const satisfies Readonly<Record<string, Flag>>;
 
 type FlagName = keyof typeof flags;
 
-const usage = 'printenv OPENAI_API_KEY | env -u OPENAI_API_KEY $0 [flags]';
+const withKey = 'printenv OPENAI_API_KEY | env -u OPENAI_API_KEY responses-api-proxy';
 
-/** One for each group of flags. */
+const usage = 'Keeps one API key, to be used for POST /v1/responses only.\n\n$0 [flags], with the key on stdin\n$0 audit --help';
+
+/** Each runs as it stands, for any user. */
 export const examples = [
-  '$0 --port 8080',
-  '$0 --upstream-url https://gateway.example/v1/responses',
-  '$0 --allow-user ci --issue-token --server-info /run/proxy.json',
-  '$0 --policy codex.json --audit-log /var/log/audit.jsonl',
-  '$0 audit summary /var/log/audit.jsonl',
-  '$0 --http-shutdown --shutdown-timeout 60',
-  '$0 --run-as nobody',
+  `${withKey} --port 8080 --allow-user "$(id -un)"`,
+  `${withKey} --upstream-url https://gateway.example/v1/responses`,
+  `${withKey} --issue-token --server-info proxy.json --http-shutdown --shutdown-timeout 60`,
+  `${withKey} --policy codex.json --audit-log audit.jsonl`,
+  'responses-api-proxy audit summary audit.jsonl',
 ];
+
+const exitStatus = 'Exit codes: 0 stopped as asked, 1 could not start or failed, 2 wrong arguments, 3 the key could not be locked or a hardening step failed.';
 
 /**
  * Reads the command line.
@@ -85,8 +87,8 @@ export const examples = [
  * @throws {Failure} with exit code 2 for wrong arguments; the message never repeats a value, except for the name of a file
  */
 export async function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<Options | string> {
-  const { values, words } = readArguments(argv, flags);
-  if (values.help || words[0] === 'help') return helpText(usage, flags, examples);
+  const { values, words } = readArguments(argv.map((word) => (word === '-V' ? '-v' : word)), flags);
+  if (values.help || words[0] === 'help') return helpText(usage, flags, examples, exitStatus);
   if (values.version || words[0] === 'version') return version;
   if (words.length > 0) throw usageFailure('unexpected argument', 'flags begin with --, switches take no value, and the key comes on stdin');
   return Object.freeze(validate(values, environment));

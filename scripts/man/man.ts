@@ -1,7 +1,7 @@
 /** Makes the man page: the text of `responses-api-proxy.1.in`, with the flags of `--help`. Run by `npm run prepare`. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { examples, flags } from '../../src/options.ts';
-import type { Flag } from '../../src/run/command-line.ts';
+import { type Flag, broken } from '../../src/run/command-line.ts';
 
 const root = new URL('../../', import.meta.url);
 
@@ -36,7 +36,7 @@ const { version } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8
 const parts: Readonly<Record<string, string>> = {
   '@VERSION@': version,
   '@OPTIONS@\n': options(),
-  '@EXAMPLES@': examples.map((example) => roff(example.replace('$0', 'responses-api-proxy'))).join('\n'),
+  '@EXAMPLES@': examples.map((example) => roff(broken(example, maxLineLength))).join('\n'),
 };
 let page = readFileSync(new URL('responses-api-proxy.1.in', import.meta.url), 'utf8').replace(/^\.\\".*\n/, '');
 for (const [placeholder, text] of Object.entries(parts)) page = page.replace(placeholder, () => text);

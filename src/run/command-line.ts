@@ -61,10 +61,10 @@ export function readArguments<const Flags extends Readonly<Record<string, Flag>>
   const seen = new Set<string>();
   for (const token of tokens) {
     if (token.kind === 'positional') continue;
-    if (token.kind === 'option-terminator') throw unknownFlag('--', hint);
+    if (token.kind === 'option-terminator') throw unknownFlag('--', hint, flags);
     const { name, value } = token;
     const flag = Object.hasOwn(flags, name) ? flags[name] : undefined;
-    if (flag === undefined) throw unknownFlag(token.rawName, hint);
+    if (flag === undefined) throw unknownFlag(token.rawName, hint, flags);
     if (seen.has(name) && flag.repeats !== true) throw usageFailure(`--${name} was given twice`, hint);
     seen.add(name);
     if (flag.takes === undefined && value !== undefined) throw usageFailure(`--${name} takes no value`, hint);
@@ -74,18 +74,29 @@ export function readArguments<const Flags extends Readonly<Record<string, Flag>>
   return { values: values as Values<Flags>, words: positionals };
 }
 
-function unknownFlag(given: string, hint: string | undefined): Failure {
+function unknownFlag(given: string, hint: string | undefined, flags: object): Failure {
   const isName = /^--[a-z-]+$/.test(given) && given.length <= maxFlagNameLength + '--'.length;
-  return usageFailure(isName ? `unknown flag ${given}` : 'unknown flag', hint);
+  if (!isName) return usageFailure('unknown flag', hint);
+  const beginningAt = (length: number): string[] => Object.keys(flags).filter((name) => `--${name}`.startsWith(given.slice(0, length)));
+  let alike: string[] = [];
+  for (let length = given.length; alike.length === 0 && length > '--ab'.length; length--) alike = beginningAt(length);
+  return usageFailure(`unknown flag ${given}`, alike.length === 0 ? hint : `did you mean --${alike.join(' or --')}?`);
+}
+
+/** A command, broken into lines of so many columns as sh takes it. Words stay whole. */
+export function broken(command: string, columns: number): string {
+  const end = ' \\\n';
+  return command.replace(new RegExp(`(.{1,${columns - 2}})(?: |$)`, 'g'), `$1${end}`).slice(0, -end.length);
 }
 
 /**
  * The text of `--help`, drawn by yargs, as wide as the terminal.
  *
- * @param usage the command itself, with `$0` for the program
- * @param examples whole commands, with `$0` too
+ * @param usage what stands first, with `$0` for the program
+ * @param examples whole commands
+ * @param notes what stands last
  */
-export async function helpText(usage: string, flags: Readonly<Record<string, Flag>>, examples: readonly string[]): Promise<string> {
+export async function helpText(usage: string, flags: Readonly<Record<string, Flag>>, examples: readonly string[], notes = ''): Promise<string> {
   const { default: yargs } = await import('yargs'); // not above: see `readArguments`
   const help = yargs([]).scriptName('responses-api-proxy').locale('en').help(false).version(false).usage(usage);
   // yargs can say `[string]` and `[number]`. It has one note of free text for each flag, `[deprecated: why]`: there we say
@@ -99,7 +110,9 @@ export async function helpText(usage: string, flags: Readonly<Record<string, Fla
       ...(value === undefined ? {} : { default: value, defaultDescription: value }),
     });
   }
-  for (const command of examples) help.example(command, '');
   // Only here: once node has looked, it holds the terminal open. One that does not know its size says 0.
-  return help.wrap(Math.max(minColumns, process.stdout.columns || defaultColumns)).getHelp();
+  const columns = Math.max(minColumns, process.stdout.columns || defaultColumns);
+  // yargs leaves two columns free on either side.
+  for (const command of examples) help.example(broken(command, columns - 4), '');
+  return help.epilogue(notes).wrap(columns).getHelp();
 }

@@ -4,12 +4,12 @@ import { describe, expect, test } from 'vitest';
 import { findUsers } from '../../src/extras/users.ts';
 import { parseCommandLine } from '../../src/options.ts';
 import { failureOf, misuseOf, optionsOf } from '../support/command-line.ts';
-import { checkout, launcher } from '../support/daemon-paths.ts';
+import { checkout } from '../support/daemon-paths.ts';
 import { randomKey, runToExit, shell } from '../support/daemon.ts';
 import { expectNoPieceOf, expectNoStack, refusalOf } from '../support/messages.ts';
+import { helpAt } from '../support/help.ts';
 import { builtNative } from '../support/native.ts';
 import { scratchFolder } from '../support/scratch.ts';
-import { needs } from '../support/skip.ts';
 
 describe('--help', () => {
   test('shows every flag and the default upstream, reads no key, exits 0', async () => {
@@ -29,15 +29,11 @@ describe('--help', () => {
   });
 
   test.for([60, 80, 100, 157])('has the width of a terminal of %i columns', async (columns, context) => {
-    needs(context, 'command script', 'command stty');
-    const { stdout } = await runToExit({ args: ['-qec', `stty cols ${columns}; exec '${launcher}' --help`, '/dev/null'], launcher: 'script', stdin: 'ignore' });
-    expect(Math.max(...widthsOf(stdout))).toBe(columns);
+    expect(Math.max(...widthsOf(await helpAt(columns, context)))).toBe(columns);
   });
 
   test.for([0, 1])('can be read on a terminal that says it has %i columns', async (columns, context) => {
-    needs(context, 'command script', 'command stty');
-    const { stdout } = await runToExit({ args: ['-qec', `stty cols ${columns}; exec '${launcher}' --help`, '/dev/null'], launcher: 'script', stdin: 'ignore' });
-    expect(stdout).toMatch(/^ {2}--port {2,}\S/m);
+    expect(await helpAt(columns, context)).toMatch(/^ {2}--port {2,}\S/m);
   });
 
   test('says what each value is', async () => {
@@ -74,10 +70,10 @@ describe('--help', () => {
 });
 
 function widthsOf(text: string): number[] {
-  return text.split(/\r?\n/).map((line) => line.length);
+  return text.split('\n').map((line) => line.length);
 }
 
-test.for<readonly string[]>([['-V'], ['version'], ['serve', '--version']])('%j prints what --version prints', async (args) => {
+test.for<readonly string[]>([['-v'], ['-V'], ['version'], ['serve', '--version']])('%j prints what --version prints', async (args) => {
   expect(await parseCommandLine(args, {})).toEqual(await parseCommandLine(['--version'], {}));
 });
 
@@ -141,6 +137,18 @@ describe('wrong arguments exit 2 without reading a key', () => {
   ];
   test.for(wrong)('%j', async ([args, named]) => {
     expect((await misuseOf(args)).message).toContain(named);
+  });
+
+  test.for<readonly [given: string, hint: string]>([
+    ['--http-shut', 'did you mean --http-shutdown?'],
+    ['--server-inof', 'did you mean --server-info?'],
+    ['--allow-users', 'did you mean --allow-user?'],
+    ['--http', 'did you mean --http-health or --http-shutdown?'],
+    ['--hey', 'see responses-api-proxy --help'],
+    ['--nope', 'see responses-api-proxy --help'],
+    ['--key', 'see responses-api-proxy --help'],
+  ])('of %s: the hint has the flags that begin as it does: %s', async ([given, hint]) => {
+    expect(await misuseOf([given, 'x'])).toMatchObject({ message: `unknown flag ${given}`, hint });
   });
 
   test('seconds may have a fraction', async () => {
