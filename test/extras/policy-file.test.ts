@@ -188,6 +188,11 @@ describe('a policy that is wrong: the message names the place', () => {
     expect(new Set(items.anyOf[0].enum)).toEqual(new Set([...knownToolTypes, 'web_search:cached']));
   });
 
+  test.each(['[]', '{"models":[5]}'])('%s: the hint has the whole path of the schema', (text) => {
+    const [path = ''] = failureOf(text).hint?.match(/\/.*\.json/) ?? [];
+    expect(JSON.parse(readFileSync(path, 'utf8'))).toEqual(schema);
+  });
+
   test('control characters of the file do not reach the terminal', () => {
     expect(failureOf('{"\\u001b[31m":1}').message).toContain('"\\u001b[31m"');
   });

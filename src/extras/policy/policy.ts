@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { Failure } from '../../run/failure.ts';
 import { quote } from '../../run/log.ts';
 import { readTrustedFile } from '../trusted-file.ts';
@@ -8,6 +9,9 @@ import { FieldJudge } from './request-fields.ts';
 import { type JsonObject, type JsonValue, isArray, isObject, pointerStep } from './json-value.ts';
 import { readJsonObject } from './strict-json.ts';
 import { cachedSearch, isSpelledToolType, knownToolTypes, readToolType } from './tool-types.ts';
+
+/** The schema's file, for who has to mend a policy. It stands in the source, also of the package. */
+const schemaFile = fileURLToPath(new URL('../../../src/extras/policy/policy.schema.json', import.meta.url));
 
 /** Largest body that is read whole where the policy does not say. Codex's requests have about 55 KB, images some MB. */
 export const defaultMaxBodyBytes = 16 * 1024 * 1024;
@@ -84,7 +88,7 @@ export function readPolicy(file: string, endpoint: string, upstreamTarget: strin
 export function parsePolicy(text: string, endpoint: string, source = '--policy'): Policy {
   const reader = new PolicyReader(source);
   const reading = readJsonObject(Buffer.from(text));
-  if (reading.kind === 'invalid') throw reader.failure(`${reading.why}${placeIn(text, reading.at)}`, 'a policy is one JSON object; policy.schema.json says what may stand in it');
+  if (reading.kind === 'invalid') throw reader.failure(`${reading.why}${placeIn(text, reading.at)}`, `a policy is one JSON object; ${schemaFile} says what may stand in it`);
   return reader.policy(reading.object, endpoint);
 }
 
@@ -155,7 +159,7 @@ class PolicyReader {
     return new Failure(`${this.#source}: the policy ${what}`, { hint });
   }
 
-  #wrong(place: string, what: string, hint = 'policy.schema.json says what may stand there'): Failure {
+  #wrong(place: string, what: string, hint = `${schemaFile} says what may stand there`): Failure {
     return new Failure(`${this.#source}: ${place} ${what}`, { hint });
   }
 
