@@ -88,7 +88,7 @@ function codeOf(error: unknown): string {
 export function inWords(look: Look): string {
   if (look.kind === 'refused') return `refused (${look.code})`;
   const seen = `${size(look.bytes)} read, ${look.copies} ${look.copies === 1 ? 'copy' : 'copies'} of the key`;
-  return look.lockedCopies === 0 ? seen : `${seen} outside the locked pages (this kernel lets root read those)`;
+  return look.lockedCopies === 0 ? seen : `${seen}, but for ${look.lockedCopies} in locked pages`;
 }
 
 function size(bytes: number): string {

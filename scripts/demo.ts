@@ -1,5 +1,7 @@
 // The daemon at work, in a few seconds: needs no key and no network. Exits with 1 if anything is not as promised.
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import type { IncomingMessage } from 'node:http';
@@ -7,6 +9,7 @@ import { join } from 'node:path';
 import { styleText } from 'node:util';
 
 import { inWords, lookEverywhere } from './custody-probe.ts';
+import type { Look } from './custody-probe.ts';
 import { startDaemon } from './daemon.ts';
 import type { Daemon } from './daemon.ts';
 import { runProgram } from './program.ts';
@@ -34,8 +37,21 @@ interface ArrivedEvent {
 const timeoutMs = 30_000;
 const eventDelayMs = 70;
 const doors = [['GET', '/v1/models'], ['POST', '/v1/responses?store=true'], ['DELETE', '/v1/files/file-1']] as const;
-const key = `sk-demo-${randomBytes(24).toString('base64url')}`;
-const words = 'One key, kept for one thing. You got this answer without ever holding it.';
+const key = `sk-demo-${randomBytes(18).toString('base64url')}`;
+/** Six words: with the first and the last event, the stream has eight lines. */
+const words = 'You got this without a key.';
+const isRoot = process.getuid?.() === 0;
+
+/** What people do without the daemon: the key is in the environment, and goes into a header. Then it only stays there. */
+const carelessClient = `
+await fetch(process.argv[1], {
+  method: 'POST',
+  headers: { authorization: 'Bearer ' + process.env.OPENAI_API_KEY, 'content-type': 'application/json' },
+  body: '{"model":"stand-in","input":"hello"}',
+}).then((answer) => answer.text());
+console.log('answered');
+setInterval(() => {}, 60_000);
+`;
 
 const color = process.stdout.isTTY && process.env['NO_COLOR'] === undefined;
 const style = (format: 'bold' | 'dim' | 'red', text: string): string => (color ? styleText(format, text) : text);
@@ -49,6 +65,9 @@ function promise(kept: boolean, text: string): void {
   broken.push(text);
   say(style('red', `not as promised: ${text}`));
 }
+
+/** What was seen, for the last lines. */
+const shown: string[] = [];
 
 async function main(): Promise<number> {
   console.log(style('bold', 'responses-api-proxy') + style('dim', ': a demonstration with a throwaway key, on this machine alone'));
@@ -69,7 +88,7 @@ async function main(): Promise<number> {
 
   await streamOneAnswer(daemon, standIn);
   await knockOnOtherDoors(daemon, standIn);
-  lookInside(daemon);
+  await lookInside(daemon, standIn);
   await stop(daemon, serverInfo);
   await standIn.close();
 
@@ -79,21 +98,22 @@ async function main(): Promise<number> {
     console.log(`The daemon said:\n${daemon.said()}`);
     return 1;
   }
-  console.log(style('bold', 'All of it as promised.'));
+  console.log(style('bold', 'You have seen:'));
+  for (const point of shown) say(point);
   return 0;
 }
 
 async function streamOneAnswer(daemon: Daemon, standIn: StandIn): Promise<void> {
   chapter('A client without a key asks, and the answer streams');
-  say(style('dim', 'POST /v1/responses   ms since the request (and after the upstream wrote it)'));
+  say(style('dim', 'ms since the request (and since the upstream wrote it), for some events'));
   const startedAt = performance.now();
   let position = 0;
-  const answer = await ask(daemon, 'POST', '/v1/responses', (event) => {
-    const written = standIn.requests[0]?.events[position]?.atMs ?? event.atMs;
+  const answer = await ask(daemon, 'POST', '/v1/responses', ({ type, delta, atMs }) => {
+    const written = standIn.requests[0]?.events[position]?.atMs ?? atMs;
     position += 1;
-    const at = (event.atMs - startedAt).toFixed(0).padStart(6);
-    const lag = style('dim', `(+${(event.atMs - written).toFixed(1)})`);
-    say(`${at} ${lag}  ${event.type}${event.delta === undefined ? '' : `  ${style('bold', JSON.stringify(event.delta))}`}`);
+    if (delta === undefined && !['response.created', 'response.completed'].includes(type)) return;
+    const lag = style('dim', `(+${(atMs - written).toFixed(1)})`);
+    say(`${(atMs - startedAt).toFixed(0).padStart(6)} ${lag}  ${type}${delta === undefined ? '' : `  ${style('bold', JSON.stringify(delta))}`}`);
   });
 
   const received: RecordedRequest | undefined = standIn.requests[0];
@@ -111,6 +131,7 @@ async function streamOneAnswer(daemon: Daemon, standIn: StandIn): Promise<void> 
   promise(!answer.sentHeaders.some((name) => name.toLowerCase() === 'authorization'), 'the client sends no Authorization');
   promise(gotKey, 'the upstream gets the key');
   promise(!answer.text.includes(key), 'the key does not come back');
+  shown.push('an answer to a client without a key, passed on event by event');
 }
 
 async function knockOnOtherDoors(daemon: Daemon, standIn: StandIn): Promise<void> {
@@ -127,14 +148,34 @@ async function knockOnOtherDoors(daemon: Daemon, standIn: StandIn): Promise<void
   }
   for (const message of messages) say(`"${message}"`);
   promise(standIn.requests.length === before, 'the upstream hears nothing of a refused request');
+  shown.push(`${doors.length} other requests, refused before the upstream heard of them`);
 }
 
-function lookInside(daemon: Daemon): void {
-  chapter(`We look for the key from outside, as ${process.getuid?.() === 0 ? 'root' : 'the user who started the daemon'}`);
-  for (const [place, look] of lookEverywhere(daemon.pid, key)) {
-    say(`${place.padEnd(12)} ${inWords(look)}`);
-    promise(look.kind === 'refused' || look.copies === 0, `the key cannot be read in its ${place}`);
-  }
+async function lookInside(daemon: Daemon, standIn: StandIn): Promise<void> {
+  chapter(`We look for the key from outside, as ${isRoot ? 'root' : 'the user who started all of this'}`);
+  const client = spawn(process.execPath, ['--input-type=module', '--eval', carelessClient, standIn.url], {
+    env: { OPENAI_API_KEY: key, NODE_EXTRA_CA_CERTS: standIn.caFile },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  process.on('exit', () => client.kill('SIGKILL'));
+  await once(client.stdout, 'data');
+  say('In a program that got it in its environment, and asked the upstream once:');
+  const found = copiesIn(client.pid ?? 0);
+  promise(found > 0, 'the key is found where it is');
+  client.kill('SIGKILL');
+
+  say('In the daemon:');
+  const kept = copiesIn(daemon.pid);
+  promise(kept === 0, 'the daemon shows no copy of the key');
+  shown.push(`${found} copies of the key in a program that got it, and ${isRoot ? `${kept} in the daemon` : 'a daemon closed to you'}`);
+  if (!isRoot) shown.push('  (root sees into it: sudo "$(command -v node)" --import tsx scripts/demo.ts)');
+}
+
+/** Says what can be seen of a process, and how many copies of the key are there: those in the environment are also in memory. */
+function copiesIn(pid: number): number {
+  const looks: ReadonlyArray<readonly [string, Look]> = lookEverywhere(pid, key);
+  for (const [place, look] of looks) say(`  ${place.padEnd(12)} ${inWords(look)}`);
+  return Math.max(...looks.map(([, look]) => (look.kind === 'seen' ? look.copies : 0)));
 }
 
 async function stop(daemon: Daemon, serverInfo: string): Promise<void> {
@@ -147,6 +188,7 @@ async function stop(daemon: Daemon, serverInfo: string): Promise<void> {
   promise(answer.status === 200, 'GET /shutdown is answered with 200');
   promise(code === 0, 'the exit code is 0');
   promise(!existsSync(serverInfo), 'server-info is removed');
+  shown.push('a stop that leaves nothing behind');
 }
 
 /** Sends one request as a client that knows nothing but the daemon's port. */

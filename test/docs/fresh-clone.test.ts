@@ -1,16 +1,40 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { checkout, launcher } from '../support/daemon-paths.ts';
+import { nobody, runToExit } from '../support/daemon.ts';
 import { newMachine } from '../support/readers-machine.ts';
 import { snippetIn } from '../support/readme.ts';
+import { needs, skipUnless } from '../support/skip.ts';
+
+/** Tells a plain user which part needs root, and how to see it. */
+const closedToUser = / In the daemon:\n(.*\n)+ +memory +refused \(EACCES\)\n(.*\n)+.* and a daemon closed to you\n.*root sees into it: sudo .*node.* scripts\/demo\.ts\)$/m;
+
+/** The demo finds the key where it is before it finds none elsewhere, streams, and fits a terminal. */
+function expectShown(stdout: string): void {
+  expect(Math.max(...stdout.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);
+  expect(stdout.match(/^ +\d+ \(\+\d+\.\d\)  response\./gm)).toHaveLength(8);
+  expect(stdout).toMatch(/^ +environment +\d+ bytes read, 1 copy of the key\n +memory +\d+ MiB read, [1-9]\d* cop(y|ies) of the key\n   In the daemon:\n +arguments +\d+ bytes read, 0 copies/m);
+  expect(stdout).toMatch(/\nYou have seen:\n( {3}.+\n){4,5}$/);
+}
 
 describe('the commands for a fresh clone', () => {
   test('npm ci && npm run demo', async () => {
     const demo = snippetIn('README.md', 'npm ci && npm run demo\n');
     expect(demo.code).toBe('npm ci && npm run demo\n');
-    const exit = await (await newMachine()).start(demo).waitForExit();
-    expect(exit.stderr + exit.stdout).toContain('response.completed');
-    expect(exit.code).toBe(0);
+    const { code, stdout, stderr } = await (await newMachine()).run(demo);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expectShown(stdout);
+    expect(stdout).toMatch(process.getuid?.() === 0 ? /and 0 in the daemon$/m : closedToUser);
+  });
+
+  test('npm run demo, as a user who can see nothing of the daemon', async (context) => {
+    needs(context, 'root and a build that other users can run');
+    skipUnless(context, launcher.startsWith(checkout), 'needs a checkout that other users can read');
+    const { code, stdout, stderr } = await runToExit({ launcher: 'node_modules/.bin/tsx', args: ['scripts/demo.ts'], stdin: 'ignore', user: nobody });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expectShown(stdout);
+    expect(stdout).toMatch(closedToUser);
   });
 
   test('npm ci && npm test', async () => {
