@@ -103,12 +103,7 @@ export async function helpText(usage: string, flags: Readonly<Record<string, Fla
   // what the value is.
   help.updateStrings({ 'deprecated: %s': '%s' });
   for (const [name, { takes, group, describe, default: value }] of Object.entries(flags)) {
-    help.option(name, {
-      describe,
-      ...(group === undefined ? {} : { group }),
-      ...(takes === undefined ? {} : { deprecated: takes }),
-      ...(value === undefined ? {} : { default: value, defaultDescription: value }),
-    });
+    help.option(name, { describe, group, deprecated: takes, default: value, defaultDescription: value });
   }
   // Only here: once node has looked, it holds the terminal open. One that does not know its size says 0.
   const columns = Math.max(minColumns, process.stdout.columns || defaultColumns);
