@@ -46,6 +46,7 @@ await main().catch(fail);
 async function main(): Promise<void> {
   const stoppedBy = stopSignals();
   const native = harden();
+  const sockets = kernelSockets(native);
 
   if (process.argv[2] === 'audit') {
     const { auditCommand } = await (await extras()).loadAuditCommand();
@@ -71,7 +72,7 @@ async function main(): Promise<void> {
   const asksPeers = allowedUids.length > 0 || options.auditLog !== undefined;
   const peerUidOf = asksPeers ? (await extras()).peerLookup(native, allowedUids.length > 0) : undefined;
   const infoFile = openServerInfo(options, tokenOwner);
-  if (runAs !== undefined || options.check) await rehearse(true); // root may read files that the other user may not
+  if (runAs !== undefined || options.check) await rehearse(sockets); // root may read files that the other user may not
   const memory = lockMemory(lockedBytes(isKeyRenewable), native, options.unsafeUnlockedMemory);
   cleanups.push(() => memory.buffer.fill(0)); // the first of them: the others may fail or be slow
   if (memory.kind === 'unlocked') log.say('--unsafe-unlocked-memory: the key may be written to swap');
@@ -100,7 +101,6 @@ async function main(): Promise<void> {
   const injection = new Injection(key);
   observer.start({ endKey: () => key.end(), stop: () => stop.abort('--expire-at'), say: (message) => log.say(message) });
   cleanups.push(() => observer.close());
-  const sockets = kernelSockets(native);
   const upstreamHost = options.upstream.origin.host;
   const pool = new UpstreamPool(upstreamConnector(options.upstream), { ...options.upstream, injection, sockets }, (error) => {
     const { problem, detail } = explain(error, upstreamHost);
@@ -140,7 +140,7 @@ async function main(): Promise<void> {
   for (const notice of observer.notices) log.say(notice);
   log.line(`responses-api-proxy listening on 127.0.0.1:${server.port}`);
   pool.keepReady();
-  if (runAs === undefined) rehearse(false).catch(fail);
+  if (runAs === undefined) rehearse(sockets).catch(fail);
 
   await isStopped;
   const running = server.running();

@@ -19,14 +19,6 @@ export interface KernelSockets {
 /** What poll(2) answers: the other end has closed, both have, it was reset. Node has no constants for these. */
 const [POLLRDHUP, POLLHUP, POLLERR] = [0x2000, 0x10, 0x8];
 
-/** Knows nothing: for sockets that are none of the kernel's. */
-export const noKernelSockets: KernelSockets = {
-  hasHungUp: () => false,
-  wasReset: () => false,
-  unacknowledgedBytes: () => 0,
-  reset: (socket) => void socket.resetAndDestroy(),
-};
-
 export function kernelSockets(native: Native): KernelSockets {
   const ask = <T>(socket: Socket, question: (descriptor: number) => T, otherwise: T): T => {
     const descriptor = descriptorOf(socket) ?? -1;
@@ -44,8 +36,11 @@ export function kernelSockets(native: Native): KernelSockets {
   };
 }
 
-/** Node has no public name for a socket's descriptor; its own tests and debuggers use this one. Null once it is closed. */
-export function descriptorOf(socket: Socket): number | null {
-  const { _handle: handle } = socket as unknown as { _handle: { fd: number } | null };
-  return handle === null ? null : handle.fd;
+/**
+ * Node has no public name for a socket's descriptor; its own tests and debuggers use this one. Null once it is closed,
+ * undefined for a stream in memory.
+ */
+export function descriptorOf(socket: Socket): number | null | undefined {
+  const { _handle: handle } = socket as unknown as { _handle: { fd: number } | null | undefined };
+  return handle === null ? null : handle?.fd;
 }
