@@ -59,7 +59,6 @@ async function main(): Promise<void> {
   const options = await parseCommandLine(process.argv.slice(2), process.env);
   if (typeof options === 'string') return print(`${options}\n`);
   const { listenOn, isKeyRenewable, issuesToken, tokenFile } = options;
-  if (listenOn.kind === 'inherited') (await extras()).checkInheritedSocket(native);
   for (const name of ['LISTEN_FDS', 'LISTEN_PID']) delete process.env[name];
   const given = tokenFile === undefined ? undefined : (await extras()).readClientToken(tokenFile);
   const token = issuesToken ? randomBytes(tokenBytes).toString('base64url') : given?.token;

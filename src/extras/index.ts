@@ -3,7 +3,6 @@
  * the rest is loaded where it is needed.
  */
 export { readClientToken } from './client-token.ts';
-export { checkInheritedSocket } from './inherited-socket.ts';
 export { peerLookup } from './peer.ts';
 export { findUsers } from './users.ts';
 

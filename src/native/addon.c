@@ -138,23 +138,6 @@ static napi_value account(napi_env env, napi_callback_info info) {
   return result;
 }
 
-/* inspectSocket(socket: number): { family, type, protocol, isListening, address, port } */
-static napi_value inspect(napi_env env, napi_callback_info info) {
-  int32_t socket;
-  struct socket_facts facts;
-  napi_value result = NULL;
-  if (!read_arguments(env, info, "i", &socket)) return NULL;
-  if (!inspect_socket(socket, &facts)) return throw_errno(env, "getsockopt");
-  napi_create_object(env, &result);
-  napi_set_named_property(env, result, "family", number(env, facts.family));
-  napi_set_named_property(env, result, "type", number(env, facts.type));
-  napi_set_named_property(env, result, "protocol", number(env, facts.protocol));
-  napi_set_named_property(env, result, "isListening", boolean(env, facts.listening != 0));
-  napi_set_named_property(env, result, "address", text(env, facts.address));
-  napi_set_named_property(env, result, "port", number(env, facts.port));
-  return result;
-}
-
 /* Functions of one number that give one, or -1. */
 static struct simple {
   const char *name;
@@ -181,7 +164,7 @@ NAPI_MODULE_INIT() {
     napi_callback call;
   } functions[] = {
     {"allocate", allocate}, {"harden", harden_process}, {"isStartedByStarter", ask_for_starter}, {"forbidStartCalls", enter_serving},
-    {"peerUid", peer_uid}, {"lockFile", lock}, {"account", account}, {"inspectSocket", inspect},
+    {"peerUid", peer_uid}, {"lockFile", lock}, {"account", account},
   };
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
     napi_property_descriptor property = {.utf8name = functions[i].name, .method = functions[i].call, .attributes = napi_enumerable};

@@ -1,13 +1,14 @@
 /* What the kernel can tell of a descriptor and do with it, and node has no function for. */
 #include "native.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* Node would only notice while reading, and it does not read from a client that waits. A signal interrupts poll(2) even where it does not wait. */
 int poll_ends(int socket) {
@@ -34,18 +35,17 @@ int lock_file(int file) {
   return errno == EWOULDBLOCK ? 0 : -1;
 }
 
-bool inspect_socket(int socket, struct socket_facts *facts) {
-  *facts = (struct socket_facts){0};
-  const struct { int option; int *value; } options[] = {
-    {SO_DOMAIN, &facts->family}, {SO_TYPE, &facts->type}, {SO_PROTOCOL, &facts->protocol}, {SO_ACCEPTCONN, &facts->listening},
-  };
-  for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
-    if (getsockopt(socket, SOL_SOCKET, options[i].option, options[i].value, &(socklen_t){sizeof(int)}) != 0) return false;
-  }
-  if (facts->family != AF_INET) return true;
-
-  struct sockaddr_in bound = {0};
-  if (getsockname(socket, (struct sockaddr *)&bound, &(socklen_t){sizeof bound}) != 0) return false;
-  facts->port = ntohs(bound.sin_port);
-  return inet_ntop(AF_INET, &bound.sin_addr, facts->address, sizeof facts->address) != NULL;
+/*
+ * Many clients read `localhost` as ::1 first, and whoever listened there would get what they send. Bound, but not listening:
+ * a client is refused at once, and tries 127.0.0.1. Another socket can share the port only if both have SO_REUSEADDR, or both
+ * have SO_REUSEPORT, so this one has neither. libuv always sets the first.
+ */
+int hold_port(int port) {
+  struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+  int descriptor = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (descriptor < 0 || bind(descriptor, (struct sockaddr *)&address, sizeof address) == 0) return descriptor;
+  int error = errno;
+  close(descriptor);
+  errno = error;
+  return -1;
 }

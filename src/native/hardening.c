@@ -5,7 +5,6 @@
 #include "native.h"
 
 #include "filter.h"
-#include "starter_probe.h"
 #include "syscall_numbers.h"
 
 #include <errno.h>

@@ -9,8 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <netinet/in.h>
-
 /* locked_memory.c: the area belongs to the caller until the process ends; it is never unmapped. */
 struct area {
   void *data;
@@ -24,7 +22,7 @@ bool allocate_locked(size_t bytes, bool waive_locking, struct area *area);
 /* hardening.c: NULL if all of it holds, and has been read back from the kernel; else what could not be forbidden. */
 const char *harden(void);
 
-/* Whether the starter's filter is in place, see starter_probe.h. */
+/* Whether the starter's filter is in place, see STARTER_PROBE. */
 bool is_started_by_starter(void);
 
 /* serving_filter.c: what stays allowed is opening files for writing, and removing files. */
@@ -45,16 +43,7 @@ int reset_on_close(int socket);
 /* Locks a file until it is closed. 0 if another process holds the lock. */
 int lock_file(int file);
 
-/* Numbers as in socket(2); address and port are set for AF_INET only. */
-struct socket_facts {
-  int family, type, protocol, listening;
-  char address[INET_ADDRSTRLEN];
-  uint16_t port;
-};
-
-bool inspect_socket(int socket, struct socket_facts *facts);
-
-/* held_port.c: binds a socket to [::1]:port, without listening. It is the caller's to close; -1 if that fails. */
+/* Binds a socket to [::1]:port, without listening. It is the caller's to close. */
 int hold_port(int port);
 
 /* account.c: false if there is no such account. */

@@ -24,23 +24,10 @@ export interface Native {
   resetOnClose(descriptor: number): void;
   /** Locks an open file until it is closed (flock(2)); false if another process holds the lock. */
   lockFile(descriptor: number): boolean;
-  /** What kind of socket a descriptor is; fails with ENOTSOCK or EBADF if it is not one. */
-  inspectSocket(descriptor: number): SocketFacts;
-  /** Binds a socket to a port of [::1], without listening (`held_port.c`). The descriptor is the caller's to close. */
+  /** Binds a socket to a port of [::1], without listening (`descriptors.c`). The descriptor is the caller's to close. */
   holdPort(port: number): number;
   /** Finds an account by name or uid (getpwnam(3), getpwuid(3)); undefined if there is none. */
   account(nameOrUid: string): Account | undefined;
-}
-
-/** A socket's properties, in the numbers of socket(2). */
-export interface SocketFacts {
-  family: number;
-  type: number;
-  protocol: number;
-  isListening: boolean;
-  /** Where it is bound to; '' and 0 unless it is an IPv4 socket. */
-  address: string;
-  port: number;
 }
 
 /** An account of this machine. */

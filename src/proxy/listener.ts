@@ -5,7 +5,7 @@ import { constants } from 'node:os';
 import { headTooLarge, maxHeadBytes } from '../gate/gate.ts';
 import type { Native } from '../native/native.ts';
 import { Failure, reason } from '../run/failure.ts';
-import { inheritedDescriptor } from '../run/inherited-socket.ts';
+import { badSocket, inheritedDescriptor } from '../run/inherited-socket.ts';
 import { daemonOn } from '../run/server-info.ts';
 import { Connection, Connections } from './connections.ts';
 import type { Service } from './exchange.ts';
@@ -105,7 +105,7 @@ export function serve(server: Server, port: number, service: Service): Serving {
 }
 
 /**
- * Listens, and holds the same port of ::1, see `../native/held_port.c`.
+ * Listens, and holds the same port of ::1, see `../native/descriptors.c`.
  *
  * @returns the port, and the descriptor that holds it on ::1; undefined where there is nothing to hold
  * @throws {Failure} when the port cannot be bound
@@ -132,7 +132,7 @@ function startListening(server: Server, listenOn: ListenOn): Promise<void> {
   const port = listenOn.kind === 'port' ? listenOn.port : 0;
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      if (listenOn.kind === 'inherited') return reject(new Failure(`cannot serve on the inherited socket: ${reason(error)}`));
+      if (listenOn.kind === 'inherited') return reject(cannotInherit(reason(error)));
       const other = daemonOn(port);
       const mend = other === undefined ? '' : `a responses-api-proxy runs there, pid ${other}: use that one, end it, or `;
       const hint = error.code === 'EACCES' ? 'a port below 1024 needs root; choose a higher --port, or none' : `${mend}choose another --port, or none`;
@@ -141,9 +141,16 @@ function startListening(server: Server, listenOn: ListenOn): Promise<void> {
     const where = listenOn.kind === 'port' ? { host: address, port } : { fd: inheritedDescriptor };
     server.listen({ ...where, backlog }, () => {
       server.removeAllListeners('error');
-      resolve();
+      const bound = server.address() as AddressInfo | null; // null for a UNIX socket
+      if (bound?.address === address) resolve();
+      else reject(cannotInherit(bound === null ? 'it is a UNIX socket' : `it is bound to ${bound.address}:${bound.port}, not to ${address}`));
     });
   });
+}
+
+/** Told as an invalid argument where it is no socket that can listen. */
+function cannotInherit(why: string): Failure {
+  return badSocket(`cannot serve on the inherited descriptor ${inheritedDescriptor} (LISTEN_FDS): ${why}`);
 }
 
 function hold(port: number, native: Native): number | undefined {
