@@ -30,8 +30,6 @@ static const char *const passed_on[] = {
   "LISTEN_FDS", "LISTEN_PID", /* socket activation, sd_listen_fds(3) */
 };
 
-enum { PASSED_ON = sizeof passed_on / sizeof *passed_on };
-
 void fail(int code, const char *hint, const char *format, ...) {
   va_list values;
   va_start(values, format);
@@ -48,51 +46,40 @@ const char *reason(void) {
   return words;
 }
 
-/* Node resets all signals at start. Signals that nohup or a background job ignored are passed on for it to ignore again. */
-static unsigned long long ignored_signals(void) {
+static bool is_passed_on(const char *entry) {
+  for (size_t i = 0; i < sizeof passed_on / sizeof *passed_on; i++) {
+    size_t length = strlen(passed_on[i]);
+    if (strncmp(entry, passed_on[i], length) == 0 && entry[length] == '=') return true;
+  }
+  return false;
+}
+
+/* All that is left of the caller's environment. */
+static void keep_passed_on(void) {
+  char **kept = environ;
+  for (char **entry = environ; *entry != NULL; entry++) {
+    if (is_passed_on(*entry)) *kept++ = *entry;
+  }
+  *kept = NULL;
+}
+
+void tell(const char *name, const char *value) {
+  if (setenv(name, value, 1) != 0) fail(EXIT_FAILED, "free some memory", "cannot start: %s", reason());
+}
+
+/*
+ * Node resets all signals at start. Signals that nohup or a background job ignored are told, for it to ignore again. By this
+ * variable the daemon knows that it was started here (src/run/signals.ts).
+ */
+static void tell_ignored_signals(void) {
   unsigned long long mask = 0;
   for (int number = 1; number <= MAX_SIGNAL; number++) {
     struct sigaction action;
     if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN) mask |= 1ULL << (number - 1);
   }
-  return mask;
-}
-
-static char *variable(const char *name, const char *value) {
-  size_t length = strlen(name) + 1 + strlen(value) + 1;
-  char *text = malloc(length);
-  if (text == NULL) fail(EXIT_FAILED, "free some memory", "cannot start: %s", reason());
-  snprintf(text, length, "%s=%s", name, value);
-  return text;
-}
-
-/* The open folders: "--server-info=3 --audit-log=4 ". */
-static char *folders(const struct needs *needs) {
-  static char text[PLACES * 32];
-  size_t length = 0;
-  for (const struct place *place = needs->places; place < needs->places + PLACES; place++) {
-    if (place->file != NULL) length += (size_t)snprintf(text + length, sizeof text - length, "%s=%d ", place->flag, place->folder);
-  }
-  return text;
-}
-
-/*
- * The daemon's whole environment. By the first variable it knows that it was started here (src/run/hardening.ts). `landlock`
- * says why that is missing (in words) or incomplete (its version), for the daemon to explain; NULL if neither.
- */
-static char **environment(const struct needs *needs, const char *landlock) {
-  static char *variables[PASSED_ON + 4];
-  char mask[sizeof "ffffffffffffffff"];
-  size_t count = 0;
-  snprintf(mask, sizeof mask, "%llx", ignored_signals());
-  variables[count++] = variable("RESPONSES_API_PROXY_IGNORED_SIGNALS", mask);
-  variables[count++] = variable("RESPONSES_API_PROXY_FOLDERS", folders(needs));
-  if (landlock != NULL) variables[count++] = variable("RESPONSES_API_PROXY_LANDLOCK", landlock);
-  for (size_t i = 0; i < PASSED_ON; i++) {
-    const char *value = getenv(passed_on[i]);
-    if (value != NULL) variables[count++] = variable(passed_on[i], value);
-  }
-  return variables;
+  char text[sizeof "ffffffffffffffff"];
+  snprintf(text, sizeof text, "%llx", mask);
+  tell("RESPONSES_API_PROXY_IGNORED_SIGNALS", text);
 }
 
 int main(int count, char **arguments) {
@@ -102,25 +89,21 @@ int main(int count, char **arguments) {
   }
   char *const *command = arguments + 1;
   struct needs needs;
-  char version_text[16];
-  const char *landlock = NULL, *open = harden();
+  const char *open = harden();
   if (open != NULL) fail(EXIT_UNSAFE, "a seccomp profile may refuse prctl or setrlimit; allow them", "cannot forbid %s: %s", open, reason());
   read_needs(command, &needs);
+  keep_passed_on();
+  tell_ignored_signals();
   close_others_at_exec(command);
   open_folders(&needs);
   drop_capabilities(&needs);
   if (!needs.no_sandbox) {
-    int version;
-    if (!restrict_files_and_ports(*command, &needs, &version)) landlock = strerror(errno);
-    else if (version < LANDLOCK_WITH_PORTS) {
-      snprintf(version_text, sizeof version_text, "%d", version);
-      landlock = version_text;
-    }
+    restrict_files_and_ports(*command, &needs);
     if (!forbid_foreign_calls()) {
       fail(EXIT_UNSAFE, "a kernel without seccomp filters, or a seccomp profile, refuses them; --unsafe-no-sandbox goes without",
            "cannot forbid system calls: %s", reason());
     }
   }
-  execve(*command, command, environment(&needs, landlock));
+  execv(*command, command);
   fail(EXIT_FAILED, "the first node on PATH has to be the program itself, not a script", "cannot start %s: %s", *command, reason());
 }

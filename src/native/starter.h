@@ -12,6 +12,9 @@ __attribute__((format(printf, 3, 4))) _Noreturn void fail(int code, const char *
 /* errno in words, as the daemon has them. */
 const char *reason(void);
 
+/* Sets a variable of the daemon's environment. */
+void tell(const char *name, const char *value);
+
 /* starter_flags.c: the files and ports that the daemon will need, read from its command line. */
 enum { MAX_PORTS = 16, MAX_READS = 8 };
 
@@ -21,7 +24,9 @@ enum { SERVER_INFO, AUDIT_LOG, PLACES };
 struct place {
   const char *flag;
   const char *file; /* NULL if the flag is not given */
-  int folder;       /* starter_folders.c: an open O_PATH descriptor, which the daemon gets */
+  /* starter_folders.c: its own name, and an open O_PATH descriptor of its folder, which the daemon gets. */
+  const char *name;
+  int folder;
 };
 
 struct needs {
@@ -49,9 +54,7 @@ void drop_capabilities(const struct needs *needs);
 /* starter_filter.c */
 bool forbid_foreign_calls(void);
 
-/* starter_landlock.c: `version` is the kernel's version of Landlock, negative if it has none. */
-enum { LANDLOCK_WITH_PORTS = 4 };
-
-bool restrict_files_and_ports(const char *program, const struct needs *needs, int *version);
+/* starter_landlock.c: where it cannot, it tells the daemon. */
+void restrict_files_and_ports(const char *program, const struct needs *needs);
 
 #endif

@@ -109,12 +109,17 @@ static int walk(const struct place *place) {
 void open_folders(struct needs *needs) {
   for (struct place *place = needs->places; place < needs->places + PLACES; place++) {
     if (place->file == NULL) continue;
-    const char *slash = strrchr(place->file, '/'), *name = slash == NULL ? place->file : slash + 1;
-    if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) refuse(place, "name a file in it", "that is a folder itself");
+    const char *slash = strrchr(place->file, '/');
+    place->name = slash == NULL ? place->file : slash + 1;
+    if (*place->name == '\0' || strcmp(place->name, ".") == 0 || strcmp(place->name, "..") == 0) refuse(place, "name a file in it", "that is a folder itself");
     int folder = walk(place);
     /* Not where a standard stream is missing, and not closed by exec. */
     if (folder >= 0) place->folder = fcntl(folder, F_DUPFD, STDERR_FILENO + 1);
     if (folder < 0 || place->folder < 0) refuse(place, errno == ENOENT ? "create it first" : "choose another, or give the user who starts the daemon the right to write there", reason());
     close(folder);
+    char variable[64], number[16];
+    snprintf(variable, sizeof variable, "RESPONSES_API_PROXY_FOLDER_OF_%s", place->flag);
+    snprintf(number, sizeof number, "%d", place->folder);
+    tell(variable, number);
   }
 }

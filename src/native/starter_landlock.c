@@ -58,6 +58,7 @@ enum {
   SIGNALS = 1 << 1,
 
   DNS_PORT = 53,
+  LANDLOCK_WITH_PORTS = 4,
 };
 
 static bool add_open(int ruleset, int file, uint64_t allowed) {
@@ -66,12 +67,8 @@ static bool add_open(int ruleset, int file, uint64_t allowed) {
 }
 
 static bool add_path(int ruleset, const char *path, uint64_t allowed) {
-  int file = open(path, O_PATH | O_CLOEXEC);
-  bool added = file >= 0 && add_open(ruleset, file, allowed);
-  int error = errno;
-  close(file);
-  errno = error;
-  return added;
+  int file = open(path, O_PATH | O_CLOEXEC); /* exec closes it, like the ruleset */
+  return file >= 0 && add_open(ruleset, file, allowed);
 }
 
 static bool add_port(int ruleset, uint16_t port) {
@@ -83,20 +80,16 @@ static bool add_port(int ruleset, uint16_t port) {
 static bool read_interpreter(const char *program, char interpreter[PATH_MAX]) {
   Elf64_Ehdr head;
   Elf64_Phdr segment;
-  bool found = false;
   int file = open(program, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return false;
-  if (pread(file, &head, sizeof head, 0) == sizeof head && memcmp(head.e_ident, ELFMAG, SELFMAG) == 0) {
-    for (int i = 0; i < head.e_phnum && !found; i++) {
-      off_t offset = (off_t)(head.e_phoff + (uint64_t)i * head.e_phentsize);
-      if (pread(file, &segment, sizeof segment, offset) != sizeof segment) break;
-      if (segment.p_type != PT_INTERP || segment.p_filesz == 0 || segment.p_filesz > PATH_MAX) continue;
-      found = pread(file, interpreter, segment.p_filesz, (off_t)segment.p_offset) == (ssize_t)segment.p_filesz &&
-              interpreter[segment.p_filesz - 1] == '\0';
-    }
+  if (file < 0 || pread(file, &head, sizeof head, 0) != sizeof head || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0) return false;
+  for (int i = 0; i < head.e_phnum; i++) {
+    off_t offset = (off_t)(head.e_phoff + (uint64_t)i * head.e_phentsize);
+    if (pread(file, &segment, sizeof segment, offset) != sizeof segment) return false;
+    if (segment.p_type != PT_INTERP || segment.p_filesz == 0 || segment.p_filesz > PATH_MAX) continue;
+    return pread(file, interpreter, segment.p_filesz, (off_t)segment.p_offset) == (ssize_t)segment.p_filesz &&
+           interpreter[segment.p_filesz - 1] == '\0';
   }
-  close(file);
-  return found;
+  return false;
 }
 
 static uint64_t changes(int version) {
@@ -131,21 +124,26 @@ static bool add_ports(int ruleset, const struct needs *needs) {
   return add_port(ruleset, DNS_PORT);
 }
 
-bool restrict_files_and_ports(const char *program, const struct needs *needs, int *version) {
-  *version = (int)syscall(NR_landlock_create_ruleset, NULL, 0, RULESET_VERSION);
-  if (*version < 0) return false;
-  bool ports = *version >= LANDLOCK_WITH_PORTS && needs->ports_are_known;
+static bool restrict_by(int version, const char *program, const struct needs *needs) {
+  if (version < 0) return false;
+  bool ports = version >= LANDLOCK_WITH_PORTS && needs->ports_are_known;
   struct ruleset wanted = {
-    .files = EXECUTE | changes(*version),
+    .files = EXECUTE | changes(version),
     .net = ports ? CONNECT_TCP : 0,
-    .scoped = *version >= 6 ? ABSTRACT_SOCKETS | SIGNALS : 0,
+    .scoped = version >= 6 ? ABSTRACT_SOCKETS | SIGNALS : 0,
   };
   /* An older kernel accepts this longer structure because the fields that it does not know are zero. */
   int ruleset = (int)syscall(NR_landlock_create_ruleset, &wanted, sizeof wanted, 0);
-  bool restricted = ruleset >= 0 && add_files(ruleset, *version, program, needs) && (!ports || add_ports(ruleset, needs)) &&
-                    syscall(NR_landlock_restrict_self, ruleset, 0) == 0;
-  int error = errno;
-  close(ruleset);
-  errno = error;
-  return restricted;
+  return ruleset >= 0 && add_files(ruleset, version, program, needs) && (!ports || add_ports(ruleset, needs)) &&
+         syscall(NR_landlock_restrict_self, ruleset, 0) == 0;
+}
+
+/* The daemon puts into words why it is missing, or that its version is too old. */
+void restrict_files_and_ports(const char *program, const struct needs *needs) {
+  int version = (int)syscall(NR_landlock_create_ruleset, NULL, 0, RULESET_VERSION);
+  bool restricted = restrict_by(version, program, needs);
+  if (restricted && version >= LANDLOCK_WITH_PORTS) return;
+  char text[16];
+  snprintf(text, sizeof text, "%d", version);
+  tell("RESPONSES_API_PROXY_LANDLOCK", restricted ? text : strerror(errno));
 }

@@ -53,8 +53,7 @@ static uint64_t needed_for_files(const struct needs *needs) {
   }
   for (const struct place *place = needs->places; place < needs->places + PLACES; place++) {
     if (place->file == NULL) continue;
-    const char *slash = strrchr(place->file, '/'), *name = slash == NULL ? place->file : slash + 1;
-    if (!may(place->folder, ".", W_OK | X_OK) || !may(place->folder, name, W_OK)) needed |= RIGHT(CAP_DAC_OVERRIDE);
+    if (!may(place->folder, ".", W_OK | X_OK) || !may(place->folder, place->name, W_OK)) needed |= RIGHT(CAP_DAC_OVERRIDE);
   }
   set(held);
   return needed;

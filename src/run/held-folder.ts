@@ -8,7 +8,7 @@ import { unsafeFailure } from './failure.ts';
  * @throws {Failure} with exit code 3 where there was no starter
  */
 export function heldPath(flag: '--server-info' | '--audit-log', file: string): string {
-  const folder = new RegExp(`${flag}=(\\d+) `).exec(process.env['RESPONSES_API_PROXY_FOLDERS'] ?? '')?.[1];
+  const folder = process.env[`RESPONSES_API_PROXY_FOLDER_OF_${flag}`];
   if (folder === undefined) throw unsafeFailure(`the folder of ${flag} is not open`, 'start it as responses-api-proxy, not by node');
   return `/proc/self/fd/${folder}/${basename(file)}`;
 }

@@ -16,7 +16,7 @@ import { answer, startUpstream } from '../support/upstream.ts';
 import { defaultWaitMs } from '../support/wait.ts';
 
 /** All that may be in the daemon's environment. */
-const allowed = new Set(['RESPONSES_API_PROXY_IGNORED_SIGNALS', 'RESPONSES_API_PROXY_FOLDERS', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy', 'NO_PROXY', 'no_proxy']);
+const allowed = new Set(['RESPONSES_API_PROXY_IGNORED_SIGNALS', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy', 'NO_PROXY', 'no_proxy']);
 
 const secret = randomKey();
 
