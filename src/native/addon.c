@@ -138,40 +138,31 @@ static napi_value account(napi_env env, napi_callback_info info) {
   return result;
 }
 
-/* Functions of one number that give one, or -1. */
-static struct simple {
-  const char *name;
-  int (*call)(int);
-} simple[] = {
-  {"pollEnds", poll_ends},
-  {"unacknowledgedBytes", unacknowledged_bytes},
-  {"resetOnClose", reset_on_close},
-  {"holdPort", hold_port},
-};
-
-static napi_value call_simple(napi_env env, napi_callback_info info) {
+/* Any function of one number that gives one, or -1: it is the data of what JavaScript calls. */
+static napi_value call_with_number(napi_env env, napi_callback_info info) {
   int32_t argument;
   void *function;
   if (!read_arguments(env, info, "i", &argument)) return NULL;
   napi_get_cb_info(env, info, NULL, NULL, NULL, &function);
-  int result = ((struct simple *)function)->call(argument);
-  return result < 0 ? throw_errno(env, ((struct simple *)function)->name) : number(env, result);
+  int result = ((int (*)(int))function)(argument);
+  return result < 0 ? throw_errno(env, "the call failed") : number(env, result);
 }
 
 NAPI_MODULE_INIT() {
   static const struct {
     const char *name;
     napi_callback call;
+    int (*function)(int);
   } functions[] = {
-    {"allocate", allocate}, {"harden", harden_process}, {"isStartedByStarter", ask_for_starter}, {"forbidStartCalls", enter_serving},
-    {"peerUid", peer_uid}, {"lockFile", lock}, {"account", account},
+    {"allocate", allocate, NULL}, {"harden", harden_process, NULL}, {"isStartedByStarter", ask_for_starter, NULL},
+    {"forbidStartCalls", enter_serving, NULL}, {"peerUid", peer_uid, NULL}, {"lockFile", lock, NULL}, {"account", account, NULL},
+    {"pollEnds", call_with_number, poll_ends}, {"unacknowledgedBytes", call_with_number, unacknowledged_bytes},
+    {"resetOnClose", call_with_number, reset_on_close}, {"holdPort", call_with_number, hold_port},
   };
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
-    napi_property_descriptor property = {.utf8name = functions[i].name, .method = functions[i].call, .attributes = napi_enumerable};
-    if (napi_define_properties(env, exports, 1, &property) != napi_ok) return NULL;
-  }
-  for (size_t i = 0; i < sizeof simple / sizeof *simple; i++) {
-    napi_property_descriptor property = {.utf8name = simple[i].name, .method = call_simple, .attributes = napi_enumerable, .data = &simple[i]};
+    napi_property_descriptor property = {
+      .utf8name = functions[i].name, .method = functions[i].call, .attributes = napi_enumerable, .data = (void *)functions[i].function,
+    };
     if (napi_define_properties(env, exports, 1, &property) != napi_ok) return NULL;
   }
   return exports;

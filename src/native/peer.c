@@ -128,17 +128,9 @@ static bool is_address(const struct inet_diag_msg *message, const __be32 found[4
  * that may never become our peer. Only these states follow a complete handshake.
  */
 static bool is_connected(const struct inet_diag_msg *message) {
-  switch (message->idiag_state) {
-    case TCP_ESTABLISHED:
-    case TCP_FIN_WAIT1:
-    case TCP_FIN_WAIT2:
-    case TCP_CLOSE_WAIT:
-    case TCP_CLOSING:
-    case TCP_LAST_ACK:
-      return true;
-    default:
-      return false;
-  }
+  const unsigned connected = 1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT |
+                             1 << TCP_CLOSING | 1 << TCP_LAST_ACK;
+  return message->idiag_state < 32 && (connected >> message->idiag_state & 1) != 0;
 }
 
 /* The owner is unknown once the peer has closed its socket: an orphan has inode 0, and a uid 0 that does not mean root. */
