@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { Injection } from './key/injection.ts';
+import { KeyLines } from './key/key-lines.ts';
 import { LockedKey, lockedBytes } from './key/locked-key.ts';
 import { custodyOf, lockMemory } from './key/locked-memory.ts';
 import type { Account, Native } from './native/native.ts';
@@ -153,11 +154,12 @@ function print(text: string): void {
 }
 
 async function readKey(memory: Buffer, isRenewable: boolean): Promise<LockedKey> {
-  const renewal = isRenewable ? await import('./key/renewal.ts') : undefined;
+  const renewal = isRenewable ? await extras() : undefined;
   renewal?.checkRenewable(stdin);
   const { key, next } = LockedKey.read(stdin, memory, isRenewable);
   if (renewal !== undefined) {
-    renewal.renewFrom(stdin, key, next, (message) => events.say(message, message)); // no flood of bad lines may hide a renewal
+    const report = (message: string): void => events.say(message, message); // no flood of bad lines may hide a renewal
+    renewal.readOn(stdin, new KeyLines(key, next, report), report);
     return key;
   }
   // A pipe that is still open would keep its writer waiting, and could hold what came after the key.

@@ -4,6 +4,7 @@
  */
 export { readClientToken } from './client-token.ts';
 export { peerLookup } from './peer.ts';
+export { checkRenewable, readOn } from './renewal.ts';
 export { findUsers } from './users.ts';
 
 export const loadAuditCommand = () => import('./audit/audit-command.ts');

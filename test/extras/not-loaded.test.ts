@@ -19,6 +19,7 @@ test.for([
   ['--run-as', 'nobody'],
   ['--allow-user', 'root'],
   ['--client-token-file', join(folder, 'token')],
+  ['--renewable-key'],
   ['--check'],
   ['audit', 'verify', join(folder, 'audit.log')],
 ])('with %s it is', async (args) => {

@@ -3,7 +3,7 @@ import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { checkRenewable } from '../../src/key/renewal.ts';
+import { checkRenewable } from '../../src/extras/renewal.ts';
 import { cleanUp } from '../support/cleanup.ts';
 import { failureOf } from '../support/command-line.ts';
 import { randomKey, runToExit, shell, startDaemon, type Daemon } from '../support/daemon.ts';
