@@ -23,7 +23,6 @@ import { PooledRequest } from './proxy/upstream.ts';
 import { BoundedLog } from './run/bounded-log.ts';
 import { Failure, exitCodes } from './run/failure.ts';
 import { checkUntraced, harden } from './run/hardening.ts';
-import { heldPath } from './run/held-folder.ts';
 import { installationExposure } from './run/installation.ts';
 import { Log } from './run/log.ts';
 import { fitConnections } from './run/open-files.ts';
@@ -31,6 +30,7 @@ import { stderrDescriptor } from './run/preload.ts';
 import { checkSandbox, enterServingSandbox } from './run/sandbox.ts';
 import { ServerInfoFile } from './run/server-info.ts';
 import { stopSignals } from './run/signals.ts';
+import { heldPath } from './run/written-file.ts';
 
 const stdin = 0;
 const tokenBytes = 32;

@@ -1,7 +1,7 @@
 import type { Account, Native } from '../native/native.ts';
 import type { Field } from '../proxy/headers.ts';
 import type { Observer, RequestHead, RequestObserver, RunControl } from '../proxy/observer.ts';
-import { heldPath } from '../run/held-folder.ts';
+import { heldPath } from '../run/written-file.ts';
 import { AuditEntries } from './audit/audit-entry.ts';
 import { AuditLog } from './audit/audit-log.ts';
 import { usesSince } from './audit/audit-past.ts';

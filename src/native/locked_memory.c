@@ -35,10 +35,6 @@ static bool reserve(struct pages *pages) {
   return true;
 }
 
-static void release(const struct pages *pages) {
-  munmap(pages->start - page_bytes(), pages->bytes + 2 * page_bytes());
-}
-
 /*
  * Makes the kernel back every page now. If it cannot, touching the page raises SIGBUS, but a system call that writes to
  * it fails with EFAULT. MADV_POPULATE_WRITE does not work on secret memory.
@@ -58,13 +54,12 @@ static bool populate(const struct pages *pages) {
 static bool map_secret(struct pages *pages) {
   int fd = (int)syscall(NR_memfd_secret, O_CLOEXEC);
   if (fd < 0) return false;
-  /* EAGAIN: RLIMIT_MEMLOCK. Keep the reservation: a failed MAP_FIXED may have left a hole in it, and another thread may
-     have mapped something there since. */
-  bool mapped = ftruncate(fd, (off_t)pages->bytes) == 0 && reserve(pages) &&
-                mmap(pages->start, pages->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
-  bool usable = mapped && madvise(pages->start, pages->bytes, MADV_DONTFORK) == 0 && populate(pages);
+  /* EAGAIN: RLIMIT_MEMLOCK. What has been mapped stays: a failed MAP_FIXED may have left a hole in the reservation, and another
+     thread may have mapped something there since. */
+  bool usable = ftruncate(fd, (off_t)pages->bytes) == 0 && reserve(pages) &&
+                mmap(pages->start, pages->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED &&
+                madvise(pages->start, pages->bytes, MADV_DONTFORK) == 0 && populate(pages);
   int error = errno;
-  if (mapped && !usable) release(pages);
   /* The mapping keeps the memory alive; a descriptor would be one more way in (pidfd_getfd(2)). */
   close(fd);
   errno = error;

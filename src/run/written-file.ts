@@ -1,8 +1,16 @@
 /** Opens the files that the daemon writes, by a path that no other user can lead elsewhere (see `heldPath`). */
 import { closeSync, constants, fchownSync, fstatSync, openSync, statSync, unlinkSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 import type { Account } from '../native/native.ts';
 import { isPlanted } from './file-trust.ts';
+
+/**
+ * The path of a flag's file by its folder, which the starter found and holds open (`../native/starter_folders.c`): no other
+ * user can lead it elsewhere. The kernel takes /proc/self/fd/N for the open folder itself, wherever that has gone.
+ */
+export function heldPath(flag: '--server-info' | '--audit-log', file: string): string {
+  return `/proc/self/fd/${process.env[`RESPONSES_API_PROXY_FOLDER_OF_${flag}`]}/${basename(file)}`;
+}
 
 /** Never by a link, and O_NONBLOCK, because opening a FIFO without a reader would wait for ever. */
 export const carefully = constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
