@@ -100,6 +100,7 @@ export class Connection {
     this.#response = res;
     req.once('close', () => (this.#headBegin = this.socket.bytesRead));
     res.once('close', () => {
+      this.#exchange?.closed();
       this.#response = this.#exchange = undefined;
       if (this.#isEnding) return this.end();
       // Where the answer came before the end of the request, the rest of that is of no use.

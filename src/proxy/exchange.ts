@@ -67,14 +67,11 @@ export class Exchange implements Sink {
   #endsByReset = false;
 
   constructor(served: ServedRequest, service: Service) {
-    const { req, res, observer } = served;
+    const { req, observer } = served;
     this.observer = observer;
     this.#served = served;
     this.#service = service;
     this.#request = observer.through(service.upstream, req)(this);
-    res.once('close', () => {
-      if (!res.writableFinished) this.cancel();
-    });
   }
 
   /** Nothing of the answer has been sent yet. */
@@ -100,6 +97,11 @@ export class Exchange implements Sink {
     if (this.#isCancelled) return;
     this.#isCancelled = true;
     this.#request.cancel();
+  }
+
+  /** The answer has left the daemon, or never will. */
+  closed(): void {
+    if (!this.#served.res.writableFinished) this.cancel();
   }
 
   /** The client has closed its sending side. It counts as gone, though it may still read. */

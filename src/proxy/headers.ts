@@ -58,8 +58,7 @@ export function isReserved(name: string): boolean {
 
 /** A request's fields as they go upstream: ours, then the client's end-to-end fields in their order and case. */
 export function toUpstream(raw: RawHeaders, { fields, replaced }: OwnFields): string[] {
-  const overrides = (name: string): boolean => name.includes('_') && (replaced.has(canonicalName(name)) || isReserved(name));
-  return [...fields, ...endToEnd(raw, (name) => replaced.has(name) || overrides(name))];
+  return addEndToEnd([...fields], raw, (name) => replaced.has(name) || (name.includes('_') && (replaced.has(canonicalName(name)) || isReserved(name))));
 }
 
 /**
@@ -68,17 +67,18 @@ export function toUpstream(raw: RawHeaders, { fields, replaced }: OwnFields): st
  * @param own name, in lower case, and value; empty for none
  */
 export function toClient(raw: RawHeaders, own: RawHeaders): string[] {
-  return [...endToEnd(raw, (name) => name === own[0]), ...own];
+  const fields = addEndToEnd([], raw, (name) => name === own[0]);
+  fields.push(...own);
+  return fields;
 }
 
 /** @param isDropped gets names in lower case */
-function endToEnd(raw: RawHeaders, isDropped: (name: string) => boolean): string[] {
-  const named = new Set(valuesOf(raw, 'connection').flatMap((value) => value.split(',').map((option) => option.trim().toLowerCase())));
-  const fields: string[] = [];
+function addEndToEnd(fields: string[], raw: RawHeaders, isDropped: (name: string) => boolean): string[] {
+  const named = new Set(valuesOf(raw, 'connection').join().toLowerCase().split(',').map((option) => option.trim()));
   for (let i = 0; i < raw.length; i += 2) {
-    const [sentName = '', value = ''] = [raw[i], raw[i + 1]];
+    const sentName = raw[i] ?? '';
     const name = sentName.toLowerCase();
-    if (!isHopByHop(name) && !(named.has(name) && !notRemovable.has(name)) && !isDropped(name)) fields.push(sentName, value);
+    if (!isHopByHop(name) && !(named.has(name) && !notRemovable.has(name)) && !isDropped(name)) fields.push(sentName, raw[i + 1] ?? '');
   }
   return fields;
 }
