@@ -19,7 +19,7 @@ import type { RequestFigures } from './requests.ts';
 import { startService } from './service.ts';
 import { TooBusy, runStreams } from './streams.ts';
 import type { StreamFigures, StreamLoad } from './streams.ts';
-import { Client, cpuPerMegabyte } from './transfers.ts';
+import { Client } from './transfers.ts';
 
 /** What is measured, and how often. */
 export interface Plan {
@@ -30,9 +30,6 @@ export interface Plan {
   readonly coldRounds: number;
   readonly requests: ReadonlyArray<{ connections: number; bodyBytes: number; rounds: number }>;
   readonly streams: ReadonlyArray<{ streams: number; events: number; rounds: number }>;
-  readonly transferMegabytes: readonly number[];
-  /** With how many streams, of how many events each, the cost of an event is compared. */
-  readonly growth: ReadonlyArray<{ streams: number; events: number }>;
   readonly starts: number;
   /** How often a request is measured with an audit log and a policy, and without; 0 for not at all. */
   readonly auditRounds: number;
@@ -49,11 +46,7 @@ const runSeconds = 1;
 /** What V8 compiles as it runs is not all compiled after a second of requests. */
 const warmUpSeconds = 3;
 const bigUpload = { bytes: 512 * 1024 * 1024, bytesPerSecond: 400_000_000 };
-const transferBytes = 100_000_000;
-const transferRounds = 2;
 const transferWarmUps = 100;
-/** The sizes are measured one after the other: with fewer, the first would pay for what V8 compiles. */
-const growthWarmUps = 500;
 const warmUpRequests = 200;
 const settleMs = 300;
 const memoryLookMs = 5;
@@ -83,7 +76,8 @@ export class Run {
   constructor(plan: Plan, peers: readonly Peer[], folder: string) {
     this.#plan = plan;
     this.patience = new Patience(plan.patienceMs);
-    this.#peers = peers;
+    // The bare relay is no peer, but the daemon's floor.
+    this.#peers = peers.some(({ name }) => name === 'daemon') ? [...peers.filter(({ name }) => name !== 'relay'), relay] : peers;
     this.#folder = folder;
   }
 
@@ -107,7 +101,6 @@ export class Run {
     await this.#measureAudit(upstream, exchange);
     await this.#measureTransfers(upstream);
     await this.#measureStreams(upstream, loadProgram);
-    await this.#measureGrowth(upstream, loadProgram);
     await service.stop();
   }
 
@@ -185,13 +178,8 @@ export class Run {
     await this.#attempt('direct', 'warm-up', async () => { await coldPath(target); });
     for (let round = 0; round < this.#plan.coldRounds; round += 1) {
       await this.#note('direct', 'cold', () => coldPath(target));
-      for (const peer of this.#withFloor()) await this.#note(peer.name, 'cold', () => this.#fromItsStart(peer, upstream, coldPath));
+      for (const peer of this.#peers) await this.#note(peer.name, 'cold', () => this.#fromItsStart(peer, upstream, coldPath));
     }
-  }
-
-  /** All peers and, where the daemon is one, the bare relay: no peer but its floor. */
-  #withFloor(): readonly Peer[] {
-    return this.#peers.some(({ name }) => name === 'daemon') ? [...this.#peers.filter(({ name }) => name !== 'relay'), relay] : this.#peers;
   }
 
   /** Measures at a peer that is started for it. */
@@ -207,7 +195,7 @@ export class Run {
   async #measureStarts(upstream: Upstream): Promise<void> {
     say('start-up and idle memory');
     for (let round = 0; round < this.#plan.starts; round += 1) {
-      for (const peer of this.#peers) {
+      for (const peer of this.#peers.filter(({ name }) => name !== 'relay')) { // tsx starts that one, and is no part of it
         await this.#note(peer.name, 'start', async () => {
           const running = await this.#start(peer, upstream);
           if (round === 0) await sleep(settleMs);
@@ -220,7 +208,7 @@ export class Run {
   }
 
   async #measureRequests(upstream: Upstream): Promise<void> {
-    const everybody = [this.#direct(upstream), ...await Promise.all(this.#withFloor().map((peer) => this.#start(peer, upstream)))];
+    const everybody = [this.#direct(upstream), ...await Promise.all(this.#peers.map((peer) => this.#start(peer, upstream)))];
     const answerBytes = new Map<Column, number>();
     for (const one of everybody) {
       await this.#attempt(one.column, 'answers', async () => { answerBytes.set(one.column, await checkAnswers(one.target)); });
@@ -281,23 +269,12 @@ export class Run {
     for (const { column, target } of peers) {
       await this.#attempt(column, 'transfers', async () => {
         const client = new Client(target);
-        const warmUps = showsGrowth({ column }) && this.#plan.transferMegabytes.length > 0 ? growthWarmUps : transferWarmUps;
-        for (let i = 0; i < warmUps; i += 1) {
+        for (let i = 0; i < transferWarmUps; i += 1) {
           await client.upload(1_000_000);
           await client.download(1_000_000);
         }
         client.close();
       });
-    }
-    for (let round = 0; round < transferRounds; round += 1) {
-      for (const size of this.#plan.transferMegabytes) {
-        const bytes = size * 1_000_000;
-        for (const direction of ['upload', 'download'] as const) {
-          for (const { column, target, pids } of peers.filter(showsGrowth)) {
-            await this.#note(column, `${direction}/${size}`, async () => ({ cpuUs: await cpuPerMegabyte(target, direction, bytes, transferBytes / bytes, pids()) }));
-          }
-        }
-      }
     }
     for (const { column, target, pids } of peers) {
       await this.#attempt(column, 'bigUpload', async () => {
@@ -330,24 +307,6 @@ export class Run {
     }
   }
 
-  /** What an event costs with few and with many streams, in one process that has seen streams before. */
-  async #measureGrowth(upstream: Upstream, program: string): Promise<void> {
-    if (this.#plan.growth.length === 0) return;
-    say('event streams: how cost grows');
-    for (const peer of this.#peers) {
-      if (!showsGrowth({ column: peer.name })) continue;
-      const running = await this.#start(peer, upstream);
-      const run = async (streams: number, events: number): Promise<StreamFigures> => runStreams(program, running.target, {
-        streams, events, intervalMs: streams / eventsPerSecond * 1000, opensPerSecond: streamsOpenedPerSecond,
-      }, running.pids());
-      await this.#attempt(peer.name, 'warm-up', async () => { await run(100, 100); });
-      for (const { streams, events } of this.#plan.growth) {
-        await this.#note(peer.name, `growth/${streams}`, async () => ({ cpuUsPerEvent: (await run(streams, events)).cpuUsPerEvent }));
-      }
-      await running.stop();
-    }
-  }
-
   /** Lets streams run through a peer that was started for it: what a run leaves behind in memory would be hidden from the next. */
   async #runStreams(upstream: Upstream, peer: Peer | undefined, program: string, load: StreamLoad, triesLeft = busyRetries): Promise<StreamFigures> {
     const { target, pids, stop } = peer === undefined ? this.#direct(upstream) : await this.#start(peer, upstream);
@@ -363,11 +322,6 @@ export class Run {
     }
     return this.#runStreams(upstream, peer, program, load, triesLeft - 1);
   }
-}
-
-/** Whether cost grows is a question about the daemon; nginx shows what the machine does to it. */
-function showsGrowth({ column }: { readonly column: Column }): boolean {
-  return column === 'daemon' || column === 'nginx';
 }
 
 /** The others are machine code from the start. */

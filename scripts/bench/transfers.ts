@@ -6,7 +6,6 @@ import type { ClientRequest, IncomingMessage } from 'node:http';
 import * as https from 'node:https';
 
 import type { Target } from './peers.ts';
-import { cpuSeconds } from './process.ts';
 
 // A body's bytes, as wire.h has them: a prime period, so that no cut at a round number goes unnoticed.
 const period = 65_521;
@@ -16,7 +15,6 @@ for (let at = 0; at < pattern.length; at += 1) {
   pattern[at] = (place * 167 + (place >> 8) * 13) & 0xff;
 }
 const pieceBytes = period * 8;
-const megabyte = 1_000_000;
 
 /** A body of the pattern, for one that is small. */
 export function bodyOf(bytes: number): Buffer {
@@ -105,17 +103,4 @@ export class Client {
 function headBytes({ statusMessage = '', rawHeaders }: IncomingMessage): number {
   const fields = rawHeaders.reduce((sum, text) => sum + text.length + 2, 0);
   return `HTTP/1.1 200 ${statusMessage}\r\n`.length + fields + 2;
-}
-
-/** CPU time of a peer per MB (10^6 bytes), in microseconds, for bodies of a size; `count` of them, one after the other. */
-export async function cpuPerMegabyte(
-  target: Target, direction: 'upload' | 'download', bytes: number, count: number, pids: readonly number[],
-): Promise<number> {
-  const client = new Client(target);
-  await client[direction](megabyte);
-  const before = cpuSeconds(pids);
-  for (let i = 0; i < count; i += 1) await client[direction](bytes);
-  const cpu = cpuSeconds(pids) - before;
-  client.close();
-  return cpu / (bytes * count / megabyte) * 1e6;
 }
