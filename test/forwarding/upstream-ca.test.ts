@@ -2,13 +2,15 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { upstreamConnector } from '../../src/proxy/upstream-connector.ts';
 import { caFile, identity, makeChain, otherCaFile } from '../support/certificates.ts';
+import { failureOf, optionsOf } from '../support/command-line.ts';
 import { runToExit, startDaemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { refusalOf } from '../support/messages.ts';
 import { ask } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
-import { answer, startUpstream } from '../support/upstream.ts';
+import { answer, startUpstream, type Upstream } from '../support/upstream.ts';
 
 describe('--upstream-ca FILE', () => {
   test('trusts the CA in FILE', async () => {
@@ -58,8 +60,7 @@ describe('--upstream-ca FILE', () => {
       const chain = makeChain();
       const cert = read(chain.leaf.cert) + read(chain.issuing);
       const upstream = await startUpstream({ secureContext: { cert, key: read(chain.leaf.key) }, answer: answer(200, '{}') });
-      const daemon = await startDaemon({ args: ['--upstream-url', upstream.url, '--upstream-ca', fileWith(make(chain))] });
-      expect((await ask(daemon.port)).status).toBe(200);
+      await connecting(upstream, fileWith(make(chain)));
     });
 
     test.for([
@@ -68,9 +69,7 @@ describe('--upstream-ca FILE', () => {
       ['the certificate itself, expired', 'expired', 'expired', /expired/],
     ] as const)('but not %s', async ([, presented, trusted, why]) => {
       const upstream = await startUpstream({ tls: presented, answer: answer(200, '{}') });
-      const daemon = await startDaemon({ args: ['--upstream-url', upstream.url, '--upstream-ca', identity(trusted).cert] });
-      expect(envelopeOf(await ask(daemon.port)).code).toBe('upstream_tls');
-      await daemon.waitForStderr(why);
+      await expect(connecting(upstream, identity(trusted).cert)).rejects.toMatchObject({ code: 'UPSTREAM_TLS', message: expect.stringMatching(why) });
       expect(upstream.receivedBytes).toBe(0);
     });
   });
@@ -93,11 +92,18 @@ describe('--upstream-ca FILE', () => {
     'holds a broken certificate': () => fileWith('-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'),
   };
   test.for(Object.entries(unusable))('is refused at start when it %s', async ([, make]) => {
-    const file = make();
-    const exit = await runToExit({ args: ['--upstream-ca', file] });
-    expect(refusalOf(exit, [1, 2])).toContain('--upstream-ca');
+    expect((await failureOf(async () => optionsOf(['--upstream-ca', make()]), 1)).message).toContain('--upstream-ca');
+  });
+
+  test('and the daemon says so', async () => {
+    expect(refusalOf(await runToExit({ args: ['--upstream-ca', fileWith('hello\n')] }), 1)).toContain('--upstream-ca');
   });
 });
+
+/** Makes a connection as the daemon with this file would. */
+async function connecting(upstream: Upstream, file: string): Promise<void> {
+  (await upstreamConnector((await optionsOf(['--upstream-url', upstream.url, '--upstream-ca', file])).upstream)()).destroy();
+}
 
 function read(file: string): string {
   return readFileSync(file, 'utf8');
