@@ -1,7 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { environmentProxy } from '../../src/proxy/environment-proxy.ts';
+import { upstreamConnector } from '../../src/proxy/upstream-connector.ts';
+import { explain } from '../../src/proxy/upstream-error.ts';
 import { version } from '../../src/run/installation.ts';
 import { caFile, identity } from '../support/certificates.ts';
+import { cleanUp } from '../support/cleanup.ts';
+import { misuseOf, optionsOf } from '../support/command-line.ts';
 import { startCorporateProxy, type CorporateProxy } from '../support/corporate-proxy.ts';
 import { runToExit, startDaemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
@@ -12,6 +16,12 @@ import { answer, freePort, startUpstream, streamHead, type Upstream } from '../s
 
 /** A name that only the proxy knows. The identity 'wrongHost' is for it. */
 const name = 'elsewhere.example';
+
+/** Makes a connection as the daemon with these flags would. */
+async function connecting(args: readonly string[]): Promise<void> {
+  const socket = await upstreamConnector((await optionsOf(args)).upstream)();
+  cleanUp(() => void socket.destroy());
+}
 
 interface Beyond {
   readonly upstream: Upstream;
@@ -138,8 +148,8 @@ describe('--upstream-proxy', () => {
   test('a proxy that speaks HTTP/1.0, or sends headers along, is understood', async () => {
     for (const answered of ['HTTP/1.0 200 OK\r\n\r\n', 'HTTP/1.1 200 OK\r\nVia: 1.1 corp\r\nContent-Length: 0\r\n\r\n', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', 'HTTP/1.1 299 Fine\r\n\r\n']) {
       const { proxy, args } = await beyond({ answer: answered });
-      const daemon = await startDaemon({ args: [...args, '--upstream-proxy', proxy.url] });
-      expect((await ask(daemon.port)).text(), answered).toBe('reached');
+      await connecting([...args, '--upstream-proxy', proxy.url]);
+      expect(proxy.requests, answered).toHaveLength(1);
     }
   });
 
@@ -165,6 +175,21 @@ describe('a proxy that does not let through', () => {
   ];
 
   test.for(failures)('%s', async ([, options, status, code, cause]) => {
+    const { upstream, proxy, args } = await beyond(options);
+    const attempt = connecting([...args, '--upstream-proxy', `http://user:pa55word@127.0.0.1:${proxy.port}`, '--connect-timeout', '0.5']);
+    const error: unknown = await attempt.catch((reason: unknown) => reason);
+    if (!(error instanceof Error)) expect.fail('it was connected');
+    const { problem, detail } = explain(error, name);
+    expect(problem.status).toBe(status);
+    expect(problem.code).toMatch(new RegExp(`^${code}$`));
+    expect(detail).toMatch(cause);
+    expectNoStack(detail);
+    expect(detail).not.toContain('pa55word');
+    expect(upstream.receivedBytes).toBe(0);
+    await proxy.until(() => proxy.closed === proxy.requests.length, 'the connection to the proxy to close');
+  });
+
+  test.for(failures.filter(([what]) => what === 'wants credentials' || what === 'hangs'))('%s: so is the client told, and the log', async ([, options, status, code, cause]) => {
     const { upstream, proxy, args } = await beyond(options);
     const daemon = await startDaemon({ args: [...args, '--upstream-proxy', `http://user:pa55word@127.0.0.1:${proxy.port}`, '--connect-timeout', '0.5'] });
     const told = daemon.stderr.length;
@@ -218,10 +243,10 @@ describe('the environment', () => {
   });
 
   test.for(['#', '\\', '?', '/'])('where a password has a %s, the hint names percent-encoding', async (character) => {
-    const exit = await runToExit({ env: { HTTPS_PROXY: `http://user:hid${character}den@proxy.corp:3128` } });
-    expect(refusalOf(exit, 2)).toContain('HTTPS_PROXY must be http://');
-    expect(exit.stderr).toMatch(/\nhint: .*percent-encoded/);
-    expect(exit.stderr).not.toMatch(/hid|den@/);
+    const { message, hint } = await misuseOf([], { HTTPS_PROXY: `http://user:hid${character}den@proxy.corp:3128` });
+    expect(message).toContain('HTTPS_PROXY must be http://');
+    expect(hint).toContain('percent-encoded');
+    expect(message + hint).not.toMatch(/hid|den@/);
   });
 
   test('the flag goes before it, and none means none', async () => {
@@ -237,10 +262,9 @@ describe('the environment', () => {
 
   test('NO_PROXY exempts the upstream', async () => {
     const { proxy, args } = await beyond();
-    for (const variable of ['NO_PROXY', 'no_proxy']) {
-      const daemon = await startDaemon({ args, env: { HTTPS_PROXY: proxy.url, [variable]: `localhost,${name}` } });
-      expect((await ask(daemon.port)).status).toBe(502);
-    }
+    const daemon = await startDaemon({ args, env: { HTTPS_PROXY: proxy.url, NO_PROXY: `localhost,${name}` } });
+    expect((await ask(daemon.port)).status).toBe(502);
+    expect((await optionsOf(args, { HTTPS_PROXY: proxy.url, no_proxy: `localhost,${name}` })).upstream.proxy).toBe(undefined);
     expect(proxy.requests).toHaveLength(0);
   });
 
