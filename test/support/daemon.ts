@@ -169,15 +169,16 @@ export function launch(options: DaemonOptions = {}): Running {
   });
   child.once('error', () => {});
   const running = new Running(child, key);
-  const kill = (): void => killGroup(running);
-  process.once('exit', kill);
+  if (started.size === 0) process.on('exit', killStarted);
+  started.add(running);
   cleanUp(async () => {
-    kill();
+    killGroup(running);
     // A descendant that left the group could hold the pipes open. The test is over, so they are not read any more.
     child.stdout?.destroy();
     child.stderr?.destroy();
     await running.waitForExit();
-    process.off('exit', kill);
+    started.delete(running);
+    if (started.size === 0) process.off('exit', killStarted);
   });
   if (child.stdin !== null) {
     // It may end without reading (wrong arguments): EPIPE is its right.
@@ -204,6 +205,13 @@ export function listeningOn(running: Running, port: number): Daemon {
 /** Starts a daemon that is expected to end by itself, and resolves with its exit. */
 export function runToExit(options: DaemonOptions = {}): Promise<Exit> {
   return launch(options).waitForExit();
+}
+
+/** Those that are not cleaned up yet: vitest may be ended before. */
+const started = new Set<Running>();
+
+function killStarted(): void {
+  for (const running of started) killGroup(running);
 }
 
 function killGroup(running: Running): void {
