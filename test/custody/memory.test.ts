@@ -5,9 +5,9 @@ import { randomKey } from '../support/daemon.ts';
 import { startLoadUpstream } from '../support/load.ts';
 import { needs } from '../support/skip.ts';
 
-// About 44 exchanges of each kind: a key in a header string leaves dozens of copies after 20. test/long/custody-load has every way to
+// About 28 exchanges of each kind: a key in a header string leaves dozens of copies after 20. test/long/custody-load has every way to
 // send it by itself, for longer, and on other versions of Node.
-const requests = 400;
+const requests = 250;
 
 const sieges: Record<string, Siege> = {
   'over kept and fresh connections': { load: { requests }, upstream: { freshShare: 0.3 } },
