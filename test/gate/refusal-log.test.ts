@@ -48,13 +48,13 @@ test('a burst of refusals is logged, each with its path; then one a second, with
   expect(reported(refusals(stderr).filter((line) => line.includes('endpoint_not_allowed')))).toBeLessThanOrEqual(asked);
 });
 
-test('10,000 refusals of all kinds make lines that are bounded', async () => {
+test('2,800 refusals of all kinds make lines that are bounded', async () => {
   const daemon = await start();
   const since = performance.now();
   const kept: RawRequest[] = [{ method: 'GET' }, { target: '/v1/models' }, { host: 'evil.example' }, { headers: [['Origin', 'null']] }, { method: 'OPTIONS', target: '*' }];
   const closing = ['\r\nx\r\n\r\n', `POST / HTTP/1.1\r\nHost: 127.0.0.1:${daemon.port}\r\nTransfer-Encoding: x\r\n\r\n`, `POST / HTTP/1.1\r\nX: ${'y'.repeat(70_000)}`];
   await Promise.all(Array.from({ length: 4 }, async (_, number) => {
-    for (let batch = 0; batch < 60; batch++) {
+    for (let batch = 0; batch < 15; batch++) {
       const client = await connect(daemon.port);
       for (let count = 0; count < 40; count++) {
         await client.send(rawRequest(daemon.port, { ...kept[count % kept.length], target: `/${number}/${batch}/${count}` }));
@@ -71,38 +71,40 @@ test('10,000 refusals of all kinds make lines that are bounded', async () => {
   const kinds = new Set(lines.map((line) => /refused \((\w+)\)/.exec(line)?.[1]));
   expect(kinds.size).toBeLessThanOrEqual(6);
   expect(lines.length).toBeLessThanOrEqual(kinds.size * (burst + seconds));
-  expect(reported(lines)).toBeLessThanOrEqual(10_000);
+  expect(reported(lines)).toBeLessThanOrEqual(2_800);
 });
 
 test('a client\'s text is escaped and truncated', async () => {
   const texts = ['/\x1b[2J\x1b[31mred', '/\xff\xfe', '/\xe2\x80\xae', '/"quoted"\\', `/${'a'.repeat(60_000)}`, '/\x7f', '/\x9b31m', '/$(reboot)`reboot`', '/%0a%1b[31m', '/\xc2\x85x', '/…', '/<script>'];
+  const daemon = await start();
   for (let first = 0; first < texts.length; first += 4) {
-    const daemon = await start();
     const target = (index: number): string => Buffer.from(texts[first + index] ?? '', 'latin1').toString('latin1');
     await exchange(daemon.port, rawRequest(daemon.port, { target: target(0), headers: [['Authorization', target(0)]] }));
     await exchange(daemon.port, rawRequest(daemon.port, { target: target(1), host: target(1) }));
     await exchange(daemon.port, rawRequest(daemon.port, { target: target(2), headers: [['Origin', target(2)]] }));
     await exchange(daemon.port, rawRequest(daemon.port, { target: target(3), headers: [['Transfer-Encoding', target(3)]] }));
-    const { stderr } = await daemon.stop();
-    expect(stderr).toMatch(/^(responses-api-proxy(:| listening).*\n)+$/);
-    expect(stderr).toMatch(/^[\n\x20-\x7e…]*$/);
-    const lines = refusals(stderr);
-    expect(lines.length).toBeGreaterThan(0);
-    for (const line of lines) expect(line.length).toBeLessThan(maxLineLength);
   }
+  const { stderr } = await daemon.stop();
+  expect(stderr).toMatch(/^(responses-api-proxy(:| listening).*\n)+$/);
+  expect(stderr).toMatch(/^[\n\x20-\x7e…]*$/);
+  const lines = refusals(stderr);
+  expect(lines).toHaveLength(texts.length);
+  for (const line of lines) expect(line.length).toBeLessThan(maxLineLength);
 });
 
-test.each([
+const secretive = [
   ['GET', '/v1/models?key=hunter2', 'GET /v1/models?...'],
   ['GET', '/v1/models#hunter2', 'GET /v1/models#...'],
   ['GET', '/v1/models#hunter2?hunter2', 'GET /v1/models#...'],
   ['GET', 'http://user:hunter2@example.com/v1/models?hunter2', 'GET http://...@example.com/v1/models?...'],
   ['CONNECT', 'user:hunter2@example.com:443', 'CONNECT ...@example.com:443'],
-])('no possible secret of %s %s is logged', async (method, target, told) => {
+] as const;
+
+test('no possible secret of a target is logged', async () => {
   const daemon = await start();
-  await exchange(daemon.port, rawRequest(daemon.port, { method, target }));
+  for (const [method, target] of secretive) await exchange(daemon.port, rawRequest(daemon.port, { method, target }));
   const { stderr } = await daemon.stop();
-  expect(stderr).toContain(`"${told}"`);
+  expect(refusals(stderr).map((line) => /"(.*)"/.exec(line)?.[1])).toEqual(secretive.map(([, , told]) => told));
   expect(stderr).not.toContain('hunter2');
 });
 
