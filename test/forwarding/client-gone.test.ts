@@ -1,7 +1,7 @@
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { responses } from '../support/endpoints.ts';
 import { chunk } from '../support/http-bytes.ts';
-import { establishedConnections, eventually, mebibyte, hasWaitingFin } from '../support/process-facts.ts';
+import { establishedConnections, eventually, mebibyte, hasWaitingFin, pollMs } from '../support/process-facts.ts';
 import { Proxied, asking, startBoth } from '../support/proxied.ts';
 import { startRelay } from '../support/relay.ts';
 import { connect, type RawClient } from '../support/raw-client.ts';
@@ -109,7 +109,7 @@ describe('the upstream hears of it', () => {
           const stalled = unread() > 0;
           if (!stalled && client.socket.writableLength === 0) void client.send(frame(Buffer.alloc(262_144, 'x')));
           calm = stalled ? calm + 1 : 0;
-          await new Promise((resolve) => setTimeout(resolve, stalled ? 20 : 5));
+          await new Promise((resolve) => setTimeout(resolve, pollMs));
         }
         expect(client.text).toBe('');
         part(client);

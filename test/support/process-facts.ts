@@ -60,12 +60,10 @@ export function connectionsClosedByPeer(port: number): number {
 
 /** @param wanted a TCP state as the kernel numbers it, see include/net/tcp_states.h */
 function connectionsIn(wanted: string): KernelConnection[] {
-  const portOf = (address = ''): number => Number.parseInt(address.slice(-4), 16);
-  const [, ...lines] = readFileSync('/proc/net/tcp', 'utf8').trim().split('\n');
-  return lines.flatMap((line) => {
-    const [, local, remote, state, queues = ''] = line.trim().split(/\s+/);
-    const [unsent = 0, unread = 0] = queues.split(':').map((digits) => Number.parseInt(digits, 16));
-    return state === wanted ? [{ local: portOf(local), remote: portOf(remote), unsent, unread }] : [];
+  const line = new RegExp(`:(\\w{4}) \\w{8}:(\\w{4}) ${wanted} (\\w{8}):(\\w{8}) `, 'g');
+  return [...readFileSync('/proc/net/tcp', 'latin1').matchAll(line)].map(([, ...fields]) => {
+    const [local = 0, remote = 0, unsent = 0, unread = 0] = fields.map((digits) => Number.parseInt(digits, 16));
+    return { local, remote, unsent, unread };
   });
 }
 
@@ -74,11 +72,14 @@ export function establishedTo(port: number): number {
   return establishedConnections().filter(({ remote }) => remote === port).length;
 }
 
-/** Waits until `condition` holds. Polls every 10 ms: the kernel announces no such change. */
+/** How often a process or the kernel is looked at that announces no changes, in milliseconds. The kernel's table of connections takes 10 to read where thousands have just ended. */
+export const pollMs = 50;
+
+/** Waits until `condition` holds. Polls: the kernel announces no such change. */
 export async function eventually(condition: () => boolean, what: () => string, timeoutMs = defaultWaitMs): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`waited ${timeoutMs} ms for ${what()}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await new Promise((resolve) => setTimeout(resolve, pollMs));
   }
 }
