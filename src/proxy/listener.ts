@@ -138,7 +138,7 @@ function startListening(server: Server, listenOn: ListenOn): Promise<void> {
     server.once('error', (error: NodeJS.ErrnoException) => {
       if (listenOn.kind === 'inherited') return reject(cannotInherit(reason(error)));
       const other = daemonOn(port);
-      const mend = other === undefined ? '' : `a responses-api-proxy runs there, pid ${other}: use that one, end it, or `;
+      const mend = other === undefined ? '' : `a responses-api-proxy runs there, pid ${other}: use or end it, or `;
       const hint = error.code === 'EACCES' ? 'a port below 1024 needs root; choose a higher --port, or none' : `${mend}choose another --port, or none`;
       return reject(new Failure(`cannot bind ${address}:${port}: ${reason(error)}`, { hint }));
     });

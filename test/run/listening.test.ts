@@ -59,7 +59,7 @@ describe('a port in use is an error, whose hint says', () => {
     return /^hint: (.*)$/m.exec(stderr)?.[1] ?? '';
   };
   const another = 'choose another --port, or none';
-  const ours = (pid: number): string => `a responses-api-proxy runs there, pid ${pid}: use that one, end it, or ${another}`;
+  const ours = (pid: number): string => `a responses-api-proxy runs there, pid ${pid}: use or end it, or ${another}`;
 
   test('which daemon of this user has it', async () => {
     const port = await freePort();
