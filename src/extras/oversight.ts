@@ -60,7 +60,7 @@ export class Oversight implements Observer {
     const limits = policy?.limits === undefined ? undefined : new Limits(policy.limits);
     const countsInAll = limits !== undefined && policy?.limits?.tokensTotal !== undefined;
     const path = file === undefined ? undefined : heldPath('--audit-log', file);
-    const log = file === undefined || path === undefined ? undefined : new AuditLog({ file, path, endpoint, owner, lock: native.lockFile, report, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });
+    const log = file === undefined || path === undefined ? undefined : new AuditLog({ file, path, endpoint, owner, lock: (descriptor) => native.lockFile(descriptor) === 1, report, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });
     if (path !== undefined && limits !== undefined) restore(limits, path, endpoint, countsInAll);
     this.#entries = new AuditEntries((record) => log?.append(record));
     this.#rules = {

@@ -62,10 +62,6 @@ static napi_value allocate(napi_env env, napi_callback_info info) {
   int32_t bytes;
   bool waived;
   if (!read_arguments(env, info, "ib", &bytes, &waived)) return NULL;
-  if (bytes < 1) {
-    errno = EINVAL;
-    return throw_errno(env, "no bytes");
-  }
   struct area area;
   if (!allocate_locked((size_t)bytes, waived, &area)) {
     char reasons[128];
@@ -117,14 +113,6 @@ static napi_value peer_uid(napi_env env, napi_callback_info info) {
   return found == 0 ? NULL : number(env, uid);
 }
 
-/* lockFile(file: number): boolean */
-static napi_value lock(napi_env env, napi_callback_info info) {
-  int32_t file;
-  if (!read_arguments(env, info, "i", &file)) return NULL;
-  int locked = lock_file(file);
-  return locked < 0 ? throw_errno(env, "flock") : boolean(env, locked);
-}
-
 /* account(nameOrUid: string): { name: string, uid: number, gid: number } | undefined */
 static napi_value account(napi_env env, napi_callback_info info) {
   char name_or_uid[MAX_TEXT_BYTES];
@@ -155,8 +143,8 @@ NAPI_MODULE_INIT() {
     int (*function)(int);
   } functions[] = {
     {"allocate", allocate, NULL}, {"harden", harden_process, NULL}, {"isStartedByStarter", ask_for_starter, NULL},
-    {"forbidStartCalls", enter_serving, NULL}, {"peerUid", peer_uid, NULL}, {"lockFile", lock, NULL}, {"account", account, NULL},
-    {"pollEnds", call_with_number, poll_ends}, {"unacknowledgedBytes", call_with_number, unacknowledged_bytes},
+    {"forbidStartCalls", enter_serving, NULL}, {"peerUid", peer_uid, NULL}, {"account", account, NULL},
+    {"lockFile", call_with_number, lock_file}, {"pollEnds", call_with_number, poll_ends}, {"unacknowledgedBytes", call_with_number, unacknowledged_bytes},
     {"resetOnClose", call_with_number, reset_on_close}, {"holdPort", call_with_number, hold_port},
   };
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {

@@ -22,8 +22,8 @@ export interface Native {
   unacknowledgedBytes(descriptor: number): number;
   /** Makes closing a connected socket send a reset (SO_LINGER with 0 s). */
   resetOnClose(descriptor: number): void;
-  /** Locks an open file until it is closed (flock(2)); false if another process holds the lock. */
-  lockFile(descriptor: number): boolean;
+  /** Locks an open file until it is closed (flock(2)); 0 if another process holds the lock. */
+  lockFile(descriptor: number): number;
   /** Binds a socket to a port of [::1], without listening (`descriptors.c`). The descriptor is the caller's to close. */
   holdPort(port: number): number;
   /** Finds an account by name or uid (getpwnam(3), getpwuid(3)); undefined if there is none. */

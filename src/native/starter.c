@@ -23,8 +23,6 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-enum { MAX_SIGNAL = 64 };
-
 static const char *const passed_on[] = {
   "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy",
   "LISTEN_FDS", "LISTEN_PID", /* socket activation, sd_listen_fds(3) */
@@ -68,18 +66,17 @@ void tell(const char *name, const char *value) {
 }
 
 /*
- * Node resets all signals at start. Signals that nohup or a background job ignored are told, for it to ignore again. By this
- * variable the daemon knows that it was started here (src/run/signals.ts).
+ * Node resets all signals at start. Those that stop the daemon, and that nohup or a background job ignored, are told, for it to
+ * ignore again. By this variable the daemon knows that it was started here (src/run/signals.ts).
  */
 static void tell_ignored_signals(void) {
-  unsigned long long mask = 0;
-  for (int number = 1; number <= MAX_SIGNAL; number++) {
+  static const struct { int number; const char *name; } stopping[] = {{SIGHUP, "SIGHUP "}, {SIGINT, "SIGINT "}, {SIGTERM, "SIGTERM "}};
+  char names[sizeof "SIGHUP SIGINT SIGTERM "] = "";
+  for (size_t i = 0; i < sizeof stopping / sizeof *stopping; i++) {
     struct sigaction action;
-    if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN) mask |= 1ULL << (number - 1);
+    if (sigaction(stopping[i].number, NULL, &action) == 0 && action.sa_handler == SIG_IGN) strcat(names, stopping[i].name);
   }
-  char text[sizeof "ffffffffffffffff"];
-  snprintf(text, sizeof text, "%llx", mask);
-  tell("RESPONSES_API_PROXY_IGNORED_SIGNALS", text);
+  tell("RESPONSES_API_PROXY_IGNORED_SIGNALS", names);
 }
 
 int main(int count, char **arguments) {

@@ -59,7 +59,7 @@ const environments: Record<string, (folder: string) => Environment | Promise<Env
   'BASH_ENV': (folder) => ({ BASH_ENV: shellScript(folder) }),
   'ENV': (folder) => ({ ENV: shellScript(folder) }),
   'a variable that no shell can name': () => ({ 'not-a-name': secret, 'BASH_FUNC_readlink%%': '() { :; }' }),
-  'the launcher\'s own variables': () => ({ root: '/nowhere', node: '/nowhere', self: '/nowhere', rest: '/nowhere', ignored: 'x', IFS: '/', RESPONSES_API_PROXY_IGNORED_SIGNALS: 'ffffffffffffffff' }),
+  'the launcher\'s own variables': () => ({ root: '/nowhere', node: '/nowhere', self: '/nowhere', rest: '/nowhere', ignored: 'x', IFS: '/', RESPONSES_API_PROXY_IGNORED_SIGNALS: 'SIGHUP SIGINT SIGTERM' }),
 };
 
 /** A file for node to load, which leaves a trace in its folder. */
