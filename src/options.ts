@@ -115,7 +115,7 @@ function validate(values: Values<typeof flags>, environment: NodeJS.ProcessEnv) 
   if (setsEncoding && (auditLog ?? policy) !== undefined) {
     throw usageFailure('Accept-Encoding cannot be set together with --audit-log or --policy: the daemon sets it, to read the answer');
   }
-  const listenOn: ListenOn = isActivated ? { kind: 'inherited' } : { kind: 'port', port: parsePort(port) };
+  const listenOn: ListenOn = isActivated ? 'inherited' : parsePort(port);
   return {
     listenOn,
     endpoint,

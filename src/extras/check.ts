@@ -64,8 +64,8 @@ export async function check(options: CheckOptions, { allowedUids, tokenOwner, no
 }
 
 function portOf({ listenOn }: CheckOptions): string {
-  if (listenOn.kind === 'inherited') return 'on the socket that it inherits';
-  return listenOn.port === 0 ? 'a free port' : `port ${listenOn.port}`;
+  if (listenOn === 'inherited') return 'on the socket that it inherits';
+  return listenOn === 0 ? 'a free port' : `port ${listenOn}`;
 }
 
 /** @returns how the upstream was verified, in words */

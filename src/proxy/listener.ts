@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import { type RequestListener, type Server, createServer } from 'node:http';
 import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
@@ -39,7 +40,7 @@ const tcpKeepAliveMs = 30_000;
 const highWaterMark = 64 * 1024;
 
 /** A port of our own, 0 for one of the system's choice; or the socket that a service manager passed. */
-export type ListenOn = { readonly kind: 'port'; readonly port: number } | { readonly kind: 'inherited' };
+export type ListenOn = number | 'inherited';
 
 /** A server that is listening. */
 export interface Listener {
@@ -67,8 +68,8 @@ export async function listen(listenOn: ListenOn, native: Native, service: Servic
     cut: () => cutAll(serving.connections),
     stop: (graceMs) => {
       // The next daemon may have the port. Not with an inherited one: that one starts after our end.
-      if (held !== undefined && listenOn.kind === 'port') closeSync(held);
-      return stop(server, serving, service.observer, listenOn.kind === 'inherited', graceMs);
+      if (held !== undefined && listenOn !== 'inherited') closeSync(held);
+      return stop(server, serving, service.observer, listenOn === 'inherited', graceMs);
     },
   };
 }
@@ -115,14 +116,13 @@ export function serve(server: Server, port: number, service: Service): Serving {
  * @throws {Failure} when the port cannot be bound
  */
 export async function bind(server: Server, listenOn: ListenOn, native: Native): Promise<{ port: number; held: number | undefined }> {
-  const isFree = listenOn.kind === 'port' && listenOn.port === 0;
   for (let tried = 1; ; tried++) {
     await startListening(server, listenOn);
     const { port } = server.address() as AddressInfo;
     try {
       return { port, held: hold(port, native) };
     } catch (error) {
-      if (!isFree || tried === maxPortsTried || (error as NodeJS.ErrnoException).errno !== -EADDRINUSE) {
+      if (listenOn !== 0 || tried === maxPortsTried || (error as NodeJS.ErrnoException).errno !== -EADDRINUSE) {
         throw new Failure(`cannot hold [::1]:${port}: ${reason(error)}`, {
           hint: 'another program there would get what clients send to localhost; end it, or choose another port',
         });
@@ -132,24 +132,22 @@ export async function bind(server: Server, listenOn: ListenOn, native: Native): 
   }
 }
 
-function startListening(server: Server, listenOn: ListenOn): Promise<void> {
-  const port = listenOn.kind === 'port' ? listenOn.port : 0;
-  return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      if (listenOn.kind === 'inherited') return reject(cannotInherit(reason(error)));
-      const other = daemonOn(port);
-      const mend = other === undefined ? '' : `a responses-api-proxy runs there, pid ${other}: use or end it, or `;
-      const hint = error.code === 'EACCES' ? 'a port below 1024 needs root; choose a higher --port, or none' : `${mend}choose another --port, or none`;
-      return reject(new Failure(`cannot bind ${address}:${port}: ${reason(error)}`, { hint }));
-    });
-    const where = listenOn.kind === 'port' ? { host: address, port } : { fd: inheritedDescriptor };
-    server.listen({ ...where, backlog }, () => {
-      server.removeAllListeners('error');
-      const bound = server.address() as AddressInfo | null; // null for a UNIX socket
-      if (bound?.address === address) resolve();
-      else reject(cannotInherit(bound === null ? 'it is a UNIX socket' : `it is bound to ${bound.address}:${bound.port}, not to ${address}`));
-    });
-  });
+async function startListening(server: Server, listenOn: ListenOn): Promise<void> {
+  const where = listenOn === 'inherited' ? { fd: inheritedDescriptor } : { host: address, port: listenOn };
+  try {
+    server.listen({ ...where, backlog });
+    await once(server, 'listening');
+  } catch (error) {
+    if (listenOn === 'inherited') throw cannotInherit(reason(error));
+    const other = daemonOn(listenOn);
+    const mend = other === undefined ? '' : `a responses-api-proxy runs there, pid ${other}: use or end it, or `;
+    const isRefused = (error as NodeJS.ErrnoException).code === 'EACCES';
+    const hint = isRefused ? 'a port below 1024 needs root; choose a higher --port, or none' : `${mend}choose another --port, or none`;
+    throw new Failure(`cannot bind ${address}:${listenOn}: ${reason(error)}`, { hint });
+  }
+  const bound = server.address() as AddressInfo | null; // null for a UNIX socket
+  if (bound === null) throw cannotInherit('it is a UNIX socket');
+  if (bound.address !== address) throw cannotInherit(`it is bound to ${bound.address}:${bound.port}, not to ${address}`);
 }
 
 /** Told as an invalid argument where it is no socket that can listen. */

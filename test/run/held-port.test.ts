@@ -107,7 +107,7 @@ describe('a free port that somebody has on ::1', () => {
     const server = createServer();
     cleanUp(() => server.close());
     const { native: crowded, taken } = somebody(3);
-    const { port, held } = await bind(server, { kind: 'port', port: 0 }, crowded);
+    const { port, held } = await bind(server, 0, crowded);
     expect(taken).toHaveLength(3);
     expect(taken).not.toContain(port);
     expect(server.address()).toMatchObject({ address: '127.0.0.1', port });
@@ -117,7 +117,7 @@ describe('a free port that somebody has on ::1', () => {
   test('is an error where that never ends', async () => {
     const server = createServer();
     cleanUp(() => server.close());
-    await expect(bind(server, { kind: 'port', port: 0 }, somebody(1_000).native)).rejects.toThrow(/^cannot hold \[::1\]:\d+: address already in use$/);
+    await expect(bind(server, 0, somebody(1_000).native)).rejects.toThrow(/^cannot hold \[::1\]:\d+: address already in use$/);
   });
 });
 
