@@ -60,7 +60,6 @@ async function main(): Promise<void> {
   const options = await parseCommandLine(process.argv.slice(2), process.env);
   if (typeof options === 'string') return print(`${options}\n`);
   const { listenOn, isKeyRenewable, issuesToken, tokenFile } = options;
-  for (const name of ['LISTEN_FDS', 'LISTEN_PID']) delete process.env[name];
   const given = tokenFile === undefined ? undefined : (await extras()).readClientToken(tokenFile);
   const token = issuesToken ? randomBytes(tokenBytes).toString('base64url') : given?.token;
   const namesUsers = options.runAs !== undefined || options.allowUsers.length > 0;

@@ -1,16 +1,6 @@
 import { fstatSync } from 'node:fs';
-import { type ConnectOpts, Socket, type SocketConstructorOpts } from 'node:net';
+import { type ConnectOpts, type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import { Failure, reason } from '../run/failure.ts';
-
-/** Takes lines from where libuv has read them to (`../key/key-lines.ts`). */
-export interface LineReader {
-  /** Where the next bytes go. */
-  readonly free: Buffer;
-  /** That many have come there. */
-  take(count: number): true;
-  /** No more will come. */
-  end(): void;
-}
 
 /**
  * Checks that lines can still come on `fd`. A regular file delivers all lines at once, so only the last key would be used.
@@ -24,20 +14,21 @@ export function checkRenewable(fd: number): void {
 }
 
 /**
- * `--renewable-key`: reads on, for as long as the daemon runs. libuv reads straight into the reader's memory, which node's
- * `onread` makes possible.
+ * `--renewable-key`: reads on, for as long as the daemon runs. libuv reads straight into locked memory, which node's `onread`
+ * makes possible.
  *
+ * @param lines what becomes of the bytes (`../key/key-lines.ts`)
  * @param report told why nothing more can be read
  * @throws {Failure} when `fd` is neither a pipe nor a stream socket
  */
-export function readOn(fd: number, lines: LineReader, report: (message: string) => void): void {
+export function readOn(fd: number, lines: { readonly onread: OnReadOpts; end(): void }, report: (message: string) => void): void {
   // Node's types know `onread` of `connect` alone; its constructor takes it too.
   const options: SocketConstructorOpts & Pick<ConnectOpts, 'onread'> = {
     fd,
     readable: true,
     writable: false,
-    // A function is asked before each read. A plain buffer would be filled from its start each time.
-    onread: { buffer: () => lines.free, callback: (count) => lines.take(count) },
+    // Its function is asked before each read. A plain buffer would be filled from its start each time.
+    onread: lines.onread,
   };
   let input: Socket;
   try {

@@ -9,16 +9,6 @@ const descriptorPath = /^\/(dev|proc\/self)\/fd\/\d+$/;
 /** As many links as the kernel follows in one path, path_resolution(7). */
 const maxLinks = 40;
 
-/** A file, folder or link that another user can change. */
-class Exposed extends Error {
-  readonly hint: string;
-
-  constructor(problem: string, hint: string) {
-    super(problem);
-    this.hint = hint;
-  }
-}
-
 /**
  * Reads a file that says who may use the key, and for what. It is refused where a user other than root and the daemon's
  * can change the file, a folder that leads to it, or a link on the way. Group write access is refused for
@@ -28,14 +18,15 @@ class Exposed extends Error {
  * @throws {Failure}
  */
 export function readTrustedFile(flag: string, file: string): string {
+  const subject = `${flag} ${file}`;
   let descriptor: number | undefined;
   try {
-    descriptor = openSync(descriptorPath.test(file) ? file : resolveTrusted(file), constants.O_RDONLY | constants.O_NOCTTY);
-    check(fstatSync(descriptor), file);
+    descriptor = openSync(descriptorPath.test(file) ? file : resolveTrusted(subject, file), constants.O_RDONLY | constants.O_NOCTTY);
+    check(subject, fstatSync(descriptor), file);
     return readFileSync(descriptor, 'utf8');
   } catch (error) {
-    if (error instanceof Exposed) throw new Failure(`${flag} ${file}: ${error.message}`, { hint: error.hint });
-    throw new Failure(`cannot read ${flag} ${file}: ${reason(error)}`, { hint: 'it is read once, at start, by the user who starts the daemon' });
+    if (error instanceof Failure) throw error;
+    throw new Failure(`cannot read ${subject}: ${reason(error)}`, { hint: 'it is read once, at start, by the user who starts the daemon' });
   } finally {
     if (descriptor !== undefined) closeSync(descriptor);
   }
@@ -45,16 +36,17 @@ export function readTrustedFile(flag: string, file: string): string {
  * Follows a path from the top, also where it is relative: someone who can rename the current folder could redirect the next
  * start. Each folder is checked before anything is looked up in it, so nobody can replace what was found there.
  *
+ * @param subject flag and file, for the message
  * @returns the file's path without links
- * @throws {Exposed} or an error of the system's
+ * @throws {Failure} where another user can change something, or an error of the system's
  */
-function resolveTrusted(file: string): string {
+function resolveTrusted(subject: string, file: string): string {
   const names = resolve(file).split('/');
   let path = '/';
   let links = 0;
   for (let name = names.shift(); name !== undefined; name = names.shift()) {
     const folder = lstatSync(path);
-    check(folder, path);
+    check(subject, folder, path);
     const next = join(path, name);
     const stats = lstatSync(next);
     if (!stats.isSymbolicLink()) {
@@ -63,22 +55,20 @@ function resolveTrusted(file: string): string {
     }
     // In a sticky folder others can give a link of ours from elsewhere a second name (fs.protected_hardlinks=0).
     const isTrusted = isOurs(stats) && (!isSticky(folder) || stats.nlink === 1);
-    if (!isTrusted) throw new Exposed(`${next} is a symbolic link that another user can change`, 'name the file that it leads to');
+    if (!isTrusted) throw new Failure(`${subject}: ${next} is a symbolic link that another user can change`, { hint: 'name the file that it leads to' });
     if (++links > maxLinks) throw new Error('it leads through too many symbolic links');
     const target = readlinkSync(next);
     names.unshift(...target.split('/'));
     if (target.startsWith('/')) path = '/';
   }
-  check(lstatSync(path), file); // before it is opened: to open another user's FIFO would wait for that user
+  check(subject, lstatSync(path), file); // before it is opened: to open another user's FIFO would wait for that user
   return path;
 }
 
-/** @throws {Exposed} */
-function check(stats: Stats, path: string): void {
+/** @throws {Failure} where another user can change it */
+function check(subject: string, stats: Stats, path: string): void {
   const writer = otherWriter(stats, true);
   if (writer === undefined) return;
-  throw new Exposed(
-    `${path} can be changed by ${writer}`,
-    isOurs(stats) ? `take the right to write from others: chmod go-w ${path}` : `give it to the user who starts the daemon, or to root: chown root ${path}`,
-  );
+  const hint = isOurs(stats) ? `take the right to write from others: chmod go-w ${path}` : `give it to the user who starts the daemon, or to root: chown root ${path}`;
+  throw new Failure(`${subject}: ${path} can be changed by ${writer}`, { hint });
 }

@@ -6,6 +6,8 @@ import { type LockedKey, type NextLine, copyBytes } from './locked-key.ts';
  * does not depend on their bytes: two keys of one length look the same.
  */
 export class KeyLines {
+  /** What node reads with: where the next bytes go, and that so many have come there. */
+  readonly onread = { buffer: () => this.#area.subarray(this.#filled), callback: (count: number) => this.#take(count) };
   readonly #key: LockedKey;
   readonly #area: Buffer;
   readonly #report: (message: string) => void;
@@ -18,16 +20,10 @@ export class KeyLines {
     this.#key = key;
     this.#area = area;
     this.#report = report;
-    this.take(filled);
+    this.#take(filled);
   }
 
-  /** Where the next bytes go. */
-  get free(): Buffer {
-    return this.#area.subarray(this.#filled);
-  }
-
-  /** That many bytes have come there. */
-  take(count: number): true {
+  #take(count: number): true {
     const isNew = this.#filled; // there is no line feed before
     this.#filled += count;
     let begin = 0;
