@@ -9,24 +9,16 @@ const suspendDriftMs = 2_000;
 /** CLOCK_BOOTTIME goes on while the machine is suspended, CLOCK_MONOTONIC does not. */
 const systemClocks = { bootMs: () => uptime() * 1000, steadyMs: () => performance.now() };
 
-/** Notices that the machine was suspended, by two clocks that drift apart. */
-export class SuspendCheck {
-  readonly #clocks: typeof systemClocks;
-  #checkedAtMs = -Infinity;
-  #driftMs = Infinity;
-
-  constructor(clocks = systemClocks) {
-    this.#clocks = clocks;
-    this.wasSuspended();
-  }
-
-  /** Whether there was a suspend since the last look. */
-  wasSuspended(): boolean {
-    const nowMs = this.#clocks.steadyMs();
-    if (nowMs - this.#checkedAtMs < suspendCheckMs) return false;
-    const before = this.#driftMs;
-    this.#checkedAtMs = nowMs;
-    this.#driftMs = this.#clocks.bootMs() - nowMs;
-    return this.#driftMs - before > suspendDriftMs;
-  }
+/** Makes a function that tells whether the machine was suspended since it last looked, by two clocks that drift apart. */
+export function suspendCheck({ bootMs, steadyMs } = systemClocks): () => boolean {
+  let checkedAtMs = steadyMs();
+  let driftMs = bootMs() - checkedAtMs;
+  return () => {
+    const nowMs = steadyMs();
+    if (nowMs - checkedAtMs < suspendCheckMs) return false;
+    const before = driftMs;
+    checkedAtMs = nowMs;
+    driftMs = bootMs() - nowMs;
+    return driftMs - before > suspendDriftMs;
+  };
 }

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { SuspendCheck } from './suspend-check.ts';
+import { suspendCheck } from './suspend-check.ts';
 import { type ConnectionContext, UpstreamConnection } from './upstream-connection.ts';
 
 /** How long after a request a connection is kept ready for the next. */
@@ -25,7 +25,7 @@ export class UpstreamPool {
   readonly #dial: () => Promise<Socket>;
   readonly #context: ConnectionContext;
   readonly #report: (error: Error) => void;
-  readonly #suspend = new SuspendCheck();
+  readonly #wasSuspended = suspendCheck();
   /** Connections without a request, the one used last at the end. */
   readonly #idle: UpstreamConnection[] = [];
   readonly #waiters: Waiter[] = [];
@@ -49,7 +49,7 @@ export class UpstreamPool {
   /** Hands out a connection: at once if one is idle, else the next that is free or made. */
   acquire(take: Waiter): void {
     // After a suspend or a change of network, connections may be dead without a sign.
-    if (this.#suspend.wasSuspended()) for (const connection of this.#idle.splice(0)) connection.end('the machine was suspended');
+    if (this.#wasSuspended()) for (const connection of this.#idle.splice(0)) connection.end('the machine was suspended');
     this.#requestedAtMs = performance.now();
     const connection = this.#idle.pop();
     if (connection !== undefined) return take(null, connection);
