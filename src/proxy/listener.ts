@@ -42,31 +42,23 @@ const highWaterMark = 64 * 1024;
 /** A port of our own, 0 for one of the system's choice; or the socket that a service manager passed. */
 export type ListenOn = number | 'inherited';
 
-/** A server that is listening. */
-export interface Listener {
-  readonly port: number;
-  /** How many requests were accepted whose answers are not out yet. */
-  running(): number;
-  /** Stops listening, lets running answers finish for up to `graceMs`, then closes everything. */
-  stop(graceMs: number): Promise<void>;
-  /** Closes everything at once; running answers end broken. */
-  cut(): void;
-}
-
 /**
  * Listens on 127.0.0.1 and hands each request to a `RequestHandler`. What is peculiar to node:http stays in this file.
  *
  * @throws {Failure} when the port cannot be bound
  */
-export async function listen(listenOn: ListenOn, native: Native, service: Service): Promise<Listener> {
+export async function listen(listenOn: ListenOn, native: Native, service: Service) {
   const server = createHttpServer();
   const { port, held } = await bind(server, listenOn, native);
   const serving = serve(server, port, service);
   return {
     port,
+    /** How many requests were accepted whose answers are not out yet. */
     running: () => [...serving.connections].filter(({ isBusy }) => isBusy).length,
+    /** Closes everything at once; running answers end broken. */
     cut: () => cutAll(serving.connections),
-    stop: (graceMs) => {
+    /** Stops listening, lets running answers finish for so long, then closes everything. */
+    stop: (graceMs: number): Promise<void> => {
       // The next daemon may have the port. Not with an inherited one: that one starts after our end.
       if (held !== undefined && listenOn !== 'inherited') closeSync(held);
       return stop(server, serving, service.observer, listenOn === 'inherited', graceMs);
@@ -94,13 +86,8 @@ export function createHttpServer(): Server {
   return server;
 }
 
-interface Serving {
-  readonly connections: Connections;
-  readonly handler: RequestHandler;
-}
-
 /** Serves what comes in on a server. */
-export function serve(server: Server, port: number, service: Service): Serving {
+export function serve(server: Server, port: number, service: Service) {
   const { maxConnections, peerUidOf, sockets } = service;
   const connections = new Connections(maxConnections);
   const handler = new RequestHandler(service, port);
@@ -209,7 +196,7 @@ function problemOf({ code }: NodeJS.ErrnoException): Problem {
  *
  * @param isHandingOver the service manager keeps the socket open: new connections wait for the next daemon, and ours must not fail
  */
-function stop(server: Server, { connections, handler }: Serving, observer: Observer, isHandingOver: boolean, graceMs: number): Promise<void> {
+function stop(server: Server, { connections, handler }: ReturnType<typeof serve>, observer: Observer, isHandingOver: boolean, graceMs: number): Promise<void> {
   /** While answers are running, other connections stay open, so that their requests are told why they are refused. */
   const closeWhenDone = (): void => {
     if (isHandingOver || [...connections].some(({ isBusy }) => isBusy)) return;
