@@ -28,11 +28,9 @@ export const tooLong = `is longer than ${maxKeyBytes} bytes`;
 
 /** What a line is in place of a key: a bit of the verdict, in words that quote nothing of it, and what to do. The first that fits is told. */
 const mistakes = [
-  [1, 'is UTF-16', 'Windows pipes text so; write the key to a pipe as ASCII'],
-  [2, 'begins with a byte order mark', 'save the file that it comes from without one'],
-  [4, 'is in quotes', 'pipe it without them'],
-  [8, 'is a line NAME=value', 'pipe the value alone'],
-  [16, 'has characters that no key has', 'a key has visible ASCII characters; look for spaces'],
+  [1, 'is in quotes', 'pipe it without them'],
+  [2, 'is a line NAME=value', 'pipe the value alone'],
+  [4, 'has characters that no key has', 'a key has visible ASCII characters; look for spaces, a byte order mark, or UTF-16, which Windows pipes'],
 ] as const;
 
 /** What a line without a key is. */
@@ -130,12 +128,9 @@ function verdictOn(key: Buffer): number {
     isAssignment |= isName & same(key[at], equalsSign) & (1 - same(key[at + 1] ?? equalsSign, equalsSign));
     isName = at === 0 ? of(isCapital, key[at]) : isName & of(isInName, key[at]);
   }
-  const [first, second, third] = key;
-  const isUtf16 = same(first, 0) | same(second ?? 1, 0) | (same(first, 0xff) & same(second, 0xfe)) | (same(first, 0xfe) & same(second, 0xff));
-  const hasMark = same(first, 0xef) & same(second, 0xbb) & same(third, 0xbf);
   let isQuoted = 0;
-  for (const quote of quotes) isQuoted |= same(first, quote) & same(key[key.length - 1], quote);
-  return isUtf16 | (hasMark << 1) | (isQuoted << 2) | (isAssignment << 3) | (isForeign << 4);
+  for (const quote of quotes) isQuoted |= same(key[0], quote) & same(key[key.length - 1], quote);
+  return isQuoted | (isAssignment << 1) | (isForeign << 2);
 }
 
 function of(table: Uint8Array, byte = 0): number {

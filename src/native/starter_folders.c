@@ -51,8 +51,8 @@ static bool may_follow(const struct place *place, const struct stat *link, const
   return is_log && geteuid() != 0 ? is_followed_by_kernel(link, folder) : is_trusted(link, folder);
 }
 
-_Noreturn static void refuse(const struct place *place, const char *hint, const char *why) {
-  fail(EXIT_FAILED, hint, "cannot open the folder of %s %s: %s", place->flag, place->file, why);
+_Noreturn static void refuse(const struct place *place, const char *hint, const char *name, const char *why) {
+  fail(EXIT_FAILED, hint, "cannot open the folder of %s %s: %s%s", place->flag, place->file, name, why);
 }
 
 /* Puts what the link says before the rest of the path; false if it is no link, or if that does not fit. */
@@ -64,9 +64,7 @@ static bool follow(const struct place *place, int folder, const char *name, char
   errno = ENOTDIR;
   if (!S_ISLNK(link_stats.st_mode)) return false;
   if (!may_follow(place, &link_stats, &folder_stats)) {
-    char why[PATH_MAX + 64];
-    snprintf(why, sizeof why, "%s is a symbolic link that another user can change", name);
-    refuse(place, "name the folder that it leads to", why);
+    refuse(place, "name the folder that it leads to", name, " is a symbolic link that another user can change");
   }
   ssize_t length = readlinkat(link, "", target, sizeof target);
   close(link);
@@ -111,11 +109,11 @@ void open_folders(struct needs *needs) {
     if (place->file == NULL) continue;
     const char *slash = strrchr(place->file, '/');
     place->name = slash == NULL ? place->file : slash + 1;
-    if (*place->name == '\0' || strcmp(place->name, ".") == 0 || strcmp(place->name, "..") == 0) refuse(place, "name a file in it", "that is a folder itself");
+    if (*place->name == '\0' || strcmp(place->name, ".") == 0 || strcmp(place->name, "..") == 0) refuse(place, "name a file in it", "", "that is a folder itself");
     int folder = walk(place);
     /* Not where a standard stream is missing, and not closed by exec. */
     if (folder >= 0) place->folder = fcntl(folder, F_DUPFD, STDERR_FILENO + 1);
-    if (folder < 0 || place->folder < 0) refuse(place, errno == ENOENT ? "create it first" : "choose another, or give the user who starts the daemon the right to write there", reason());
+    if (folder < 0 || place->folder < 0) refuse(place, errno == ENOENT ? "create it first" : "choose another, or give the user who starts the daemon the right to write there", "", reason());
     close(folder);
     char variable[64], number[16];
     snprintf(variable, sizeof variable, "RESPONSES_API_PROXY_FOLDER_OF_%s", place->flag);
