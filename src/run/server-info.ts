@@ -50,7 +50,7 @@ export class ServerInfoFile {
       if (!Number.isInteger(info.pid) || !Number.isInteger(info.port)) return undefined;
       const port = info.port.toString(16).toUpperCase().padStart(4, '0');
       const isListening = new RegExp(`^ *\\d+: 0100007F:${port} [0-9A-F:]+ 0A `, 'm').test(readFileSync('/proc/net/tcp', 'latin1'));
-      return isListening && isDaemon(info.pid) ? info : undefined;
+      return isListening && commandLine(info.pid) !== '' ? info : undefined;
     } catch {
       return undefined; // it holds nothing of ours, or its process is gone
     }
@@ -121,16 +121,23 @@ export class ServerInfoFile {
 }
 
 /** By its command line, which all may read, also that of a process that cannot be traced. */
-function isDaemon(pid: number, flag = ''): boolean {
-  return new RegExp(`/dist/main\\.js\0(.*\0)?${flag}`, 's').test(readFileSync(`/proc/${pid}/cmdline`, 'latin1'));
+function commandLine(pid: number): string {
+  const line = readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+  return line.includes('/dist/main.js\0') ? line : '';
 }
 
-/** The other daemon of this user that was started with `--port`. The port is not asked: who listens there may be a stranger. */
+/**
+ * The other daemon of this user that was started with `--port`, or whose server-info file names the port. The port is
+ * not asked: who listens there may be a stranger.
+ */
 export function daemonOn(port: number): number | undefined {
   return readdirSync('/proc').map(Number).find((pid) => {
     try {
       const isMine = readFileSync(`/proc/${pid}/status`, 'latin1').includes(`\nUid:\t${process.geteuid?.()}\t`);
-      return isMine && pid !== process.pid && isDaemon(pid, `--port[\0=]${port}\0`);
+      const line = isMine && pid !== process.pid ? commandLine(pid) : '';
+      const [, file] = /\0--server-info[\0=]([^\0]+)\0/.exec(line) ?? [];
+      const named = file === undefined ? undefined : new ServerInfoFile(file, file).liveDaemon();
+      return new RegExp(`\0--port[\0=]${port}\0`).test(line) || (named?.pid === pid && named.port === port);
     } catch {
       return false; // no process, or one that has ended
     }

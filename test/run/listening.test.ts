@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { daemonOn } from '../../src/run/server-info.ts';
 import { nobody, runToExit, startDaemon, type Exit } from '../support/daemon.ts';
 import { refusalOf } from '../support/messages.ts';
 import { ask } from '../support/raw-client.ts';
+import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 import { answer, freePort, startUpstream } from '../support/upstream.ts';
 
@@ -67,6 +69,11 @@ describe('a port in use is an error, whose hint says', () => {
     expect(hintOf(port, await runToExit({ args: ['--port', String(port)] }))).toBe(ours(pid));
     // Nor does one that begins with the same digits count.
     expect(daemonOn(Math.trunc(port / 10))).toBe(undefined);
+  });
+
+  test('which daemon of this user has it, where that chose the port itself and wrote it down', async () => {
+    const { pid, port } = await startDaemon({ args: ['--server-info', join(scratchFolder(), 'server-info.json')] });
+    expect(hintOf(port, await runToExit({ args: ['--port', String(port)] }))).toBe(ours(pid));
   });
 
   test('nothing of a stranger', async () => {
