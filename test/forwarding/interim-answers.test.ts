@@ -22,6 +22,9 @@ const sequences: ReadonlyArray<readonly [string, readonly string[]]> = [
   ['102', [processing]],
   ['103', [hints]],
   ['199', ['HTTP/1.1 199 Whatever\r\nx-a: 1\r\n\r\n']],
+  // It is about this hop alone, and curl takes the answer all the same.
+  ['103 with Connection: close', ['HTTP/1.1 103 Early Hints\r\nconnection: close\r\n\r\n']],
+  ['100 and 103 with Connection: close', [goOn, 'HTTP/1.1 103 Early Hints\r\nconnection: close\r\n\r\n', processing]],
   ['several', [processing, hints, processing, hints]],
   ['100 among others', [processing, goOn, hints, goOn]],
   ['many', Array.from({ length: 200 }, () => processing)],
@@ -73,6 +76,16 @@ test('an unrequested 101 is an invalid response', async () => {
   expect(envelopeOf(response).code).toBe('upstream_protocol');
   expect(client.text).not.toContain('101 Switching');
   expect(await request.connection.closed()).not.toBe('local');
+});
+
+test.for([
+  ['lines that end otherwise', 'HTTP/1.1 103 Early Hints\nlink: </a>\n\n'],
+  ['one line that does', 'HTTP/1.1 103 Early Hints\r\nlink: </a>\n\n'],
+])('an interim answer with %s is an invalid response: where it ends is unclear', async ([, interim]) => {
+  const { client, request } = await asking(both);
+  await request.reply(`${interim}${answer(200, answer(200, 'whose?')).toString()}`);
+  const response = await client.response();
+  expect([response.status, envelopeOf(response).code]).toEqual([502, 'upstream_protocol']);
 });
 
 test('an upstream that ends after an interim response counts as failed', async () => {
