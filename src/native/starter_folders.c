@@ -55,7 +55,10 @@ _Noreturn static void refuse(const struct place *place, const char *hint, const 
   fail(EXIT_FAILED, hint, "cannot open the folder of %s %s: %s%s", place->flag, place->file, name, why);
 }
 
-/* Puts what the link says before the rest of the path; false if it is no link, or if that does not fit. */
+/*
+ * Puts what the link says before the rest of the path; false if it is no link, or if that does not fit: the starter ends
+ * then, and what is open with it.
+ */
 static bool follow(const struct place *place, int folder, const char *name, char *rest) {
   char path[PATH_MAX], target[PATH_MAX];
   struct stat link_stats, folder_stats;

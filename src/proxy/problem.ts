@@ -48,7 +48,7 @@ export function answerProblem(res: ServerResponse, problem: Problem, more: RawHe
 /** The same as raw bytes, for a connection that will be closed after it, or whose request could not be parsed. */
 export function rawProblem(problem: Problem, more: RawHeaders): string {
   const body = envelope(problem);
-  const fields = [...fieldsOf(problem, body), ...more, 'Connection', 'close'];
+  const fields = [...fieldsOf(problem, body), ...more, ...(problem.status === 426 ? [] : ['Connection', 'close'])]; // a 426 says so itself
   const lines = fields.map((text, index) => `${text}${index % 2 === 0 ? ': ' : '\r\n'}`);
   return `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}\r\n${lines.join('')}\r\n${body}`;
 }

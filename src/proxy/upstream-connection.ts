@@ -161,7 +161,7 @@ export class UpstreamConnection implements Dispatcher.DispatchHandler {
 
   /** Ends the connection, if the request with that sink is still on it. */
   cancel(sink: Sink): void {
-    if (sink === this.#sink) this.end('the client left');
+    if (sink === this.#sink) this.end('the request was cancelled');
   }
 
   /** Ends the connection, whatever it is doing. Nothing more is told of its request. */

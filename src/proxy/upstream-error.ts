@@ -15,12 +15,12 @@ const tlsAlert = /^ERR_SSL_/;
 const certificateRequired = 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED';
 
 /** What a client is told, by the error's code. The first that fits counts. */
-const problems: readonly (Problem & { readonly when: RegExp })[] = [
-  { when: timeout, status: 504, code: 'upstream_timeout', message: 'The upstream did not answer in time.' },
-  { when: unreachable, status: 502, code: 'upstream_unreachable', message: 'The upstream could not be reached, or hung up before it answered.' },
-  { when: /^UPSTREAM_TLS$/, status: 502, code: 'upstream_tls', message: 'The upstream could not prove who it is, so nothing was sent to it.' },
-  { when: new RegExp(certificateRequired), status: 502, code: 'upstream_tls', message: 'The upstream demands a client certificate, which the daemon does not have.' },
-  { when: tlsAlert, status: 502, code: 'upstream_tls', message: 'The upstream broke off the TLS connection.' },
+const problems: readonly (readonly [when: RegExp, told: Problem])[] = [
+  [timeout, { status: 504, code: 'upstream_timeout', message: 'The upstream did not answer in time.' }],
+  [unreachable, { status: 502, code: 'upstream_unreachable', message: 'The upstream could not be reached, or hung up before it answered.' }],
+  [/^UPSTREAM_TLS$/, { status: 502, code: 'upstream_tls', message: 'The upstream could not prove who it is, so nothing was sent to it.' }],
+  [new RegExp(certificateRequired), { status: 502, code: 'upstream_tls', message: 'The upstream demands a client certificate, which the daemon does not have.' }],
+  [tlsAlert, { status: 502, code: 'upstream_tls', message: 'The upstream broke off the TLS connection.' }],
 ];
 const notHttp: Problem = { status: 502, code: 'upstream_protocol', message: 'The upstream answered with something that is not HTTP.' };
 
@@ -51,7 +51,7 @@ export function isWithoutKey(error: Error): boolean {
  */
 export function explain(error: Error, host: string): { problem: Problem; detail: string } {
   const code = codeOf(error);
-  return { problem: problems.find(({ when }) => when.test(code)) ?? notHttp, detail: `${host}: ${causeOf(error, code)}` };
+  return { problem: problems.find(([when]) => when.test(code))?.[1] ?? notHttp, detail: `${host}: ${causeOf(error, code)}` };
 }
 
 /** undici says `other side closed` with its own code. */

@@ -24,13 +24,16 @@ beforeAll(async () => {
   daemon = await startDaemon({ args: [...upstream.args, '--websocket-fallback'] });
 });
 
-test('a handshake on the endpoint is answered 426 with the protocol to use, and the connection closes', async () => {
+test.for([
+  ['a handshake', handshake],
+  ['a handshake with an expectation', [...handshake, ['Expect', '100-continue']]],
+] as const)('%s on the endpoint is answered 426 with the protocol to use, and the connection closes', async ([, headers]) => {
   const client = await connect(daemon.port);
-  await client.send(rawRequest(daemon.port, get));
+  await client.send(rawRequest(daemon.port, { method: 'GET', headers }));
   const response = await client.response();
   expect(response.status).toBe(426);
   expect(response.values('upgrade')).toEqual(['HTTP/1.1']);
-  expect(response.values('connection').join()).toMatch(/close/);
+  expect(response.values('connection')).toEqual(['upgrade, close']);
   expect(envelopeOf(response).code).toBe('websocket_not_served');
   expect(await client.waitForClose()).toBe('end');
 });
