@@ -47,7 +47,7 @@ static const int killed[] = {
 /* Whatever their arguments; the most frequent first, for kernels before 5.11. */
 static const int allowed[] = {
   /* what is open is read, written, waited for and closed */
-  SYS_read, SYS_write, SYS_epoll_pwait, SYS_writev, SYS_epoll_ctl, SYS_close, SYS_readv, SYS_pread64, SYS_lseek, SYS_flock, SYS_fsync, SYS_ppoll,
+  SYS_read, SYS_write, SYS_epoll_pwait, SYS_writev, SYS_epoll_ctl, SYS_close, SYS_readv, SYS_pread64, SYS_lseek, SYS_ppoll,
   /* connections are accepted, made, used and ended */
   SYS_accept4, SYS_socket, SYS_shutdown, SYS_connect, SYS_getsockopt, SYS_getsockname, SYS_getpeername,
   SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg,
@@ -61,7 +61,7 @@ static const int allowed[] = {
   /* signals arrive */
   SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
   /* files are looked at */
-  SYS_fstat, SYS_newfstatat, SYS_statx, SYS_readlinkat, SYS_umask,
+  SYS_fstat, SYS_newfstatat, SYS_statx, SYS_readlinkat,
 #ifdef __x86_64__
   SYS_poll, SYS_stat, SYS_lstat, SYS_access, SYS_readlink, SYS_time,
 #endif
@@ -78,6 +78,9 @@ static const int allowed_in_part[] = {
   SYS_open,
 #endif
 };
+
+/* A lock on a file that others lock would hold them up. */
+static const int logging[] = {SYS_flock, SYS_fsync, SYS_umask};
 
 static const int removing[] = {
   SYS_unlinkat,
@@ -143,6 +146,7 @@ bool forbid_start_calls(bool opens_logs, bool removes_file) {
   filter_only(&filter, SYS_tgkill, 0, WHOLE, VALUES((uint32_t)getpid()), REFUSE(EPERM)); /* abort(3); no other process */
   filter_calls(&filter, CALLS(allowed_in_part), ALLOW);
   filter_calls(&filter, CALLS(allowed), ALLOW); /* not first: a kernel that remembers them asks the filter about the others alone */
+  if (opens_logs) filter_calls(&filter, CALLS(logging), ALLOW);
   if (removes_file) {
     filter_only(&filter, SYS_unlinkat, 2, WHOLE, VALUES(0), REFUSE(EPERM)); /* no folders */
     filter_calls(&filter, CALLS(removing), ALLOW);
