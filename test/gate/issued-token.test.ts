@@ -2,9 +2,11 @@ import { chmodSync, chownSync, existsSync, linkSync, mkdirSync, readFileSync, st
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { ServerInfoFile } from '../../src/run/server-info.ts';
-import { failureOf, misuseOf } from '../support/command-line.ts';
+import { findUsers } from '../../src/extras/users.ts';
+import { failureOf, misuseOf, optionsOf } from '../support/command-line.ts';
 import { nobody, runToExit, shell, startDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
 import { expectNoPieceOf, refusalOf } from '../support/messages.ts';
+import { builtNative } from '../support/native.ts';
 import { ask, rawRequest, exchange } from '../support/raw-client.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
@@ -36,7 +38,7 @@ const bearer = (token: string): { headers: [string, string][] } => ({ headers: [
 describe('the token', () => {
   test('opens the door, and nothing else does', async () => {
     const upstream = await startUpstream({ answer: answer(200, '{}') });
-    const { daemon, token } = await issue(undefined, { args: [...upstream.args, '--http-shutdown'] });
+    const { daemon, file, token } = await issue(undefined, { args: [...upstream.args, '--http-shutdown'] });
     expect((await ask(daemon.port)).status).toBe(401);
     expect((await ask(daemon.port, bearer(`${token}A`))).status).toBe(401);
     expect((await ask(daemon.port, { method: 'GET', target: '/shutdown' })).status).toBe(401);
@@ -48,10 +50,13 @@ describe('the token', () => {
     const exit = await daemon.waitForExit();
     expect(exit.code).toBe(0);
     expectNoPieceOf(token, exit.stderr + exit.stdout);
+    expect(existsSync(file), 'it is gone with the daemon').toBe(false);
   });
 
-  test('has 256 bits of a random generator, in characters of a bearer token, new at each start', async () => {
-    const tokens = (await Promise.all([issue(), issue(), issue()])).map(({ token }) => token);
+  test('has 256 bits of a random generator, in characters of a bearer token, new at each start, and of no use at another daemon', async () => {
+    const issued = await Promise.all([issue(), issue(), issue()]);
+    const tokens = issued.map(({ token }) => token);
+    expect((await ask(issued[0].daemon.port, bearer(issued[1].token))).status).toBe(401);
     expect(new Set(tokens).size).toBe(3);
     for (const token of tokens) {
       expect(token).toMatch(/^[A-Za-z0-9._~+/-]+=*$/);
@@ -62,11 +67,6 @@ describe('the token', () => {
     expect(new Set(tokens.map((token) => token.slice(0, 3))).size).toBe(3);
   });
 
-  test('is of no use at another daemon', async () => {
-    const [one, other] = await Promise.all([issue(), issue()]);
-    expect((await ask(one.daemon.port, bearer(other.token))).status).toBe(401);
-  });
-
   test('is not shown by any refusal', async () => {
     const { daemon, token } = await issue();
     for (const request of [{}, { method: 'GET' }, bearer('x'), { host: 'evil.example' }]) expectNoPieceOf(token, (await ask(daemon.port, request)).rawHead + (await ask(daemon.port, request)).text());
@@ -74,12 +74,6 @@ describe('the token', () => {
     expectNoPieceOf(token, response.rawHead + response.text());
     await daemon.stop();
     expectNoPieceOf(token, daemon.stderr);
-  });
-
-  test('is gone with the daemon', async () => {
-    const { daemon, file } = await issue();
-    expect((await daemon.stop()).code).toBe(0);
-    expect(existsSync(file)).toBe(false);
   });
 });
 
@@ -143,8 +137,14 @@ describe('a file that is there already', () => {
 describe('root gives the file to the one --allow-user', () => {
   test.for([['a name', ['nobody']], ['a uid', [String(nobody.uid)]], ['both', ['nobody', String(nobody.uid)]], ['a uid without an account', ['12345']]] as const)('by %s', async ([, users], context) => {
     needs(context, 'root');
-    const { file } = await issue(undefined, { args: users.flatMap((user) => ['--allow-user', user]) });
-    expect({ mode: modeOf(file), uid: statSync(file).uid }).toEqual({ mode: 0o600, uid: users[0] === '12345' ? 12_345 : nobody.uid });
+    const args = ['--issue-token', '--server-info', 'file', ...users.flatMap((user) => ['--allow-user', user])];
+    expect(findUsers(await optionsOf(args), builtNative()).tokenOwner?.uid).toBe(users[0] === '12345' ? 12_345 : nobody.uid);
+  });
+
+  test('as a new one, with 0600', async (context) => {
+    needs(context, 'root');
+    const { file } = await issue(undefined, { args: ['--allow-user', 'nobody'] });
+    expect({ mode: modeOf(file), uid: statSync(file).uid }).toEqual({ mode: 0o600, uid: nobody.uid });
   });
 
   test('and takes one that is there already and that user\'s', async (context) => {
@@ -162,7 +162,8 @@ describe('root gives the file to the one --allow-user', () => {
     writeFileSync(file, '');
     chmodSync(file, mode);
     chownSync(file, uid, uid);
-    expect(refusalOf(await runToExit({ args: ['--issue-token', '--allow-user', 'nobody', '--server-info', file] }), 1)).toContain(file);
+    const { message } = await failureOf(() => new ServerInfoFile(file, file).write({ port: 1, pid: 1, token: 'secret' }, { name: 'nobody', ...nobody }), 1);
+    expect(message).toContain(file);
     expect(readFileSync(file, 'utf8')).toBe('');
   });
 
