@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { upstreamConnector } from '../../src/proxy/upstream-connector.ts';
 import { caFile } from '../support/certificates.ts';
+import { optionsOf } from '../support/command-line.ts';
 import { startDaemon, type Daemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { expectNoPieceOf } from '../support/messages.ts';
@@ -33,11 +35,15 @@ const impostors: Record<string, Impostor> = {
   'speaking TLS 1.0 alone': { upstream: { secureContext: { ...legacy, maxVersion: 'TLSv1' } }, reason: /version|protocol|alert/i },
 };
 
-async function startWith({ upstream: options, trusting, host }: Impostor, args: readonly string[] = []): Promise<{ upstream: Upstream; daemon: Daemon }> {
+async function upstreamOf({ upstream: options, trusting, host }: Impostor): Promise<{ upstream: Upstream; args: readonly string[] }> {
   const upstream = await startUpstream({ ...options, answer: answer(200, '{}') });
   const url = host === undefined ? upstream.url : upstream.url.replace('localhost', host);
-  const daemon = await startDaemon({ args: ['--upstream-url', url, ...(trusting === false ? [] : ['--upstream-ca', caFile()]), ...args] });
-  return { upstream, daemon };
+  return { upstream, args: ['--upstream-url', url, ...(trusting === false ? [] : ['--upstream-ca', caFile()])] };
+}
+
+async function startWith(impostor: Impostor, flags: readonly string[] = []): Promise<{ upstream: Upstream; daemon: Daemon }> {
+  const { upstream, args } = await upstreamOf(impostor);
+  return { upstream, daemon: await startDaemon({ args: [...args, ...flags] }) };
 }
 
 /** Nothing of a request was sent: no byte inside TLS, and no piece of the key on the wire. */
@@ -57,7 +63,18 @@ async function expectNothingSent(daemon: Daemon, upstream: Upstream, reason: Reg
 }
 
 describe('no byte of a request goes to an upstream that is', () => {
+  // undici is given a connection only once the function that makes it has verified it.
   test.for(Object.entries(impostors))('%s', async ([, impostor]) => {
+    const { upstream, args } = await upstreamOf(impostor);
+    const connect = upstreamConnector((await optionsOf(args)).upstream);
+    await expect(connect()).rejects.toMatchObject({ code: 'UPSTREAM_TLS', message: expect.stringMatching(impostor.reason) });
+    expect(upstream.receivedBytes).toBe(0);
+  });
+});
+
+describe('nor does the daemon send any to one that is', () => {
+  const some = ['signed by an unknown CA', 'for another host', 'for another host, addressed by IP', 'expired', 'offering CBC cipher suites alone'];
+  test.for(Object.entries(impostors).filter(([what]) => some.includes(what)))('%s', async ([, impostor]) => {
     const { upstream, daemon } = await startWith(impostor);
     await expectNothingSent(daemon, upstream, impostor.reason);
   });
