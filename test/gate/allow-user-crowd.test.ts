@@ -6,7 +6,7 @@ import { answer, freePort, startUpstream, type Upstream } from '../support/upstr
 import { root, visit, type Account, type Visited } from '../support/visitor.ts';
 
 /** How many requests of each user are checked one by one. */
-const requests = 60;
+const requests = 30;
 
 async function start(context: TestContext): Promise<{ daemon: Daemon; upstream: Upstream; raw: (who: Account) => Buffer }> {
   needs(context, 'root');

@@ -53,7 +53,7 @@ test('a refused user that is killed is not mistaken for root', async (context) =
 
 test('a refused user\'s connection is not mistaken for the next one from the same port, which is the allowed user\'s', async (context) => {
   const { daemon, upstream, raw } = await start(context, 'root');
-  for (let count = 0; count < 10; count++) {
+  for (let count = 0; count < 4; count++) {
     const localPort = await freePort();
     daemon.signal('SIGSTOP');
     expect(await askAs(nobody, { port: daemon.port, raw: raw('refused'), how: 'reset', localPort })).toEqual({ left: 'reset' });
@@ -69,7 +69,7 @@ test('a refused user\'s connection is not mistaken for the next one from the sam
 
 test('the allowed user is served from a port that a refused user has just used', async (context) => {
   const { daemon, upstream, raw } = await start(context, 'root');
-  for (let count = 0; count < 10; count++) {
+  for (let count = 0; count < 4; count++) {
     const localPort = await freePort();
     await askAs(nobody, { port: daemon.port, raw: raw('refused'), how: 'reset', localPort });
     expect(await askAs(root, { port: daemon.port, raw: raw('root'), localPort })).toMatchObject({ status: 200 });
