@@ -153,9 +153,7 @@ describe('ends as the start would', () => {
   test.for<readonly string[]>([
     ['--nope'],
     ['--client-token-file', 'none'],
-    ['--policy', 'text'],
     ['--audit-log', 'text'],
-    ['--audit-log', 'dangling'],
     ['--server-info', 'dangling'],
     ['--server-info', 'open', '--issue-token'],
   ])('%j', async (args) => {
