@@ -303,13 +303,10 @@ describe('the environment', () => {
   test('never sends a loopback upstream through a proxy', async () => {
     const proxy = await startCorporateProxy();
     const upstream = await startUpstream({ answer: answer(200, 'direct') });
-    for (const host of ['localhost', '127.0.0.1']) {
-      const daemon = await startDaemon({ args: ['--upstream-url', `https://${host}:${upstream.port}/v1/responses`, '--upstream-ca', caFile()], env: { HTTPS_PROXY: proxy.url, https_proxy: proxy.url } });
-      expect((await ask(daemon.port)).text()).toBe('direct');
-    }
-    const cleartext = await startUpstream({ tls: false, answer: answer(200, 'direct') });
-    const daemon = await startDaemon({ args: cleartext.args, env: { HTTPS_PROXY: proxy.url, HTTP_PROXY: proxy.url } });
+    const environment = { HTTPS_PROXY: proxy.url, https_proxy: proxy.url, HTTP_PROXY: proxy.url };
+    const daemon = await startDaemon({ args: upstream.args, env: environment });
     expect((await ask(daemon.port)).text()).toBe('direct');
+    for (const url of ['https://localhost', 'https://127.0.0.1', 'https://[::1]', 'http://localhost', 'http://127.0.0.1']) expect((await optionsOf(['--upstream-url', `${url}:8443/v1/responses`], environment)).upstream.proxy, url).toBe(undefined);
     expect(proxy.requests).toHaveLength(0);
   });
 });
