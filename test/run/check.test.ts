@@ -3,8 +3,10 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import { beforeEach, describe, expect, test } from 'vitest';
+import { check as connectAndTell } from '../../src/extras/check.ts';
 import { caFile, identity, otherCaFile } from '../support/certificates.ts';
 import { cleanUp } from '../support/cleanup.ts';
+import { failureOf, optionsOf } from '../support/command-line.ts';
 import { copyBuild } from '../support/copy-build.ts';
 import { checkout } from '../support/daemon-paths.ts';
 import { nobody, randomKey, runToExit, shell, startDaemon, type DaemonOptions, type Exit } from '../support/daemon.ts';
@@ -214,6 +216,9 @@ function withoutAdvice({ stderr }: Exit): string {
 describe('an upstream that cannot be reached or verified ends it', () => {
   const key = randomKey();
   const connecting = (url: string, ...args: string[]): Promise<Exit> => runToExit({ args: ['--check', '--upstream-url', url, ...args], key });
+  /** What the daemon has come to know by then does not matter here. */
+  const failing = (url: string, ...args: string[]): Promise<{ message: string; hint: string }> =>
+    failureOf(async () => connectAndTell(await optionsOf(['--check', '--upstream-url', url, ...args]), { allowedUids: [], tokenOwner: undefined, notices: [], custody: '' }), 1);
 
   test.for([
     ['a CA that is not trusted', 'good', () => otherCaFile()],
@@ -221,7 +226,12 @@ describe('an upstream that cannot be reached or verified ends it', () => {
     ['expired', 'expired', () => caFile()],
   ] as const)('a certificate that does not verify: %s', async ([, name, ca]) => {
     upstream = await startUpstream({ tls: name });
-    const exit = await connecting(upstream.url, '--upstream-ca', ca());
+    expect((await failing(upstream.url, '--upstream-ca', ca())).message).toMatch(new RegExp(`^upstream_tls: localhost:${upstream.port}: `));
+    expect(upstream.receivedBytes).toBe(0);
+  });
+
+  test('and the daemon says so', async () => {
+    const exit = await connecting(upstream.url, '--upstream-ca', otherCaFile());
     expect(refusalOf(exit, 1)).toMatch(new RegExp(`^upstream_tls: localhost:${upstream.port}: `));
     expectNoPieceOf(key, exit.stderr);
   });
@@ -232,19 +242,18 @@ describe('an upstream that cannot be reached or verified ends it', () => {
     server.on('tlsClientError', () => {});
     await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve));
     cleanUp(() => server.close());
-    const exit = await connecting(`https://localhost:${(server.address() as AddressInfo).port}/`, '--upstream-ca', caFile());
-    expect(refusalOf(exit, 1)).toMatch(/^upstream_tls: .*demands a client certificate/);
+    expect((await failing(`https://localhost:${(server.address() as AddressInfo).port}/`, '--upstream-ca', caFile())).message).toMatch(/^upstream_tls: .*demands a client certificate/);
   });
 
   test('nothing listens there', async () => {
-    expect(refusalOf(await connecting(`https://localhost:${await freePort()}/`), 1)).toMatch(/^upstream_unreachable: .*ECONNREFUSED/);
+    expect((await failing(`https://localhost:${await freePort()}/`)).message).toMatch(/^upstream_unreachable: .*ECONNREFUSED/);
   });
 
   test('a proxy that is not there', async () => {
     const proxy = `http://me:hidden@127.0.0.1:${await freePort()}`;
-    const exit = await connecting('https://gateway.example/', '--upstream-proxy', proxy);
-    expect(refusalOf(exit, 1)).toMatch(/^upstream_unreachable: /);
-    expect(exit.stderr).not.toContain('hidden');
+    const { message, hint } = await failing('https://gateway.example/', '--upstream-proxy', proxy);
+    expect(message).toMatch(/^upstream_unreachable: /);
+    expect(message + hint).not.toContain('hidden');
   });
 
   test('but not one without TLS, on loopback', async () => {
