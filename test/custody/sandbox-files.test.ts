@@ -31,10 +31,14 @@ function startLogged(options: DaemonOptions = {}): Promise<Daemon> {
   return startDaemon({ ...options, args: ['--audit-log', join(folder, 'logs', 'log'), ...(options.args ?? [])] });
 }
 
+/** Asked of one daemon: the kernel stays the same. */
+let hasLandlock: boolean | undefined;
+
 /** Landlock is not everywhere; where it is not, the daemon says so. */
 async function needsLandlock(context: Parameters<typeof needs>[0]): Promise<void> {
   needsInjection(context);
-  skipUnless(context, !(await startDaemon()).stderr.includes('Landlock'), 'this kernel has no Landlock, or not one that restricts ports');
+  hasLandlock ??= !(await startDaemon()).stderr.includes('Landlock');
+  skipUnless(context, hasLandlock, 'this kernel has no Landlock, or not one that restricts ports');
 }
 
 const written = (outcome: Outcome | undefined): boolean => typeof outcome === 'number' && outcome >= 0;
