@@ -1,10 +1,10 @@
-import { describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { caFile } from '../support/certificates.ts';
 import { startDaemon } from '../support/daemon.ts';
 import { envelopeOf } from '../support/envelope.ts';
 import { chunk } from '../support/http-bytes.ts';
 import { mebibyte } from '../support/process-facts.ts';
-import { asking, startBoth, uploadHead } from '../support/proxied.ts';
+import { type Proxied, asking, startBoth, uploadHead } from '../support/proxied.ts';
 import { ask, connect, type RawResponse } from '../support/raw-client.ts';
 import { startRelay } from '../support/relay.ts';
 import { listenSilently } from '../support/silent-listener.ts';
@@ -19,7 +19,8 @@ const longerMs = 900;
 /** Of --connect-timeout; the other two have none. */
 const defaultTimeoutMs = 10_000;
 
-async function expectTimeout(answered: Promise<RawResponse>, host: string, daemon: { stderr: string }): Promise<void> {
+/** @param told how much of its stderr is older */
+async function expectTimeout(answered: Promise<RawResponse>, host: string, daemon: { stderr: string }, told = 0): Promise<void> {
   const before = performance.now();
   const response = await answered;
   const tookMs = performance.now() - before;
@@ -27,7 +28,7 @@ async function expectTimeout(answered: Promise<RawResponse>, host: string, daemo
   expect(tookMs).toBeLessThan(defaultTimeoutMs);
   expect(response.status).toBe(504);
   expect(envelopeOf(response).code).toBe('upstream_timeout');
-  const lines = daemon.stderr.split('\n').filter((line) => line.includes('upstream_timeout'));
+  const lines = daemon.stderr.slice(told).split('\n').filter((line) => line.includes('upstream_timeout'));
   expect(lines).toHaveLength(1);
   expect(lines[0]).toContain(host);
 }
@@ -56,34 +57,43 @@ describe('--connect-timeout', () => {
 });
 
 describe('--response-timeout', () => {
+  let both: Proxied;
+  let told: number;
+
+  beforeAll(async () => {
+    both = await startBoth({ args: ['--response-timeout', limit] });
+  });
+
+  beforeEach(() => {
+    both.startOver();
+    told = both.daemon.stderr.length;
+  });
+
   test('an upstream that does not respond', async () => {
-    const both = await startBoth({ args: ['--response-timeout', limit] });
+    const before = both.upstream.requests.length;
     const { client, request } = await asking(both);
-    await expectTimeout(client.response(), `localhost:${both.upstream.port}`, both.daemon);
+    await expectTimeout(client.response(), `localhost:${both.upstream.port}`, both.daemon, told);
     expect(await request.connection.closed()).not.toBe('local');
-    expect(both.upstream.requests).toHaveLength(1);
+    expect(both.upstream.requests).toHaveLength(before + 1);
   });
 
   test('an upstream that stops in its response head', async () => {
-    const both = await startBoth({ args: ['--response-timeout', limit] });
     const { client, request } = await asking(both);
     await request.reply('HTTP/1.1 200 OK\r\nx-a: 1');
-    await expectTimeout(client.response(), `localhost:${both.upstream.port}`, both.daemon);
+    await expectTimeout(client.response(), `localhost:${both.upstream.port}`, both.daemon, told);
   });
 
   test('an upstream that stops reading the upload', async () => {
-    const both = await startBoth({ args: ['--response-timeout', limit] });
     const client = await connect(both.daemon.port);
     await client.send(uploadHead(both.daemon.port, `Content-Length: ${64 * mebibyte}`));
     await client.send('first');
     const request = await both.nextRequest();
     request.connection.pause();
     void client.send(Buffer.alloc(32 * mebibyte));
-    await expectTimeout(client.response(), `localhost:${both.upstream.port}`, both.daemon);
+    await expectTimeout(client.response(), `localhost:${both.upstream.port}`, both.daemon, told);
   });
 
   test('does not limit the upload, nor the response once it has begun', async () => {
-    const both = await startBoth({ args: ['--response-timeout', limit] });
     const client = await connect(both.daemon.port);
     await client.send(uploadHead(both.daemon.port, 'Content-Length: 10'));
     await client.send('01234');
@@ -100,8 +110,15 @@ describe('--response-timeout', () => {
 });
 
 describe('--idle-timeout', () => {
+  let both: Proxied;
+
+  beforeAll(async () => {
+    both = await startBoth({ args: ['--idle-timeout', limit] });
+  });
+
+  beforeEach(() => both.startOver());
+
   test('an upstream that falls silent in the middle: the response is cut', async () => {
-    const both = await startBoth({ args: ['--idle-timeout', limit] });
     const { client, request } = await asking(both);
     await request.reply(streamHead());
     await request.reply(chunk('data: one\n\n'));
@@ -114,7 +131,6 @@ describe('--idle-timeout', () => {
   });
 
   test('does not limit the wait for the head, nor a response that keeps coming', async () => {
-    const both = await startBoth({ args: ['--idle-timeout', limit] });
     const { client, request } = await asking(both);
     await new Promise((resolve) => setTimeout(resolve, longerMs));
     await request.reply(streamHead());
@@ -127,7 +143,6 @@ describe('--idle-timeout', () => {
   });
 
   test('does not count the time in which the client does not read', async () => {
-    const both = await startBoth({ args: ['--idle-timeout', limit] });
     const length = 16 * mebibyte;
     const { client, request } = await asking(both);
     client.pause();
