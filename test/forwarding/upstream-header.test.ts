@@ -1,25 +1,30 @@
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { misuseOf } from '../support/command-line.ts';
-import { startDaemon } from '../support/daemon.ts';
 import type { HeaderLines } from '../support/http-bytes.ts';
-import { ask } from '../support/raw-client.ts';
-import { answer, startUpstream, type UpstreamRequest } from '../support/upstream.ts';
+import { type Proxied, startBoth } from '../support/proxied.ts';
+import { answer, type UpstreamRequest } from '../support/upstream.ts';
 
-/** The request that the upstream gets for one with `headers`, if the daemon sends `own`. */
-async function sent(own: readonly string[], headers: HeaderLines): Promise<UpstreamRequest> {
-  const upstream = await startUpstream({ answer: answer(200, '{}') });
-  const daemon = await startDaemon({ args: [...upstream.args, ...own.flatMap((header) => ['--upstream-header', header])] });
-  const [response, request] = await Promise.all([ask(daemon.port, { headers }), upstream.nextRequest()]);
+const value = `a: b, "c" = \t'd'; e\\f ${'~!@#$%^&*()[]{}<>?/|`'.repeat(3)}`;
+
+const own = ['OpenAI-Organization: org-1', 'X-Empty:', 'OpenAI-Project: proj-1', `X-Value: \t ${value} \t`, `X-Long:${'v'.repeat(30_000)}`, 'Content-Type: application/json'];
+
+let both: Proxied;
+
+beforeAll(async () => {
+  both = await startBoth({ args: own.flatMap((header) => ['--upstream-header', header]), upstream: { answer: answer(200, '{}') } });
+});
+
+/** The request that the upstream gets for one with `headers`. */
+async function sent(headers: HeaderLines): Promise<UpstreamRequest> {
+  both.startOver(answer(200, '{}'));
+  const [response, request] = await Promise.all([both.ask({ headers }), both.nextRequest()]);
   expect(response.status).toBe(200);
-  expect(request.values('authorization')).toEqual([`Bearer ${daemon.key}`]);
+  expect(request.values('authorization')).toEqual([`Bearer ${both.daemon.key}`]);
   return request;
 }
 
 test('--upstream-header is sent in place of the client\'s, once for each', async () => {
-  const request = await sent(
-    ['OpenAI-Organization: org-1', 'X-Empty:'],
-    [['openai-organization', 'theirs'], ['OPENAI-ORGANIZATION', 'theirs'], ['x-empty', 'theirs'], ['X-Other', 'stays']],
-  );
+  const request = await sent([['openai-organization', 'theirs'], ['OPENAI-ORGANIZATION', 'theirs'], ['x-empty', 'theirs'], ['X-Other', 'stays']]);
   expect(request.values('openai-organization')).toEqual(['org-1']);
   expect(request.values('x-empty')).toEqual(['']);
   expect(request.values('x-other')).toEqual(['stays']);
@@ -28,20 +33,19 @@ test('--upstream-header is sent in place of the client\'s, once for each', async
 
 // See auth-header.test.ts.
 test('a client cannot add to it with underscores, nor take it away by naming it in Connection', async () => {
-  const request = await sent(['OpenAI-Project: proj-1'], [['OpenAI_Project', 'theirs'], ['OPENAI-Project', 'theirs'], ['Connection', 'OpenAI-Project']]);
+  const request = await sent([['OpenAI_Project', 'theirs'], ['OPENAI-Project', 'theirs'], ['Connection', 'OpenAI-Project']]);
   expect(request.values('openai-project')).toEqual(['proj-1']);
   expect(request.rawHead).not.toContain('theirs');
 });
 
 test('the value is everything between the surrounding spaces', async () => {
-  const value = `a: b, "c" = \t'd'; e\\f ${'~!@#$%^&*()[]{}<>?/|`'.repeat(3)}`;
-  const request = await sent([`X-Value: \t ${value} \t`, `X-Long:${'v'.repeat(30_000)}`], []);
+  const request = await sent([]);
   expect(request.values('x-value')).toEqual([value]);
   expect(request.values('x-long')).toEqual(['v'.repeat(30_000)]);
 });
 
 test('Content-Type can be set', async () => {
-  expect((await sent(['Content-Type: application/json'], [['content-type', 'text/plain']])).values('content-type')).toEqual(['application/json']);
+  expect((await sent([['content-type', 'text/plain']])).values('content-type')).toEqual(['application/json']);
 });
 
 describe('refused at start', () => {
