@@ -75,7 +75,7 @@ test('2,800 refusals of all kinds make lines that are bounded', async () => {
 });
 
 test('a client\'s text is escaped and truncated', async () => {
-  const texts = ['/\x1b[2J\x1b[31mred', '/\xff\xfe', '/\xe2\x80\xae', '/"quoted"\\', `/${'a'.repeat(60_000)}`, '/\x7f', '/\x9b31m', '/$(reboot)`reboot`', '/%0a%1b[31m', '/\xc2\x85x', '/…', '/<script>'];
+  const texts = ['/\x1b[2J\x1b[31mred', '/\xff\xfe', '/\xe2\x80\xae', '/"quoted"\\', `/${'a'.repeat(20_000)}`, '/\x7f', '/\x9b31m', '/$(reboot)`reboot`', '/%0a%1b[31m', '/\xc2\x85x', '/…', '/<script>'];
   const daemon = await start();
   for (let first = 0; first < texts.length; first += 4) {
     const target = (index: number): string => Buffer.from(texts[first + index] ?? '', 'latin1').toString('latin1');
