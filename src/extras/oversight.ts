@@ -2,9 +2,9 @@ import type { Account, Native } from '../native/native.ts';
 import type { Field } from '../proxy/headers.ts';
 import type { Observer, RequestHead, RequestObserver, RunControl } from '../proxy/observer.ts';
 import { heldPath } from '../run/written-file.ts';
+import { Ledger } from './audit/audit-ledger.ts';
 import { AuditEntries } from './audit/audit-entry.ts';
 import { AuditLog } from './audit/audit-log.ts';
-import { usesSince } from './audit/audit-past.ts';
 import { Expiry } from './expiry.ts';
 import { Limits } from './policy/limits.ts';
 import { readPolicy } from './policy/policy.ts';
@@ -37,9 +37,6 @@ export interface Surroundings {
 /** Memory that the bodies which are held whole may have together, in bytes; more only if a single one may be larger. */
 const heldBytes = 64 * 1024 * 1024;
 
-const minuteMs = 60_000;
-const dayMs = 86_400_000;
-
 /**
  * What the key is used for, how much of that is granted, and until when: `--audit-log`, `--policy`, `--expire-at`. They
  * share what has to be known of each request.
@@ -49,7 +46,7 @@ export class Oversight implements Observer {
   readonly #rules: SharedRules;
 
   /**
-   * Opens the audit log, writes nothing to it, and restores the limits from it.
+   * Opens the audit log, and reads the ledger back from it. Nothing is written yet.
    *
    * @throws {Failure} when the loan is over or its end no time, the policy cannot be read or is none, or the log cannot be opened
    */
@@ -57,29 +54,28 @@ export class Oversight implements Observer {
     const expiry = expireAt === undefined ? undefined : new Expiry(parseTimestamp(expireAt));
     const policy = policyFile === undefined ? undefined : readPolicy(policyFile, endpoint, upstream.target);
     if (policy?.mode === 'shadow' && file === undefined) report('without --audit-log, shadow mode records nowhere what the policy would refuse');
-    const limits = policy?.limits === undefined ? undefined : new Limits(policy.limits);
-    const countsInAll = limits !== undefined && policy?.limits?.tokensTotal !== undefined;
-    const path = file === undefined ? undefined : heldPath('--audit-log', file);
-    const log = file === undefined || path === undefined ? undefined : new AuditLog({ file, path, endpoint, owner, lock: (descriptor) => native.lockFile(descriptor) === 1, report, ...(countsInAll ? { tokensCharged: () => limits.tokensInAll } : {}) });
-    if (path !== undefined && limits !== undefined) restore(limits, path, endpoint, countsInAll);
-    this.#entries = new AuditEntries((record) => log?.append(record));
+    const log = file === undefined ? undefined : new AuditLog({ file, path: heldPath('--audit-log', file), endpoint, owner, lock: (descriptor) => native.lockFile(descriptor) === 1, report });
+    const ledger = log?.ledger ?? new Ledger();
+    const limits = policy?.limits === undefined ? undefined : new Limits(policy.limits, ledger);
+    this.#entries = new AuditEntries((record) => (log === undefined ? ledger.end(record) : log.append(record)));
     this.#rules = {
       policy,
       limits,
       expiry,
       log,
+      ledger,
       readsAnswer: log !== undefined || (policy?.limits?.tokensPerDay ?? policy?.limits?.tokensTotal) !== undefined,
       held: new MemoryBudget(Math.max(heldBytes, policy?.maxBodyBytes ?? 0)),
     };
   }
 
   get notices(): readonly string[] {
-    const { policy, limits } = this.#rules;
+    const { policy, ledger } = this.#rules;
     if (policy === undefined) return [];
     const tokensTotal = policy.limits?.tokensTotal;
     return [
       policy.mode === 'enforce' ? 'policy enforced' : 'policy in shadow mode: nothing is enforced',
-      ...(tokensTotal === undefined ? [] : [`${limits?.tokensInAll} of ${tokensTotal} tokens are used`]),
+      ...(tokensTotal === undefined ? [] : [`${ledger.tokens + ledger.reserved} of ${tokensTotal} tokens are used`]),
     ];
   }
 
@@ -93,7 +89,7 @@ export class Oversight implements Observer {
 
   start(run: RunControl): void {
     this.#rules.expiry?.start(run);
-    this.#rules.log?.begin();
+    this.#rules.log?.start();
   }
 
   begin(head: RequestHead): RequestObserver {
@@ -113,14 +109,4 @@ export class Oversight implements Observer {
     this.#entries.stop();
     this.#rules.log?.close();
   }
-}
-
-/**
- * Tells limits of earlier runs: the last minute's requests and this UTC day's tokens, or all of the log where the tokens in
- * all count.
- */
-function restore(limits: Limits, file: string, endpoint: string, countsInAll: boolean): void {
-  const now = Date.now();
-  const dayBegan = now - (now % dayMs);
-  limits.restore(usesSince(file, countsInAll ? undefined : Math.min(dayBegan, now - minuteMs), endpoint));
 }

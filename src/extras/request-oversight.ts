@@ -6,14 +6,15 @@ import { explain, isWithoutKey } from '../proxy/upstream-error.ts';
 import { type Body, ClientUpload, type Upload } from '../proxy/upload.ts';
 import type { ResponseHead, Sink } from '../proxy/upstream-connection.ts';
 import type { Upstream, UpstreamRequest } from '../proxy/upstream.ts';
+import type { Ledger } from './audit/audit-ledger.ts';
 import type { AuditEntry } from './audit/audit-entry.ts';
 import type { AuditLog } from './audit/audit-log.ts';
-import type { AuditRecord, Ending } from './audit/audit-record.ts';
+import type { Ending } from './audit/audit-record.ts';
 import type { Expiry } from './expiry.ts';
-import { type Exchanged, type Lease, type Limits, estimateTokens } from './policy/limits.ts';
+import type { Limits } from './policy/limits.ts';
 import type { Policy } from './policy/policy.ts';
 import { judgeBody, judgeHeaders, tooLarge } from './policy/policy-verdict.ts';
-import { totalOf } from './usage/usage.ts';
+import { estimateInput } from './usage/estimate.ts';
 import { type MemoryBudget, gather } from './whole-body.ts';
 
 const nothing = Buffer.alloc(0);
@@ -46,6 +47,8 @@ export interface SharedRules {
   readonly limits: Limits | undefined;
   readonly expiry: Expiry | undefined;
   readonly log: AuditLog | undefined;
+  /** The log's, or of this run alone. */
+  readonly ledger: Ledger;
   /** An answer's cost has to be known, for the record or a limit. */
   readonly readsAnswer: boolean;
   /** For the bodies that are held whole. */
@@ -60,12 +63,8 @@ export class RequestOversight implements RequestObserver {
   readonly answerFields: RawHeaders;
   readonly entry: AuditEntry;
   readonly #rules: SharedRules;
-  /** The upload is read for the record, preferably while the upstream is at work. */
-  readsUpload = false;
   /** All of the body must be here and be judged before a byte of it goes up. */
   needsBody: boolean;
-  #isAdmitted = false;
-  #lease: Lease | undefined;
   #heldBytes = 0;
 
   constructor(entry: AuditEntry, rules: SharedRules) {
@@ -84,10 +83,7 @@ export class RequestOversight implements RequestObserver {
     const { policy, limits, log, held } = this.#rules;
     if (this.expired !== undefined) return this.expired;
     if (log?.ready() === false) return unrecorded;
-    if (log !== undefined && policy?.fields === undefined) {
-      this.readsUpload = true;
-      this.entry.readBody(held);
-    }
+    if (log !== undefined && policy?.fields === undefined) this.entry.readBody(held);
     // Where only its length counts, a body that declares it is judged now.
     if (policy?.fields === undefined && contentLength(rawHeaders) !== undefined) this.needsBody = false;
     const refusals = policy === undefined ? [] : judgeHeaders(policy, rawHeaders);
@@ -130,22 +126,27 @@ export class RequestOversight implements RequestObserver {
     return this.#enforce(refusals);
   }
 
-  /** Takes the place that the limits have for the request. To be called right before it is sent: nothing may come in between. */
-  admit(): Denial | undefined {
-    const { limits, log } = this.#rules;
-    if (this.expired !== undefined) return this.expired;
-    if (log?.ready() === false) return unrecorded;
-    const denial = this.#enforce(limits?.refusals() ?? []);
+  /**
+   * Takes the place that the limits have for the request, and writes to the log that it may use the key. To be called right
+   * before it is sent: nothing may come in between.
+   *
+   * @param bodyBytes Infinity where that is not known
+   */
+  admit(bodyBytes: number): Denial | undefined {
+    const { limits, log, ledger } = this.#rules;
+    const denial = this.expired ?? this.#enforce(limits?.refusals() ?? []);
     if (denial !== undefined) return denial;
-    const admission = limits?.admit();
-    if (admission !== undefined && 'lease' in admission) this.#lease = admission.lease;
-    this.#isAdmitted = true;
+    const admission = this.entry.admission(estimateInput(bodyBytes));
+    if (log === undefined) ledger.admit(admission);
+    else if (!log.admit(admission)) return unrecorded;
+    this.entry.isAdmitted = true;
+    limits?.noteAdmission();
     return undefined;
   }
 
-  /** What was admitted cannot be refused any more: its client broke it off. */
   refuse(status: number, rule: string): void {
-    this.#settle(this.#isAdmitted ? this.entry.end('client_left', status) : this.entry.refuse(status, rule));
+    this.entry.refuse(status, rule);
+    this.#release();
   }
 
   answer(status: number): void {
@@ -163,14 +164,13 @@ export class RequestOversight implements RequestObserver {
    * @param status where the daemon answered by itself
    */
   end(ended: Ending, status?: number): void {
-    this.#settle(this.entry.end(ended, status));
+    this.entry.end(ended, status);
+    this.#release();
   }
 
-  #settle(record: AuditRecord | undefined): void {
-    if (record === undefined) return;
+  #release(): void {
     this.#rules.held.giveBack(this.#heldBytes);
     this.#heldBytes = 0;
-    this.#lease?.settle(totalOf(record.usage), estimateTokens(exchanged(record)));
   }
 
   /** The first of some denials; in shadow mode they are noted instead. */
@@ -202,9 +202,8 @@ class ObservedRequest implements Sink, UpstreamRequest {
   readonly #sink: Sink;
   readonly #request: UpstreamRequest;
   #isCancelled = false;
-  #hasBegun = false;
   #isAnswered = false;
-  /** A body that goes up in one write, until it has. */
+  /** A body that goes up in one write with the head, until it has. */
   #unsentBody: Buffer | null = null;
   /** How much is to come of the answer, in bytes; NaN where it does not say. */
   #toCome = Number.NaN;
@@ -219,12 +218,11 @@ class ObservedRequest implements Sink, UpstreamRequest {
 
   send(headers: string[], upload: Upload): void {
     if (this.#oversight.needsBody && upload instanceof ClientUpload) this.#judgeBody(headers, upload);
-    else upload.whenReadable(() => this.#admit(headers, () => upload.take()));
+    else upload.whenReadable(() => this.#admit(headers, this.#declaredBytes, () => upload.take()));
   }
 
   cancel(): void {
     this.#isCancelled = true;
-    this.#noteSent();
     this.#oversight.end('client_left');
     this.#request.cancel();
   }
@@ -241,13 +239,19 @@ class ObservedRequest implements Sink, UpstreamRequest {
       if (gathering === 'whole') denial = this.#oversight.judgeBody(body ?? nothing);
       if (gathering === 'late') denial = this.#oversight.denyLateBody();
       if (denial !== undefined) this.#deny(denial);
-      else this.#admit(headers, () => (gathering === 'whole' ? body : upload.takePieces(body))); // what was read in vain goes first
+      else if (gathering === 'whole') this.#admit(headers, body?.length ?? 0, () => body);
+      else this.#admit(headers, this.#declaredBytes, () => upload.takePieces(body)); // what was read in vain goes first
     });
   }
 
-  #admit(headers: string[], take: () => Body): void {
+  get #declaredBytes(): number {
+    const { rawHeaders } = this.#req;
+    return contentLength(rawHeaders) ?? (hasField(rawHeaders, 'transfer-encoding') ? Infinity : 0);
+  }
+
+  #admit(headers: string[], bodyBytes: number, take: () => Body): void {
     if (this.#isCancelled) return;
-    const denial = this.#oversight.admit();
+    const denial = this.#oversight.admit(bodyBytes);
     if (denial !== undefined) return this.#deny(denial);
     this.#request.send(headers, { whenReadable: (callback) => callback(), take: () => this.#counted(take()) });
   }
@@ -265,15 +269,14 @@ class ObservedRequest implements Sink, UpstreamRequest {
   }
 
   begin(): void {
-    this.#hasBegun = true;
-    if (this.#oversight.readsUpload) setImmediate(() => this.#noteSent());
+    if (this.#unsentBody !== null) this.#oversight.entry.sent(this.#unsentBody);
+    this.#unsentBody = null;
     this.#sink.begin();
   }
 
   head(head: ResponseHead, resume: () => void): boolean {
     const wantsMore = this.#sink.head(head, resume);
     this.#isAnswered = true;
-    this.#noteSent();
     this.#oversight.head(head.status, head.rawHeaders);
     if (!hasField(head.rawHeaders, 'transfer-encoding')) this.#toCome = contentLength(head.rawHeaders) ?? Number.NaN;
     return wantsMore;
@@ -293,7 +296,6 @@ class ObservedRequest implements Sink, UpstreamRequest {
 
   end(): void {
     this.#oversight.entry.received(this.#lastPiece);
-    this.#noteSent();
     this.#oversight.end('complete');
     if (this.#lastPiece.length > 0) this.#sink.data(this.#lastPiece);
     this.#sink.end();
@@ -307,17 +309,9 @@ class ObservedRequest implements Sink, UpstreamRequest {
       this.#sink.fail(new DeniedError(expired));
       return;
     }
-    this.#noteSent();
     if (this.#isAnswered) this.#oversight.end('upstream_cut');
     else this.#oversight.end('upstream_failed', explain(error, '').problem.status);
     this.#sink.fail(error);
-  }
-
-  /** Once there was a connection, head and body have gone up in one write. */
-  #noteSent(): void {
-    if (this.#unsentBody === null || !this.#hasBegun) return;
-    this.#oversight.entry.sent(this.#unsentBody);
-    this.#unsentBody = null;
   }
 }
 
@@ -326,8 +320,4 @@ async function* counted(pieces: AsyncIterable<Buffer>, sent: (piece: Buffer) => 
     yield piece;
     sent(piece);
   }
-}
-
-function exchanged({ bytesUp, bytesDown, totalMs, ended, status }: AuditRecord): Exchanged {
-  return { bytesUp, bytesDown, durationMs: totalMs, upstreamStatus: ended === 'upstream_failed' ? undefined : status };
 }

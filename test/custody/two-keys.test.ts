@@ -196,7 +196,7 @@ async function answered(daemon: Daemon, upstream: Upstream, { pieces, ending }: 
   return [response.rawHead, response.chunkSizes.join(' '), response.body.toString('latin1'), response.complete, ending === 'keep' ? '' : await client.waitForClose()].join('\n');
 }
 
-/** The records, without what differs between any two runs: times, ids and the chain. */
+/** The records, without what differs between any two runs: times, what is charged for them, ids and the chain. */
 function recordsOf(file: string): string {
-  return readFileSync(file, 'latin1').split('\n').map((line) => line.replaceAll(/"(time|id|head_ms|total_ms|prev|hash)":("[^"]*"|[\d.]+),?/g, '')).join('\n');
+  return readFileSync(file, 'latin1').split('\n').map((line) => line.replaceAll(/"(time|id|head_ms|total_ms|charged|prev|hash)":("[^"]*"|[\d.]+),?/g, '')).join('\n');
 }

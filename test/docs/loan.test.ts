@@ -31,5 +31,5 @@ test('the agent is granted what the example policy grants, and the audit log tel
   const { stdout, stderr, code } = await machine.run(audit);
   expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
   expect(stdout).toMatch(/gpt-5 +2 /);
-  expect(stdout).toMatch(/3 records, each as it was written/);
+  expect(stdout).toMatch(/5 records, each as it was written/);
 });

@@ -4,9 +4,8 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { seal } from '../../src/extras/audit/audit-chain.ts';
 import { AuditLog } from '../../src/extras/audit/audit-log.ts';
-import { verify } from '../../src/extras/audit/audit-verify.ts';
 import { checkout } from '../support/daemon-paths.ts';
-import { audit, linesOf, logOptions, record } from '../support/audit.ts';
+import { audit, linesOf, logOptions, record, verdictOn } from '../support/audit.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { needs } from '../support/skip.ts';
 
@@ -25,14 +24,14 @@ beforeEach(() => {
   lastHash = String(linesOf(file).at(-1)?.['hash']);
 });
 
-function verdictOn(...changed: readonly string[]): ReturnType<typeof verify> {
+function verdictOf(...changed: readonly string[]): ReturnType<typeof verdictOn> {
   writeFileSync(file, changed.join(''), 'latin1');
-  return verify(file, undefined);
+  return verdictOn(file);
 }
 
 test('a log as it was written is whole', async () => {
-  expect(await verify(file, undefined)).toEqual({ ok: true, records: 6, continues: undefined, lastHash, tornLines: 0, tornEndBytes: 0 });
-  expect(await audit('verify', file)).toEqual({ code: 0, stdout: `${file}: 6 records, each as it was written\nthe last has hash ${lastHash}\n`, said: [] });
+  expect(await verdictOn(file)).toMatchObject({ ok: true, records: 7, continues: undefined, lastHash, tornLines: 0, uncleanEnds: [], faults: [] });
+  expect(await audit('verify', file)).toEqual({ code: 0, stdout: `${file}: 7 records, each as it was written\nthe last has hash ${lastHash}; 0 tokens are charged up to it\n`, said: [] });
 });
 
 test('any change of any byte is found, in its line', async () => {
@@ -45,7 +44,7 @@ test('any change of any byte is found, in its line', async () => {
       const copy = Buffer.from(log);
       copy[at] = changed;
       writeFileSync(file, copy);
-      const verdict = await verify(file, undefined);
+      const verdict = await verdictOn(file);
       if (verdict.ok || verdict.line !== line) expect(verdict, `byte ${at} as ${changed}`).toMatchObject({ ok: false, line });
     }
     if (byte === 0x0a) line++;
@@ -62,28 +61,28 @@ describe('lines that are', () => {
     ['there twice', [a, b, b, c, d, e, f], 3],
     ['there once more at the end', [a, b, c, d, e, f, a], 7],
   ])('%s', async (_, order, line) => {
-    expect(await verdictOn(...order.map((index) => lines[index] ?? ''))).toMatchObject({ ok: false, line });
+    expect(await verdictOf(...order.map((index) => lines[index] ?? ''))).toMatchObject({ ok: false, line });
   });
 
   test.each([['empty', '\n'], ['JSON, but no records', '{"kind":"request"}\n'], ['text', 'hello\n'], ['very long', `${'x'.repeat(5000)}\n`], ['enormous', `${'x'.repeat(3_000_000)}\n`]])('%s', async (_, line) => {
-    expect(await verdictOn(lines[0] ?? '', line, ...lines.slice(1))).toMatchObject({ ok: false, line: 2 });
-    expect(await verdictOn(...lines, line)).toMatchObject({ ok: false, line: 7 });
+    expect(await verdictOf(lines[0] ?? '', line, ...lines.slice(1))).toMatchObject({ ok: false, line: 2 });
+    expect(await verdictOf(...lines, line)).toMatchObject({ ok: false, line: 8 });
   });
 
   test('made by somebody who knows how, but in the middle', async () => {
     const prev = /"hash":"(\w+)"/.exec(lines[1] ?? '')?.[1] ?? '';
-    expect(await verdictOn(...lines.slice(0, 2), seal('{"kind":"request"}', prev).line, ...lines.slice(2))).toMatchObject({ ok: false, line: 4 });
+    expect(await verdictOf(...lines.slice(0, 2), seal('{"kind":"request","time":""}', prev).line, ...lines.slice(2))).toMatchObject({ ok: false, line: 4 });
   });
 
   test('said to be torn', async () => {
-    expect(await verdictOn(...lines.slice(0, 2), 'anything at all~torn\n', ...lines.slice(2))).toMatchObject({ ok: false, line: 3 });
-    expect(await verdictOn(...lines.slice(0, 2), `${lines[2]?.trim()}~torn\n`, ...lines.slice(3))).toMatchObject({ ok: false, line: 3 });
+    expect(await verdictOf(...lines.slice(0, 2), 'anything at all~torn\n', ...lines.slice(2))).toMatchObject({ ok: false, line: 3 });
+    expect(await verdictOf(...lines.slice(0, 2), `${lines[2]?.trim()}~torn\n`, ...lines.slice(3))).toMatchObject({ ok: false, line: 3 });
   });
 });
 
 describe('what an unkeyed chain cannot tell', () => {
   test('records that are missing at the end, unless a later hash is known', async () => {
-    expect(await verdictOn(...lines.slice(0, 4))).toMatchObject({ ok: true, records: 4 });
+    expect(await verdictOf(...lines.slice(0, 4))).toMatchObject({ ok: true, records: 4 });
     expect(await audit('verify', file, '--contains', lastHash)).toMatchObject({ code: 1, said: [expect.stringMatching(/line 4 is the last one, and no record has the hash/)] });
   });
 
@@ -94,21 +93,21 @@ describe('what an unkeyed chain cannot tell', () => {
       previous = made.hash;
       return made.line;
     });
-    expect(await verdictOn(...forged)).toMatchObject({ ok: true, records: 6 });
-    expect(await verify(file, lastHash)).toMatchObject({ ok: false });
-    expect(await verify(file, previous)).toMatchObject({ ok: true });
+    expect(await verdictOf(...forged)).toMatchObject({ ok: true, records: 7 });
+    expect(await audit('verify', file, '--contains', lastHash)).toMatchObject({ code: 1 });
+    expect(await audit('verify', file, '--contains', previous)).toMatchObject({ code: 0 });
   });
 });
 
-test('a torn last line is no break', async () => {
+test('a torn last line is told, and where', async () => {
   truncateSync(file, whole.length - 10);
-  expect(await audit('verify', file)).toMatchObject({ code: 0, stdout: expect.stringMatching(/: 5 records.*\n.*\nthe last \d+ bytes are no record yet/) });
+  expect(await audit('verify', file)).toMatchObject({ code: 1, stdout: '', said: [expect.stringMatching(/: line 7 is torn: its last \d+ bytes are no record$/)] });
 });
 
 test('the first broken line is named, and what is wrong with it', async () => {
   writeFileSync(file, whole.toString('latin1').replace('"bytes_up":2', '"bytes_up":3').replace('"bytes_up":4', '"bytes_up":3'));
   expect(await audit('verify', file)).toEqual({ code: 1, stdout: '', said: [`${file}: line 4 was changed: its bytes do not have its hash`] });
-  expect(await audit('verify', file, '--json')).toEqual({ code: 1, stdout: '{"ok":false,"line":4,"problem":"was changed: its bytes do not have its hash"}\n', said: [] });
+  expect(await audit('verify', file, '--json')).toEqual({ code: 1, stdout: expect.stringContaining('"faults":[{"line":4,"problem":"was changed: its bytes do not have its hash"}]}\n'), said: [] });
 });
 
 test('an empty file has nothing that could be broken', async () => {

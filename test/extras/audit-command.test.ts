@@ -19,10 +19,10 @@ beforeEach(() => {
   file = join(scratchFolder(), 'audit.log');
 });
 
+/** A log of a daemon that runs still: its last line is the last of these records. */
 function write(...records: readonly Partial<AuditRecord>[]): void {
   const log = new AuditLog(logOptions(file));
   for (const given of records) log.append(record(given));
-  log.close();
 }
 
 async function json(...argv: readonly string[]): Promise<Array<Record<string, unknown>>> {
@@ -95,7 +95,7 @@ test('what somebody else has written into the file does no harm on a terminal', 
     const { stdout, said, code } = await audit(...argv);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^[\x20-\x7e\n]*$/);
-    expect(said).toEqual([`4 lines are no record: torn, or changed; responses-api-proxy audit verify ${file} tells which`]);
+    expect(said).toEqual([argv[0] === 'list' ? `4 lines are no record; responses-api-proxy audit verify ${file} tells which` : `${file}: line 3 is no record`]);
   }
 });
 
@@ -120,11 +120,11 @@ describe('summary', () => {
     { model: 'gpt-5', uid: 1000 },
     { model: 'gpt-5', uid: 1001, time: noon + day },
     { model: 'gpt-5-mini', uid: 1000, time: noon + day, usage: { input: 10, cached: undefined, output: 5, reasoning: undefined, total: 15 } },
-    { model: 'gpt-5-mini', uid: 1000, time: noon + day, usage: undefined, ended: 'client_left' },
+    { model: 'gpt-5-mini', uid: 1000, time: noon + day, usage: undefined, ended: 'client_left', charged: 60_000 },
     { model: undefined, uid: undefined, time: noon + day, usage: undefined, decision: 'refused', rule: 'host_not_allowed', ended: 'refused' },
     { model: 'gpt-5', uid: 1000, time: noon + day, decision: 'would_refuse', rule: 'models' },
   ];
-  const none = { refused: 0, unknown: 0, input: 0, cached: 0, output: 0, reasoning: 0, total: 0 };
+  const none = { refused: 0, unknown: 0, input: 0, cached: 0, output: 0, reasoning: 0, total: 0, charged: 0 };
   const one = { input: 1200, cached: 1024, output: 300, reasoning: 64, total: 1500 };
   const times = (count: number): Record<string, number> => Object.fromEntries(Object.entries(one).map(([kind, tokens]) => [kind, tokens * count]));
 
@@ -132,19 +132,19 @@ describe('summary', () => {
     write(...requests);
     expect(await json('summary', file)).toEqual([
       { by: 'model', name: 'gpt-5', requests: 3, ...none, ...times(3) },
-      { by: 'model', name: 'gpt-5-mini', requests: 2, ...none, unknown: 1, input: 10, output: 5, total: 15 },
+      { by: 'model', name: 'gpt-5-mini', requests: 2, ...none, unknown: 1, input: 10, output: 5, total: 15, charged: 60_000 },
       { by: 'model', name: '-', requests: 1, ...none, refused: 1 },
       { by: 'day', name: '2026-01-31', requests: 1, ...none, ...times(1) },
-      { by: 'day', name: '2026-02-01', requests: 5, refused: 1, unknown: 1, input: 2410, cached: 2048, output: 605, reasoning: 128, total: 3015 },
-      { by: 'user', name: '1000', requests: 4, refused: 0, unknown: 1, input: 2410, cached: 2048, output: 605, reasoning: 128, total: 3015 },
+      { by: 'day', name: '2026-02-01', requests: 5, refused: 1, unknown: 1, input: 2410, cached: 2048, output: 605, reasoning: 128, total: 3015, charged: 60_000 },
+      { by: 'user', name: '1000', requests: 4, refused: 0, unknown: 1, input: 2410, cached: 2048, output: 605, reasoning: 128, total: 3015, charged: 60_000 },
       { by: 'user', name: '1001', requests: 1, ...none, ...times(1) },
       { by: 'user', name: '-', requests: 1, ...none, refused: 1 },
-      { by: 'decision', name: 'allowed', requests: 4, refused: 0, unknown: 1, input: 2410, cached: 2048, output: 605, reasoning: 128, total: 3015 },
+      { by: 'decision', name: 'allowed', requests: 4, refused: 0, unknown: 1, input: 2410, cached: 2048, output: 605, reasoning: 128, total: 3015, charged: 60_000 },
       { by: 'decision', name: 'refused', requests: 1, ...none, refused: 1 },
       { by: 'decision', name: 'would_refuse', requests: 1, ...none, ...times(1) },
       { by: 'rule', name: 'host_not_allowed', requests: 1, ...none, refused: 1 },
       { by: 'rule', name: 'models', requests: 1, ...none, ...times(1) },
-      { by: 'all', requests: 6, refused: 1, unknown: 1, input: 3610, cached: 3072, output: 905, reasoning: 192, total: 4515 },
+      { by: 'all', requests: 6, refused: 1, unknown: 1, input: 3610, cached: 3072, output: 905, reasoning: 192, total: 4515, charged: 60_000 },
     ]);
   });
 
@@ -157,31 +157,31 @@ describe('summary', () => {
     write(...requests);
     const { stdout } = await audit('summary', file);
     expect(stdout).toBe([
-      'MODEL       REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL',
-      'gpt-5              3        0         0   3600    3072     900        192   4500',
-      'gpt-5-mini         2        0         1     10       0       5          0     15',
-      '-                  1        1         0      0       0       0          0      0',
+      'MODEL       REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL  CHARGED',
+      'gpt-5              3        0         0   3600    3072     900        192   4500        0',
+      'gpt-5-mini         2        0         1     10       0       5          0     15    60000',
+      '-                  1        1         0      0       0       0          0      0        0',
       '',
-      'DAY         REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL',
-      '2026-02-01         5        1         1   2410    2048     605        128   3015',
-      '2026-01-31         1        0         0   1200    1024     300         64   1500',
+      'DAY         REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL  CHARGED',
+      '2026-02-01         5        1         1   2410    2048     605        128   3015    60000',
+      '2026-01-31         1        0         0   1200    1024     300         64   1500        0',
       '',
-      'USER  REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL',
-      '1000         4        0         1   2410    2048     605        128   3015',
-      '1001         1        0         0   1200    1024     300         64   1500',
-      '-            1        1         0      0       0       0          0      0',
+      'USER  REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL  CHARGED',
+      '1000         4        0         1   2410    2048     605        128   3015    60000',
+      '1001         1        0         0   1200    1024     300         64   1500        0',
+      '-            1        1         0      0       0       0          0      0        0',
       '',
-      'DECISION      REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL',
-      'allowed              4        0         1   2410    2048     605        128   3015',
-      'refused              1        1         0      0       0       0          0      0',
-      'would_refuse         1        0         0   1200    1024     300         64   1500',
+      'DECISION      REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL  CHARGED',
+      'allowed              4        0         1   2410    2048     605        128   3015    60000',
+      'refused              1        1         0      0       0       0          0      0        0',
+      'would_refuse         1        0         0   1200    1024     300         64   1500        0',
       '',
-      'RULE              REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL',
-      'host_not_allowed         1        1         0      0       0       0          0      0',
-      'models                   1        0         0   1200    1024     300         64   1500',
+      'RULE              REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL  CHARGED',
+      'host_not_allowed         1        1         0      0       0       0          0      0        0',
+      'models                   1        0         0   1200    1024     300         64   1500        0',
       '',
-      '     REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL',
-      'all         6        1         1   3610    3072     905        192   4515',
+      '     REQUESTS  REFUSED  NO USAGE  INPUT  CACHED  OUTPUT  REASONING  TOTAL  CHARGED',
+      'all         6        1         1   3610    3072     905        192   4515    60000',
       '',
     ].join('\n'));
   });

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { linesOf } from '../support/audit.ts';
+import { requestsOf } from '../support/audit.ts';
 import { policyArgs } from '../support/policy.ts';
 import { type Proxied, startBoth, uploadHead } from '../support/proxied.ts';
 import { type RawClient, ask, connect, rawRequest } from '../support/raw-client.ts';
@@ -50,7 +50,7 @@ const stages: ReadonlyArray<readonly [string, (client: RawClient, port: number) 
 
 describe.each(['close', 'reset', 'halfClose'] as const)('a client that leaves by %s', (leave) => {
   test('is recorded once for each of its requests, and gives its place back, wherever it was', async () => {
-    let before = 1;
+    let before = 0;
     for (const [where, play, ...expected] of stages) {
       both.startOver();
       const client = await connect(both.daemon.port);
@@ -58,14 +58,14 @@ describe.each(['close', 'reset', 'halfClose'] as const)('a client that leaves by
       // A round trip on another connection: what came before it has been read.
       await ask(both.daemon.port, { method: 'GET', target: '/health' });
       client[leave]();
-      const records = (): string[] => linesOf(file).slice(before).filter(({ target }) => target !== '/health')
+      const records = (): string[] => requestsOf(file).slice(before).filter(({ target }) => target !== '/health')
         .map(({ ended, status }) => `${String(ended)}${status === undefined ? '' : ` ${String(status)}`}`);
       await expect.poll(records, { message: where }).toEqual(expected);
       client.close();
       both.upstream.answerWith(answer(200, '{}'));
       expect((await ask(both.daemon.port, { headers: [json], body })).status, where).toBe(200);
       expect(records(), where).toEqual([...expected, 'complete 200']);
-      before = linesOf(file).length;
+      before = requestsOf(file).length;
     }
   });
 });

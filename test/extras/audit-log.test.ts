@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { AuditLog } from '../../src/extras/audit/audit-log.ts';
-import { verify } from '../../src/extras/audit/audit-verify.ts';
-import { linesOf, logOptions, openLog, record } from '../support/audit.ts';
+import { linesOf, logOptions, openLog, record, requestsOf, verdictOn } from '../support/audit.ts';
 import { cleanUp } from '../support/cleanup.ts';
 import { nobody } from '../support/daemon.ts';
 import { scratchFolder } from '../support/scratch.ts';
@@ -44,21 +43,21 @@ describe('the file', () => {
       process.umask(umask);
     }
     expect(statSync(file).mode & 0o7777).toBe(0o600);
-    expect(linesOf(file)).toMatchObject([{ kind: 'begin', prev: '0'.repeat(64) }]);
+    expect(linesOf(file)).toMatchObject([{ kind: 'begin', prev: '0'.repeat(64) }, { kind: 'start' }]);
   });
 
   test('is gone on with when it is there', async () => {
     written(3);
     const log = openLog(file);
     log.append(record());
-    expect(linesOf(file).map(({ kind }) => kind)).toEqual(['begin', 'request', 'request', 'request', 'request']);
-    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 5, lastHash: linesOf(file).at(-1)?.['hash'], tornLines: 0, tornEndBytes: 0, continues: undefined });
+    expect(linesOf(file).map(({ kind }) => kind)).toEqual(['begin', 'request', 'request', 'request', 'stop', 'start', 'request']);
+    expect(await verdictOn(file)).toMatchObject({ ok: true, records: 7, lastHash: linesOf(file).at(-1)?.['hash'], tornLines: 0, continues: undefined });
   });
 
   test('may have been made beforehand, empty', async () => {
     writeFileSync(file, '', { mode: 0o640 });
     openLog(file).append(record());
-    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 2 });
+    expect(await verdictOn(file)).toMatchObject({ ok: true, records: 3 });
   });
 
   test('has each record when append returns', async () => {
@@ -79,7 +78,7 @@ describe('the file', () => {
     ['some other file without a line', () => writeFileSync(file, 'x'.repeat(100)), /not an audit log/],
     ['some large file', () => writeFileSync(file, 'x'.repeat(200_000)), /not that of an audit log/],
     ['a log in a folder that is not there', () => (file = join(folder, 'none', 'audit.log')), /no such file/],
-    ['a log whose last record was changed', () => writeFileSync(file, written(2).toString('latin1').replace(/"bytes_up":1/, '"bytes_up":7')), /was changed/],
+    ['a log whose last record was changed', () => writeFileSync(file, written(2).toString('latin1').replace(/"kind":"stop"/, '"kind":"step"')), /was changed/],
     ['a log whose last byte was changed', () => writeFileSync(file, `${written(2).toString('latin1').slice(0, -1)} `), /not that of an audit log/],
   ])('%s is refused', async (_, make, why) => {
     make();
@@ -118,40 +117,58 @@ describe('a write that did not finish', () => {
     const start = whole.lastIndexOf('\n', whole.length - 2) + 1;
     for (let end = start + 1; end < whole.length; end++) {
       writeFileSync(file, whole.subarray(0, end));
-      expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 2, tornEndBytes: end - start });
+      expect(await verdictOn(file)).toMatchObject({ records: 3, faults: [{ line: 4, problem: `is torn: its last ${end - start} bytes are no record` }] });
       const log = new AuditLog(logOptions(file));
       log.append(record());
       log.close();
-      const verdict = await verify(file, undefined);
-      if (!verdict.ok || verdict.tornLines !== 1 || verdict.records !== 4) expect(verdict, `cut at ${end}`).toMatchObject({ ok: true, records: 4, tornLines: 1 });
+      const verdict = await verdictOn(file);
+      if (!verdict.ok || verdict.tornLines !== 1 || verdict.records !== 6) expect(verdict, `cut at ${end}`).toMatchObject({ ok: true, records: 6, tornLines: 1 });
+    }
+  });
+
+  test('of an admission or an end, at any byte: what the next start closes and counts is what the lines say', async () => {
+    const log = openLog(file);
+    for (const id of ['a', 'b']) log.admit({ id, uid: 1, model: 'gpt-5', serviceTier: undefined, reasoningMode: undefined, time: Date.now(), estimate: 5 });
+    log.append(record({ id: 'a', charged: 9 }));
+    log.admit({ id: 'c', uid: 1, model: 'gpt-5', serviceTier: undefined, reasoningMode: undefined, time: Date.now(), estimate: 5 });
+    const whole = readFileSync(file);
+    const ends = [...whole.toString('latin1').matchAll(/\n/g)].map(({ index }) => index);
+    for (let end = whole.indexOf('{"kind":"admitted"'); end <= whole.length; end++) {
+      const lines = ends.filter((at) => at < end).length;
+      const expected = [0, 5, 10, 14, 19][lines - 2];
+      writeFileSync(file, whole.subarray(0, end));
+      const next = new AuditLog(logOptions(file));
+      next.start();
+      next.close();
+      const { ok, ledger } = await verdictOn(file);
+      if (!ok || ledger.tokens !== expected || next.ledger.tokens !== expected || ledger.open.size > 0) expect({ end, ok, verified: ledger.tokens, counted: next.ledger.tokens }).toEqual({ end, ok: true, verified: expected, counted: expected });
     }
   });
 
   test('of the very first line, at any byte', async () => {
     const whole = written(0);
-    for (let end = 0; end < whole.length; end++) {
-      writeFileSync(file, whole.subarray(0, end));
-      const log = new AuditLog(logOptions(file));
-      log.append(record());
-      log.close();
-      expect(await verify(file, undefined), `cut at ${end}`).toMatchObject({ ok: true, records: 2, tornLines: end === 0 ? 0 : 1 });
+    const first = whole.subarray(0, whole.indexOf('\n'));
+    for (let end = 1; end <= first.length; end++) {
+      writeFileSync(file, first.subarray(0, end));
+      // What the files before it were charged is lost with it.
+      expect(() => openLog(file), `cut at ${end}`).toThrow(/its first lines are not whole/);
     }
   });
 
   test('and another one while that is told, at any byte', async () => {
     const whole = written(1);
     writeFileSync(file, whole.subarray(0, -50));
-    new AuditLog(logOptions(file)).close();
+    openLog(file);
     const recovered = readFileSync(file);
-    for (let end = whole.length - 49; end < recovered.length; end++) {
+    const told = recovered.indexOf('\n{"kind":"start"');
+    for (let end = whole.length - 49; end <= told; end++) {
       writeFileSync(file, recovered.subarray(0, end));
-      expect(await verify(file, undefined), `cut at ${end}`).toMatchObject({ ok: true });
       const log = new AuditLog(logOptions(file));
       log.append(record());
       log.close();
-      // The first line, what was said about the torn one, and the record; and once more where that had been torn, too.
-      const verdict = await verify(file, undefined);
-      expect(verdict.ok && verdict.records, `cut at ${end}`).toBe(3);
+      // The first line, a record, what was said about the torn one, a record, and the stop.
+      const verdict = await verdictOn(file);
+      expect(verdict.ok && verdict.records, `cut at ${end}`).toBe(5);
     }
   });
 
@@ -162,9 +179,9 @@ describe('a write that did not finish', () => {
     const recovered = readFileSync(file, 'latin1');
     const torn = recovered.split('\n').findIndex((line) => line.endsWith('~torn'));
     writeFileSync(file, recovered.replace('~torn', 'X~torn'));
-    expect(await verify(file, undefined)).toMatchObject({ ok: false, line: torn + 1 });
+    expect(await verdictOn(file)).toMatchObject({ ok: false, line: torn + 1 });
     writeFileSync(file, recovered.split('\n').filter((line) => !line.endsWith('~torn')).join('\n'));
-    expect(await verify(file, undefined)).toMatchObject({ ok: false, line: torn + 1 });
+    expect(await verdictOn(file)).toMatchObject({ ok: false, line: torn + 1 });
   });
 
   test(`kill -9 in the middle of writing, again and again: the log is whole, and goes on (seed ${seed})`, async () => {
@@ -175,13 +192,12 @@ describe('a write that did not finish', () => {
       await new Promise((resolve) => setTimeout(resolve, random.whole(5, 60))); // in the middle of which write does not matter
       const exited = new Promise((resolve) => child.once('exit', resolve));
       child.kill('SIGKILL');
-      // Also while its last write may be under way.
-      expect(await verify(file, undefined)).toMatchObject({ ok: true });
       await exited;
-      expect(await verify(file, undefined)).toMatchObject({ ok: true });
+      const torn = (await verdictOn(file)).faults.filter(({ problem }) => !problem.startsWith('is torn: '));
+      expect(torn).toEqual([]);
     }
     openLog(file).append(record());
-    const verdict = await verify(file, undefined);
+    const verdict = await verdictOn(file);
     expect(verdict.ok && verdict.records).toBeGreaterThan(100);
   });
 });
@@ -224,12 +240,12 @@ describe('a lost file', () => {
     log.reopen();
     expect(log.ready()).toBe(true);
     log.append(record({ bytesUp: 3 }));
-    expect(linesOf(`${file}.1`).map((line) => line['bytes_up'])).toEqual([undefined, 1, 2]);
-    expect(linesOf(file).map((line) => line['bytes_up'])).toEqual([undefined, 3]);
+    expect(requestsOf(`${file}.1`).map((line) => line['bytes_up'])).toEqual([1, 2]);
+    expect(requestsOf(file).map((line) => line['bytes_up'])).toEqual([3]);
     expect(statSync(file).mode & 0o7777).toBe(0o600);
-    const old = await verify(`${file}.1`, undefined);
+    const old = await verdictOn(`${file}.1`);
     expect(old).toMatchObject({ ok: true });
-    expect(await verify(file, undefined)).toMatchObject({ ok: true, continues: old.ok ? old.lastHash : '' });
+    expect(await verdictOn(file)).toMatchObject({ ok: true, continues: old.ok ? old.lastHash : '' });
     expect(said).toEqual([]);
   });
 
@@ -240,7 +256,7 @@ describe('a lost file', () => {
     log.reopen();
     log.append(record());
     expect(said).toEqual([]);
-    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 3 });
+    expect(await verdictOn(file)).toMatchObject({ ok: true, records: 4 });
   });
 
   test('what cannot be opened anew is told, and can be tried again; the renamed file stays the log', async () => {
@@ -258,9 +274,9 @@ describe('a lost file', () => {
     log.reopen();
     log.append(record());
     expect(said).toEqual([]);
-    const old = await verify(`${file}.1`, undefined);
-    expect(old).toMatchObject({ ok: true, records: 3 });
-    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 2, continues: old.ok ? old.lastHash : '' });
+    const old = await verdictOn(`${file}.1`);
+    expect(old).toMatchObject({ ok: true, records: 4 });
+    expect(await verdictOn(file)).toMatchObject({ ok: true, records: 2, continues: old.ok ? old.lastHash : '' });
   });
 
   test('a lost file that cannot be opened anew stays lost', async () => {
@@ -276,7 +292,7 @@ describe('a lost file', () => {
     log.reopen();
     expect(log.ready()).toBe(true);
     expect(said.pop()).toMatch(/is written again; nothing is missing/);
-    expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 1 });
+    expect(await verdictOn(file)).toMatchObject({ ok: true, records: 1 });
   });
 
   test('refused requests, which anybody can bring about, wait up to a number; what is lost beyond it is counted, in the log as well', async () => {
@@ -293,25 +309,25 @@ describe('a lost file', () => {
     expect(lines.at(-1)).toMatchObject({ kind: 'gap', lost: 1244 });
     expect(said.at(-1)).toMatch(/is written again; 1244 requests are missing/);
     expect(log.missing).toBe(0);
-    expect(await verify(file, undefined)).toMatchObject({ ok: true });
+    expect(await verdictOn(file)).toMatchObject({ faults: [{ line: lines.length, problem: 'tells that records of 1244 requests are lost' }] });
   });
 
   test('a file that was cut goes on after reopen, but not as if nothing had been there', async () => {
     const log = openLog(file);
     for (let i = 0; i < 3; i++) log.append(record({ id: i.toString(16) }));
     const lines = readFileSync(file, 'latin1').split('\n');
-    writeFileSync(file, `${lines.slice(0, 2).join('\n')}\n`);
+    writeFileSync(file, `${lines.slice(0, 3).join('\n')}\n`);
     log.append(record({ id: 'a' }));
     log.reopen();
-    expect(linesOf(file).map(({ id }) => id)).toEqual([undefined, '0', 'a']);
-    expect(await verify(file, undefined)).toMatchObject({ ok: false, line: 3 });
+    expect(linesOf(file).map(({ kind, id }) => id ?? kind)).toEqual(['begin', 'start', '0', 'begin', 'a']);
+    expect(await verdictOn(file)).toMatchObject({ ok: false, line: 4 });
   });
 });
 
 test('a second writer on the same file stops, and the first one\'s chain is whole', async () => {
   const [said1, said2]: [string[], string[]] = [[], []];
   const first = openLog(file, said1);
-  const second = openLog(file, said2);
+  const second = new AuditLog(logOptions(file, said2));
   first.append(record());
   second.append(record());
   first.append(record());
@@ -320,7 +336,7 @@ test('a second writer on the same file stops, and the first one\'s chain is whol
   expect(second.ready()).toBe(false);
   expect(said2).toHaveLength(1);
   expect(said2[0]).toMatch(/another program writes to it/);
-  expect(await verify(file, undefined)).toMatchObject({ ok: true, records: 3 });
+  expect(await verdictOn(file)).toMatchObject({ ok: true, records: 4 });
 });
 
 describe('a full disk', () => {
@@ -351,12 +367,11 @@ describe('a full disk', () => {
     expect(said).toHaveLength(1);
     expect(said[0]).toMatch(/cannot be written: no space left on device/);
     expect(log.missing).toBe(11);
-    expect(await verify(file, undefined)).toMatchObject({ ok: true });
     unlinkSync(ballast);
     expect(log.ready()).toBe(true);
     expect(said).toHaveLength(2);
     log.append(record({ bytesUp: count++ }));
-    expect(await verify(file, undefined)).toMatchObject({ ok: true });
+    expect(await verdictOn(file)).toMatchObject({ ok: true });
     const requests = readFileSync(file, 'latin1').split('\n').filter((line) => line.startsWith('{"kind":"request"') && line.endsWith('}'));
     expect(requests.map((line) => (JSON.parse(line) as { bytes_up: number }).bytes_up)).toEqual([...Array(count).keys()]);
   });
@@ -374,9 +389,10 @@ describe('a full disk', () => {
     unlinkSync(ballast);
     expect(log.ready()).toBe(true);
     expect(log.missing).toBe(0);
-    const [old, fresh] = [await verify(`${file}.1`, undefined), await verify(file, undefined)];
-    expect(fresh).toMatchObject({ ok: true, continues: old.ok ? old.lastHash : undefined });
-    expect(linesOf(file).map((line) => line['bytes_up'])).toEqual([undefined, count - 1]);
+    const [old, fresh] = [await verdictOn(`${file}.1`), await verdictOn(file)];
+    expect(old.faults).toMatchObject([{ problem: expect.stringMatching(/^is torn: /) }]);
+    expect(fresh).toMatchObject({ ok: true, continues: old.lastHash });
+    expect(requestsOf(file).map((line) => line['bytes_up'])).toEqual([count - 1]);
   });
 
   test('before the first line is a reason not to start', async (context) => {
@@ -384,6 +400,30 @@ describe('a full disk', () => {
     smallDisk(8);
     writeFileSync(join(folder, 'ballast'), Buffer.alloc(8 * 1024));
     expect(() => openLog(file)).toThrow(/cannot open --audit-log .*: no space left on device/);
+  });
+
+  test('may be full at any byte of the first lines of a new file, which carry on what runs', async (context) => {
+    needs(context, 'command prlimit');
+    const asAnError = (): void => {}; // like a full disk, not the end
+    process.on('SIGXFSZ', asAnError);
+    cleanUp(() => process.off('SIGXFSZ', asAnError));
+    const log = openLog(file);
+    for (const id of ['a', 'b', 'c']) log.admit({ id, uid: 1, model: 'gpt-5', serviceTier: undefined, reasoningMode: undefined, time: Date.now(), estimate: 5 });
+    for (let limit = 1; limit < 900; limit += 23) {
+      const old = `${file}.${limit}`;
+      renameSync(file, old);
+      limitFiles(limit);
+      try {
+        log.reopen();
+        expect(log.ready(), String(limit)).toBe(false);
+      } finally {
+        limitFiles('unlimited');
+      }
+      expect(log.ready()).toBe(true);
+      expect(linesOf(file).filter(({ kind }) => kind !== 'recovered').map(({ kind, id, open }) => id ?? [kind, open])).toEqual([['begin', 3], 'a', 'b', 'c']);
+      expect(await verdictOn(file)).toMatchObject({ ok: true, continues: (await verdictOn(old)).lastHash });
+      expect([...new AuditLog(logOptions(file)).ledger.open.keys()].sort()).toEqual(['a', 'b', 'c']);
+    }
   });
 
   test('so it is with a limit on the size of files, at any byte', async (context) => {
@@ -403,11 +443,10 @@ describe('a full disk', () => {
       expect(log.missing).toBeGreaterThan(0);
       expect(said).toEqual([expect.stringMatching(/cannot be written: file too large/)]);
       log.close();
-      expect(await verify(file, undefined)).toMatchObject({ ok: true });
       const next = new AuditLog(logOptions(file));
       next.append(record());
       next.close();
-      expect(await verify(file, undefined)).toMatchObject({ ok: true });
+      expect(await verdictOn(file)).toMatchObject({ ok: true });
       unlinkSync(file);
     }
   });

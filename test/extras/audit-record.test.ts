@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { AuditEntries } from '../../src/extras/audit/audit-entry.ts';
 import { type AuditRecord, recordText, targetOf, traceparentOf } from '../../src/extras/audit/audit-record.ts';
 import { MemoryBudget } from '../../src/extras/whole-body.ts';
-import { endpoint, linesOf, openLog, record } from '../support/audit.ts';
+import { endpoint, openLog, record, requestsOf } from '../support/audit.ts';
 import { scratchFolder } from '../support/scratch.ts';
 
 const canary = 'CANARY5ecret';
@@ -149,7 +149,7 @@ describe('an exchange', () => {
       entries.begin({ uid: undefined, method: canary, target, rawHeaders: headers }).refuse(403, 'endpoint_not_allowed');
     }
     expect(readFileSync(file, 'latin1')).not.toContain(canary);
-    const [, json, events, refused] = linesOf(file);
+    const [json, events, refused] = requestsOf(file);
     for (const line of [json, events]) expect(line).toMatchObject({ model: 'gpt-5', stream: true, status: 200, upstream_request_id: 'req_1', ended: 'complete', usage: { input: 1 } });
     expect(json?.['bytes_up']).toBe(bodyOf({ model: 'gpt-5', stream: true }).length);
     expect(refused).toMatchObject({ decision: 'refused', rule: 'endpoint_not_allowed', status: 403, ended: 'refused' });

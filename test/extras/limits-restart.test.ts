@@ -1,3 +1,4 @@
+import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { AuditRecord } from '../../src/extras/audit/audit-record.ts';
@@ -11,13 +12,20 @@ import { answer } from '../support/upstream.ts';
 
 const dayMs = 86_400_000;
 
-const usage = (total: number): AuditRecord['usage'] => ({ input: total, cached: undefined, output: undefined, reasoning: undefined, total });
+/** What an earlier run admitted, and what that was charged. */
+interface Use extends Partial<AuditRecord> {
+  readonly startedAt?: number;
+}
 
 /** A daemon that finds these records of an earlier run, oldest first. */
-async function startAfter(records: ReadonlyArray<Partial<AuditRecord>>, limits: object): Promise<Proxied> {
+async function startAfter(uses: readonly Use[], limits: object): Promise<Proxied> {
   const file = join(scratchFolder(), 'audit.log');
   const log = openLog(file);
-  for (const given of records) log.append(record({ totalMs: 1, ...given }));
+  for (const [index, { startedAt, ...given }] of uses.entries()) {
+    const done = record({ id: index.toString(16).padStart(16, '0'), ...given });
+    if (done.charged !== undefined) log.admit({ id: done.id, uid: undefined, model: undefined, serviceTier: undefined, reasoningMode: undefined, time: startedAt ?? done.time, estimate: 1 });
+    log.append(done);
+  }
   log.close();
   const both = await startBoth({ args: ['--audit-log', file, ...policyArgs({ limits })] });
   both.upstream.answerWith(answer(200, '{"usage":{"total_tokens":100}}'));
@@ -36,27 +44,38 @@ async function withinOneDay(act: (now: number) => Promise<void>): Promise<void> 
   }
 }
 
-test('the tokens of this UTC day count, of what went up', () => withinOneDay(async (now) => {
+test('the tokens of this UTC day count, whatever stands between them', () => withinOneDay(async (now) => {
   const both = await startAfter([
-    { time: now - (now % dayMs) - 1, usage: usage(1_000_000) }, // yesterday's last
-    { time: now, usage: usage(1_000_000), decision: 'refused', ended: 'refused', rule: 'models', status: 403 },
-    { time: now, usage: usage(1_000_000), target: '/health' },
-    { time: now, usage: undefined, status: 500 },
-    { time: now, usage: undefined, ended: 'upstream_failed', status: 502, bytesUp: 0 },
-    { time: now, usage: usage(300) },
-    { time: now, usage: usage(300), decision: 'would_refuse', rule: 'models' },
-    { time: now, usage: undefined, ended: 'client_left', bytesUp: 100, bytesDown: 6400, totalMs: 10 }, // 100 + 100
+    { time: now - (now % dayMs) - 1, charged: 1_000_000 }, // yesterday's last
+    { time: now, usage: undefined, decision: 'refused', ended: 'refused', rule: 'models', status: 403 },
+    { time: now, target: '/health' },
+    { time: now, charged: 0, status: 500 },
+    { time: now, charged: 300, target: '/v1/elsewhere' },
+    { time: now - 400 * dayMs, charged: 7 }, // by a clock that was wrong for a while
+    { time: now, charged: 500, decision: 'would_refuse', rule: 'models' },
   ], { tokens_per_day: 850 });
   expect((await ask(both.daemon.port)).status).toBe(200); // 800 of 850, and 100 more
   const refused = await ask(both.daemon.port);
   expect(envelopeOf(refused)).toMatchObject({ code: 'limit_reached', message: expect.stringContaining('(tokens_per_day)') });
 }));
 
+test('the tokens of this UTC day survive a rotation', () => withinOneDay(async (now) => {
+  const file = join(scratchFolder(), 'audit.log');
+  const log = openLog(file);
+  log.admit({ id: 'a', uid: undefined, model: undefined, serviceTier: undefined, reasoningMode: undefined, time: now, estimate: 1 });
+  log.append(record({ id: 'a', time: now, charged: 1000 }));
+  renameSync(file, `${file}.1`);
+  log.reopen();
+  log.close();
+  const args = ['--audit-log', file, ...policyArgs({ limits: { tokens_per_day: 1000 } })];
+  expect((await ask((await startBoth({ args })).daemon.port)).status).toBe(400);
+}));
+
 test('the requests of the last minute count, from when they began', async () => {
   const now = Date.now();
   const both = await startAfter([
-    { time: now - 30_000, totalMs: 31_000 }, // began 61 s ago
-    { time: now, totalMs: 1_000 },
+    { time: now - 30_000, startedAt: now - 61_000, charged: 1 },
+    { time: now, startedAt: now - 1_000, charged: 1 },
     { time: now - 1_000, decision: 'refused', ended: 'refused', rule: 'models', status: 403 },
   ], { requests_per_minute: 2 });
   expect((await ask(both.daemon.port)).status).toBe(200);

@@ -62,7 +62,8 @@ test('it counts since the log began, through restarts and rotations', async () =
 
 test('it counts the records of earlier days', async () => {
   const log = openLog(file);
-  log.append(record({ time: Date.now() - 400 * dayMs, usage: { input: 900, cached: undefined, output: 0, reasoning: undefined, total: 900 } }));
+  log.admit({ id: 'a', uid: undefined, model: undefined, serviceTier: undefined, reasoningMode: undefined, time: 0, estimate: 1 });
+  log.append(record({ id: 'a', time: Date.now() - 400 * dayMs, charged: 900 }));
   log.close();
   expect(await statuses(await start(1000), 2)).toEqual([200, 400]);
 });
@@ -76,8 +77,8 @@ test('a record that waited for the new file counts once', async () => {
   await request.reply(answer(200, '{"usage":{"total_tokens":100}}'));
   expect((await client.response()).status).toBe(200); // its record waits
   both.daemon.signal('SIGUSR2');
-  await expect.poll(() => existsSync(file) && linesOf(file).length).toBe(2);
-  expect(linesOf(file)).toMatchObject([{ kind: 'begin', tokens: 100 }, { kind: 'request', usage: { total: 100 } }]);
+  await expect.poll(() => existsSync(file) && linesOf(file).length).toBe(3);
+  expect(linesOf(file)).toMatchObject([{ kind: 'begin', tokens: 100, open: 1 }, { kind: 'admitted', carried: true }, { kind: 'request', usage: { total: 100 }, charged: 100 }]);
 });
 
 test('without a log it counts for the life of the daemon', async () => {

@@ -1,5 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { type Admission, type Lease, type LimitSettings, Limits, estimateTokens, systemClock } from '../../src/extras/policy/limits.ts';
+import { Ledger } from '../../src/extras/audit/audit-ledger.ts';
+import { type LimitSettings, Limits, systemClock } from '../../src/extras/policy/limits.ts';
+import { estimateInput, estimateTokens } from '../../src/extras/usage/estimate.ts';
+import type { Denial } from '../../src/proxy/problem.ts';
 import { Random, seed } from '../support/random.ts';
 
 const minuteMs = 60_000;
@@ -20,9 +23,42 @@ class TestClock {
   }
 }
 
-function start(settings: Partial<LimitSettings>): { limits: Limits; clock: TestClock } {
+interface Lease {
+  settle(charged: number): void;
+}
+
+type Admission = { readonly lease: Lease } | { readonly refusal: Denial };
+
+/** Limits and their ledger, as each request uses them. */
+class Budget {
+  readonly ledger: Ledger;
+  readonly #limits: Limits;
+  readonly #clock: TestClock;
+  #admitted = 0;
+
+  constructor(settings: Partial<LimitSettings>, clock: TestClock, ledger: Ledger) {
+    this.ledger = ledger;
+    this.#clock = clock;
+    this.#limits = new Limits({ concurrent: undefined, requestsPerMinute: undefined, tokensPerDay: undefined, tokensTotal: undefined, ...settings }, ledger, clock);
+  }
+
+  refusals(): Denial[] {
+    return this.#limits.refusals();
+  }
+
+  admit(estimate = 0): Admission {
+    const [refusal] = this.#limits.refusals();
+    if (refusal !== undefined) return { refusal };
+    const id = String(this.#admitted++);
+    this.ledger.admit({ id, uid: undefined, model: undefined, serviceTier: undefined, reasoningMode: undefined, time: this.#clock.wall, estimate });
+    this.#limits.noteAdmission();
+    return { lease: { settle: (charged) => this.ledger.end({ id, time: this.#clock.wall, charged }) } };
+  }
+}
+
+function start(settings: Partial<LimitSettings>, ledger = new Ledger()): { limits: Budget; clock: TestClock } {
   const clock = new TestClock();
-  return { limits: new Limits({ concurrent: undefined, requestsPerMinute: undefined, tokensPerDay: undefined, tokensTotal: undefined, ...settings }, clock), clock };
+  return { limits: new Budget(settings, clock, ledger), clock };
 }
 
 function leaseOf(admission: Admission): Lease {
@@ -39,14 +75,7 @@ describe('concurrent', () => {
     const leases = admissions.filter(isAdmitted).map(leaseOf);
     expect(leases).toHaveLength(7);
     expect(limits.admit()).toMatchObject({ refusal: { status: 429, code: 'limit_reached', rule: 'concurrent', retryAfterSeconds: 1 } });
-    leases[0]?.settle(10, 0);
-    expect([limits.admit(), limits.admit()].map(isAdmitted)).toEqual([true, false]);
-  });
-
-  test('a lease gives its place back once, however often it is settled', () => {
-    const { limits } = start({ concurrent: 1 });
-    const lease = leaseOf(limits.admit());
-    expect([lease.settle(5, 1), lease.settle(7, 1), lease.settle(undefined, 1)]).toEqual([5, 5, 5]);
+    leases[0]?.settle(10);
     expect([limits.admit(), limits.admit()].map(isAdmitted)).toEqual([true, false]);
   });
 
@@ -118,18 +147,18 @@ describe('tokens_per_day', () => {
   test('admits while the total is below; what is running may overshoot', () => {
     const { limits } = start({ tokensPerDay: 1_000 });
     const [first, second] = [leaseOf(limits.admit()), leaseOf(limits.admit())];
-    first.settle(999, 0);
+    first.settle(999);
     const third = leaseOf(limits.admit());
-    second.settle(1, 0);
+    second.settle(1);
     const refusal = { status: 400, isFinal: true, code: 'limit_reached', rule: 'tokens_per_day', message: 'The policy (tokens_per_day) allows 1000 a day (UTC), and they are used up until 2027-01-16T00:00Z.' };
     expect(limits.admit()).toEqual({ refusal });
-    third.settle(5_000, 0);
+    third.settle(5_000);
     expect(isAdmitted(limits.admit())).toBe(false);
   });
 
   test('begins anew at midnight UTC', () => {
     const { limits, clock } = start({ tokensPerDay: 10 });
-    leaseOf(limits.admit()).settle(10, 0);
+    leaseOf(limits.admit()).settle(10);
     clock.pass(dayMs / 2 - minuteMs - 1);
     expect(limits.admit()).toMatchObject({ refusal: { status: 400, isFinal: true } });
     clock.pass(1);
@@ -144,23 +173,17 @@ describe('tokens_per_day', () => {
     const { limits, clock } = start({ tokensPerDay: 10 });
     const lease = leaseOf(limits.admit());
     clock.pass(dayMs);
-    lease.settle(10, 0);
+    lease.settle(10);
     expect(isAdmitted(limits.admit())).toBe(false);
   });
 
   test('a clock that is set back over midnight gives nothing a second time', () => {
     const { limits, clock } = start({ tokensPerDay: 10 });
     clock.wall = noon + dayMs / 2;
-    leaseOf(limits.admit()).settle(10, 0);
+    leaseOf(limits.admit()).settle(10);
     clock.wall -= 5_000;
     expect(isAdmitted(limits.admit())).toBe(false);
     clock.wall += 10_000;
-    expect(isAdmitted(limits.admit())).toBe(false);
-  });
-
-  test.each([undefined, -1, 1.5, Number.NaN, Infinity, 2 ** 60])('charges the estimate where the usage is %s', (usage) => {
-    const { limits } = start({ tokensPerDay: 100 });
-    expect(leaseOf(limits.admit()).settle(usage, 100)).toBe(100);
     expect(isAdmitted(limits.admit())).toBe(false);
   });
 });
@@ -168,16 +191,18 @@ describe('tokens_per_day', () => {
 describe('tokens_total', () => {
   test('is used up for good', () => {
     const { limits, clock } = start({ tokensTotal: 10 });
-    leaseOf(limits.admit()).settle(10, 0);
+    leaseOf(limits.admit()).settle(10);
     clock.pass(400 * dayMs);
     expect(limits.admit()).toMatchObject({ refusal: { status: 400, isFinal: true, code: 'limit_reached', rule: 'tokens_total' } });
   });
 
-  test('restores exchanges of any age, and what was charged before them', () => {
-    const { limits } = start({ tokensTotal: 100 });
-    limits.restore([{ startedAtMs: -Infinity, endedAtMs: -Infinity, tokens: 49 }, { startedAtMs: 0, endedAtMs: 0, tokens: 30 }, { startedAtMs: noon, endedAtMs: noon, tokens: 20 }]);
-    expect(limits.tokensInAll).toBe(99);
-    leaseOf(limits.admit()).settle(1, 0);
+  test('goes on from what the ledger has, of any age', () => {
+    const ledger = new Ledger();
+    ledger.addSums({ time: '', tokens: 49, days: { '2020-01-01': 49 } });
+    for (const [id, time, charged] of [['a', 0, 30], ['b', noon, 20]] as const) ledger.end({ id, time, charged });
+    const { limits } = start({ tokensTotal: 100 }, ledger);
+    expect(ledger.tokens).toBe(99);
+    leaseOf(limits.admit()).settle(1);
     expect(isAdmitted(limits.admit())).toBe(false);
   });
 
@@ -185,7 +210,7 @@ describe('tokens_total', () => {
     const { limits } = start({ tokensTotal: 1, tokensPerDay: 1, requestsPerMinute: 1, concurrent: 1 });
     const lease = leaseOf(limits.admit());
     expect(limits.refusals().map(({ rule }) => rule)).toEqual(['requests_per_minute', 'concurrent']);
-    lease.settle(1, 0);
+    lease.settle(1);
     expect(limits.refusals().map(({ rule }) => rule)).toEqual(['tokens_total', 'tokens_per_day', 'requests_per_minute']);
   });
 });
@@ -211,23 +236,60 @@ describe('the estimate for an answer without usage', () => {
   });
 });
 
-describe('after a restart', () => {
-  const past = (startedAgoMs: number, tokens: number, tookMs = 0): { startedAtMs: number; endedAtMs: number; tokens: number } => ({
-    startedAtMs: noon - startedAgoMs,
-    endedAtMs: noon - startedAgoMs + tookMs,
-    tokens,
+describe('what is reserved', () => {
+  const held = (rule: string): object => ({ refusal: { status: 429, code: 'limit_reached', rule, retryAfterSeconds: 1 } });
+
+  test.each([['tokens_total', { tokensTotal: 100 }], ['tokens_per_day', { tokensPerDay: 100 }]] as const)('%s: what others have reserved is in the way, until it turns out to be less', (rule, settings) => {
+    const { limits } = start(settings);
+    const first = leaseOf(limits.admit(60));
+    const second = leaseOf(limits.admit(60));
+    expect(limits.admit(1)).toMatchObject(held(rule));
+    first.settle(10);
+    const third = leaseOf(limits.admit(1));
+    second.settle(89);
+    expect(limits.admit(1)).toMatchObject(held(rule));
+    third.settle(1);
+    expect(limits.admit(1)).toMatchObject({ refusal: { status: 400, rule } });
   });
 
+  test('one\'s own estimate is never in the way', () => {
+    const { limits } = start({ tokensTotal: 100 });
+    expect(isAdmitted(limits.admit(1_000_000))).toBe(true);
+  });
+
+  test('of 200 at once, a budget of 10 tokens admits one', () => {
+    const { limits } = start({ tokensTotal: 10 });
+    expect(Array.from({ length: 200 }, () => limits.admit(50)).filter(isAdmitted)).toHaveLength(1);
+  });
+
+  test('is the input, at most a context; all of that where the length is not known', () => {
+    expect([0, 55_000, 2 ** 40, Infinity].map(estimateInput)).toEqual([0, 55_000, 1_050_000, 1_050_000]);
+  });
+});
+
+describe('after a restart', () => {
+  /** A ledger with what was charged, so long ago. */
+  const past = (...charges: ReadonlyArray<readonly [agoMs: number, tokens: number]>): Ledger => {
+    const ledger = new Ledger();
+    for (const [index, [agoMs, charged]] of charges.entries()) ledger.end({ id: String(index), time: noon - agoMs, charged });
+    return ledger;
+  };
+
   test('the tokens of the day count, those of other days do not', () => {
-    const { limits } = start({ tokensPerDay: 100 });
-    limits.restore([past(dayMs, 500), past(13 * 3_600_000, 500), past(3_600_000, 60), past(10, 39), past(13 * 3_600_000, 0, 2 * 3_600_000)]);
-    leaseOf(limits.admit()).settle(1, 0);
+    const { limits } = start({ tokensPerDay: 100 }, past([dayMs, 500], [13 * 3_600_000, 500], [3_600_000, 60], [10, 39], [dayMs * 300, 500]));
+    leaseOf(limits.admit()).settle(1);
     expect(isAdmitted(limits.admit())).toBe(false);
   });
 
+  /** A ledger with admissions in the last minute, so long ago. */
+  const recent = (...agoMs: readonly number[]): Ledger => {
+    const ledger = new Ledger();
+    ledger.recent.push(...agoMs.map((ago) => noon - ago));
+    return ledger;
+  };
+
   test('the requests of the last minute count, in whatever order they come', () => {
-    const { limits, clock } = start({ requestsPerMinute: 4 });
-    limits.restore([past(1_000, 0), past(59_000, 0), past(60_000, 0), past(30_000, 0)]);
+    const { limits, clock } = start({ requestsPerMinute: 4 }, recent(1_000, 59_000, 60_000, 30_000));
     expect([limits.admit(), limits.admit()].map(isAdmitted)).toEqual([true, false]);
     clock.pass(1_000);
     expect([limits.admit(), limits.admit()].map(isAdmitted)).toEqual([true, false]);
@@ -236,22 +298,18 @@ describe('after a restart', () => {
   });
 
   test('with a lower limit than before, the newest count', () => {
-    const { limits, clock } = start({ requestsPerMinute: 1 });
-    limits.restore([past(50_000, 0), past(10_000, 0), past(40_000, 0)]);
+    const { limits, clock } = start({ requestsPerMinute: 1 }, recent(50_000, 10_000, 40_000));
     clock.pass(49_999);
     expect(isAdmitted(limits.admit())).toBe(false);
     clock.pass(1);
     expect(isAdmitted(limits.admit())).toBe(true);
   });
 
-  test('records from the future, and senseless ones, do no harm', () => {
-    const { limits, clock } = start({ requestsPerMinute: 1, tokensPerDay: 10 });
-    limits.restore([past(-3_600_000, 5), past(0, -100), past(0, Number.NaN)]);
+  test('requests from the future count as just now', () => {
+    const { limits, clock } = start({ requestsPerMinute: 1 }, recent(-3_600_000, Number.NaN));
     expect(isAdmitted(limits.admit())).toBe(false);
     clock.pass(minuteMs);
-    leaseOf(limits.admit()).settle(5, 0);
-    clock.pass(minuteMs);
-    expect(limits.admit()).toMatchObject({ refusal: { rule: 'tokens_per_day' } });
+    expect(isAdmitted(limits.admit())).toBe(true);
   });
 });
 

@@ -1,6 +1,7 @@
 import { IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import { expect, test } from 'vitest';
+import { Ledger } from '../../src/extras/audit/audit-ledger.ts';
 import { AuditEntries } from '../../src/extras/audit/audit-entry.ts';
 import { RequestOversight } from '../../src/extras/request-oversight.ts';
 import { MemoryBudget } from '../../src/extras/whole-body.ts';
@@ -14,7 +15,7 @@ const request = { uid: undefined, method: 'POST', target: '/v1/responses', rawHe
 function order(rawHeaders: readonly string[], ...pieces: readonly string[]): string[] {
   const heard: string[] = [];
   const entry = new AuditEntries(({ bytesDown, ended }) => heard.push(`record: ${bytesDown} bytes, ${ended}`)).begin(request);
-  const oversight = new RequestOversight(entry, { policy: undefined, limits: undefined, expiry: undefined, log: undefined, readsAnswer: true, held: new MemoryBudget(1_000) });
+  const oversight = new RequestOversight(entry, { policy: undefined, limits: undefined, expiry: undefined, log: undefined, ledger: new Ledger(), readsAnswer: true, held: new MemoryBudget(1_000) });
   const client: Sink = { begin() {}, head: () => true, data: (bytes) => heard.push(bytes.toString()) > 0, end: () => heard.push('end'), fail: () => heard.push('fail') };
   const fromUpstream: Sink[] = [];
   oversight.through((sink) => {

@@ -28,7 +28,7 @@ let file: string;
 beforeAll(() => {
   file = join(scratchFolder(), 'audit.log');
   const fd = openSync(file, 'ax', 0o600);
-  let { line, hash } = seal(JSON.stringify({ kind: 'begin', time: new Date(0).toISOString() }), noHash);
+  let { line, hash } = seal(JSON.stringify({ kind: 'begin', time: new Date(0).toISOString(), open: 0 }), noHash);
   let batch = line;
   const models = ['gpt-5', 'gpt-5-mini', 'gpt-5-codex'];
   for (let index = 0; index < count; index++) {

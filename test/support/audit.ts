@@ -3,6 +3,7 @@ import { Writable } from 'node:stream';
 import { auditCommand } from '../../src/extras/audit/audit-command.ts';
 import { AuditLog, type AuditLogOptions } from '../../src/extras/audit/audit-log.ts';
 import type { AuditRecord } from '../../src/extras/audit/audit-record.ts';
+import { type Fault, type FileVerdict, checkFile } from '../../src/extras/audit/audit-verify.ts';
 import { Failure } from '../../src/run/failure.ts';
 import { cleanUp } from './cleanup.ts';
 
@@ -13,10 +14,21 @@ export function logOptions(file: string, said: string[] = []): AuditLogOptions {
   return { file, endpoint, owner: undefined, lock: () => true, report: (message) => said.push(message) };
 }
 
-/** An open log that has begun; it is closed with the test. */
+/** What `audit verify` says of a file, and of its first fault. */
+export async function verdictOn(file: string): Promise<FileVerdict & Partial<Fault> & { readonly ok: boolean }> {
+  const verdict = await checkFile(file);
+  return { ok: verdict.faults.length === 0, ...verdict, ...verdict.faults[0] };
+}
+
+/** The records of requests that have ended. */
+export function requestsOf(file: string): Array<Record<string, unknown>> {
+  return linesOf(file).filter(({ kind }) => kind === 'request');
+}
+
+/** An open log that has started; it is closed with the test. */
 export function openLog(file: string, said: string[] = []): AuditLog {
   const log = new AuditLog(logOptions(file, said));
-  log.begin();
+  log.start();
   cleanUp(() => log.close());
   return log;
 }

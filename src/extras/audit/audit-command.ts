@@ -4,7 +4,7 @@ import { Failure, exitCodes, usageFailure } from '../../run/failure.ts';
 import { escaped, quote } from '../../run/log.ts';
 import { heading, newestFirst, tableRow } from './audit-list.ts';
 import { summarise, summaryLines, summaryTables } from './audit-summary.ts';
-import { type Verdict, verify } from './audit-verify.ts';
+import { type Fault, type FileVerdict, checkFile, inChainOrder, nameOf, told } from './audit-verify.ts';
 
 /** How many records `list` shows, where neither a number nor a time was given. */
 const defaultLimit = 20;
@@ -14,16 +14,23 @@ const batchLength = 64 * 1024;
 
 const usageHint = 'see responses-api-proxy audit --help';
 
-const commands = ['list', 'summary', 'verify'] as const;
+/** What each takes, and how it ends, for cron. */
+const commands = {
+  list: { takes: 'FILE', exits: '0: read to its end. 1: the file cannot be read. 2: wrong arguments.' },
+  summary: { takes: 'FILE...', exits: '0: added up; what verify objects to is told on stderr. 1: a file cannot be read, or is there twice. 2: wrong arguments.' },
+  verify: { takes: 'FILE...', exits: '0: whole. 1: a line was changed, removed or added, its write did not finish, records are lost, a file between two is missing, or one cannot be read. 2: wrong arguments.' },
+} as const;
 
-type CommandName = (typeof commands)[number];
+type CommandName = keyof typeof commands;
+
+const commandNames = Object.keys(commands) as readonly CommandName[];
 
 const flags = {
   limit: { takes: 'number', of: ['list'], describe: `show so many (default: ${defaultLimit}, or all with --since)` },
   since: { takes: 'time', of: ['list', 'summary'], describe: 'none before this: 2026-01-31, 2026-01-31T12:00Z, or 90m, 24h, 7d ago' },
   contains: { takes: 'hash', of: ['verify'], describe: 'a record must have this hash, known from earlier' },
-  json: { of: commands, describe: 'JSON lines' },
-  help: { short: 'h', of: commands, describe: 'show this (also -h)' },
+  json: { of: commandNames, describe: 'JSON lines' },
+  help: { short: 'h', of: commandNames, describe: 'show this (also -h)' },
 } as const satisfies Record<string, Flag & { of: readonly CommandName[] }>;
 
 /** What a command line asks for. */
@@ -60,7 +67,7 @@ export async function auditCommand(argv: readonly string[], context: AuditComman
   return exitCode;
 }
 
-async function run(options: AuditOptions, output: Output, notes: string[], { nameOf = () => undefined }: AuditCommandContext): Promise<number> {
+async function run(options: AuditOptions, output: Output, notes: string[], { nameOf = () => undefined, say }: AuditCommandContext): Promise<number> {
   const { command, file, files, json, since } = options;
   switch (command) {
     case 'list':
@@ -74,44 +81,65 @@ async function run(options: AuditOptions, output: Output, notes: string[], { nam
       for (const line of json ? summaryLines(summary) : [summaryTables(summary)]) await output.print(line);
       return exitCodes.stopped;
     }
-    case 'verify': {
-      const verdict = await verify(file, options.contains);
-      if (json) await output.print(JSON.stringify(verdict));
-      else if (!verdict.ok) throw new Failure(`${file}: line ${verdict.line} ${verdict.problem}`, { hint: hintFor(verdict) });
-      else await output.print(praise(file, verdict));
-      return verdict.ok ? exitCodes.stopped : exitCodes.failed;
-    }
+    case 'verify':
+      return verify(options, output, say);
   }
 }
 
-function hintFor({ line }: Verdict & { ok: false }): string {
-  return line === 1 ? 'is it the file of --audit-log?' : 'what stands before it is as it was written';
+/** Checks a rotated set, in whatever order it is given. */
+async function verify({ files: paths, contains, json }: AuditOptions, output: Output, say: AuditCommandContext['say']): Promise<number> {
+  let isFound = contains === undefined;
+  const checked: FileVerdict[] = [];
+  for (const path of paths) checked.push(await checkFile(path, (_, hash) => (isFound ||= hash === contains)));
+  const files = inChainOrder(checked);
+  const last = files.at(-1);
+  if (!isFound) last?.faults.push({ line: last.lines, problem: 'is the last one, and no record has the hash that was asked for: records are missing, or all were made anew' });
+  for (const file of files) {
+    const { path, faults, records, continues, lastHash, tornLines, uncleanEnds, ledger } = file;
+    if (json) await output.print(JSON.stringify({ file: path, ok: faults.length === 0, records, continues, lastHash, tornLines, uncleanEnds, running: ledger.open.size, charged: ledger.tokens, faults }));
+    else if (faults.length === 0) await output.print(praise(file));
+  }
+  const failures = files.flatMap((file) => file.faults.map((fault) => new Failure(told(file, fault), { hint: hintFor(fault) })));
+  const failure = failures.pop();
+  if (failure === undefined) return exitCodes.stopped;
+  if (json) return exitCodes.failed;
+  await output.flush();
+  for (const { message } of failures) say(message);
+  throw failure;
 }
 
-function praise(file: string, { records, continues, lastHash, tornLines, tornEndBytes }: Verdict & { ok: true }): string {
-  const facts = [`${file}: ${records} records, each as it was written`];
+function hintFor({ line, problem }: Fault): string {
+  return line === 1 && problem === 'is no record' ? 'is it the file of --audit-log?' : 'what stands before it is as it was written';
+}
+
+function praise(file: FileVerdict): string {
+  const { records, continues, lastHash, tornLines, uncleanEnds, ledger } = file;
+  const facts = [`${nameOf(file)}: ${records} records, each as it was written`];
   if (continues !== undefined) facts.push(`the first goes on after the one with hash ${continues}, in another file`);
-  if (lastHash !== undefined) facts.push(`the last has hash ${lastHash}`);
+  if (lastHash !== undefined) facts.push(`the last has hash ${lastHash}; ${ledger.tokens} tokens are charged up to it`);
+  if (ledger.open.size > 0) facts.push(`${ledger.open.size} admitted requests have not ended in it`);
+  if (uncleanEnds.length > 0) facts.push(`the daemon had not stopped before it started in line ${uncleanEnds.join(', ')}`);
   if (tornLines > 0) facts.push(`${tornLines} torn: their writes did not finish`);
-  if (tornEndBytes > 0) facts.push(`the last ${tornEndBytes} bytes are no record yet: it is being written, or its write did not finish`);
   return facts.join('\n');
 }
 
 /** @returns the options, or the text that was asked for instead */
 async function parse(argv: readonly string[]) {
   const [first, ...rest] = argv;
-  const command = commands.find((name) => name === first);
+  const command = commandNames.find((name) => name === first);
   const isHelp = first !== undefined && ['--help', '-h', 'help'].includes(first);
-  if (command === undefined && !isHelp) throw misuse(`audit takes one of ${commands.join(', ')}`);
+  if (command === undefined && !isHelp) throw misuse(`audit takes one of ${commandNames.join(', ')}`);
   const own = Object.fromEntries(Object.entries<Flag & { of: readonly CommandName[] }>(flags).filter(([name, { of }]) => (command === undefined ? name === 'help' : of.includes(command))));
   const { values, words } = readArguments(command === undefined ? argv : rest, own, usageHint);
   if (command === undefined || values['help'] === true) {
-    return helpText(`$0 audit ${command ?? commands.join('|')} ${command === 'summary' ? 'FILE...' : 'FILE'} [flags]`, own, []);
+    const told = command === undefined ? commandNames : [command];
+    return helpText(told.map((name) => `$0 audit ${name} ${commands[name].takes} [flags]\n  exits with ${commands[name].exits}`).join('\n'), own, []);
   }
   const [file] = words;
-  if (command === 'summary' && (words.length === 0 || words.includes(''))) throw misuse('audit summary takes files, or - for standard input');
-  if (file === undefined || file === '' || (command !== 'summary' && words.length > 1)) throw misuse(`audit ${command} takes one file`);
-  if (new Set(words).size < words.length) throw misuse('audit summary was given the same file twice');
+  if (file === undefined || words.includes('') || (command === 'list' && words.length > 1)) {
+    throw misuse(command === 'list' ? 'audit list takes one file' : `audit ${command} takes files, or - for standard input`);
+  }
+  if (new Set(words).size < words.length) throw misuse(`audit ${command} was given the same file twice`);
   const since = values['since'] === undefined ? undefined : timeOf(String(values['since']), Date.now());
   return {
     command,

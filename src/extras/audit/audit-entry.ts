@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { type RawHeaders, valuesOf } from '../../gate/raw-headers.ts';
 import type { RequestHead } from '../../proxy/observer.ts';
-import type { AuditRecord, Ending } from './audit-record.ts';
+import type { Admission } from './audit-ledger.ts';
+import { type AuditRecord, type Ending, printable } from './audit-record.ts';
 import { type BodyFacts, factsOf } from '../policy/body-facts.ts';
 import { readJsonObject } from '../policy/strict-json.ts';
 import { Collected } from '../usage/collected.ts';
-import { AnswerReader, formOf } from '../usage/usage.ts';
+import { estimateTokens } from '../usage/estimate.ts';
+import { AnswerReader, formOf, totalOf } from '../usage/usage.ts';
 import type { MemoryBudget } from '../whole-body.ts';
 
 const idBytes = 8;
@@ -50,6 +52,8 @@ export class AuditEntries {
 export class AuditEntry {
   /** For `x-audit-id`. */
   readonly id: string;
+  /** It may use the key, and is charged for that. */
+  isAdmitted = false;
   readonly #onEnd: (record: AuditRecord) => void;
   readonly #rawHeaders: RawHeaders;
   readonly #record: { -readonly [Name in keyof AuditRecord]: AuditRecord[Name] };
@@ -84,14 +88,24 @@ export class AuditEntry {
     [this.#record.rule] = this.#record.rules;
   }
 
-  /** It is refused, with this status, by this rule; and thereby over, see `end`. To be called before the answer is sent. */
-  refuse(status: number, rule: string): AuditRecord | undefined {
-    if (this.#hasEnded) return undefined;
-    Object.assign(this.#record, { decision: 'refused', rule, rules: undefined });
-    return this.end('refused', status);
+  /** @param estimate in tokens */
+  admission(estimate: number): Admission {
+    const { id, uid, model, serviceTier, reasoningMode } = this.#record;
+    return { id, uid, model: model === undefined ? undefined : printable(model), serviceTier, reasoningMode, time: Date.now(), estimate };
   }
 
-  /** Bytes of the body went up. To be called after they did: reading them takes time. */
+  /**
+   * It is refused, with this status, by this rule; and thereby over, see `end`. To be called before the answer is sent. What
+   * was admitted cannot be refused any more: its client broke it off.
+   */
+  refuse(status: number, rule: string): void {
+    if (this.isAdmitted) return this.end('client_left', status);
+    if (this.#hasEnded) return;
+    Object.assign(this.#record, { decision: 'refused', rule, rules: undefined });
+    this.end('refused', status);
+  }
+
+  /** Bytes of the body went up. */
   sent(bytes: Buffer): void {
     this.#record.bytesUp += bytes.length;
     this.#request?.add(bytes);
@@ -124,10 +138,9 @@ export class AuditEntry {
    * sent. Calls after the first change nothing.
    *
    * @param status where we answered ourselves
-   * @returns the record, the first time
    */
-  end(ended: Ending, status?: number): AuditRecord | undefined {
-    if (this.#hasEnded) return undefined;
+  end(ended: Ending, status?: number): void {
+    if (this.#hasEnded) return;
     this.#hasEnded = true;
     if (status !== undefined) this.#answered(status);
     this.#readRequest();
@@ -136,8 +149,9 @@ export class AuditEntry {
     const record = this.#record;
     record.model ??= answered?.model;
     Object.assign(record, { time: Date.now(), totalMs: performance.now() - this.#startedMs, ended, usage: answered?.usage });
+    const upstreamStatus = ended === 'upstream_failed' ? undefined : record.status;
+    if (this.isAdmitted) record.charged = Math.min(Number.MAX_SAFE_INTEGER, totalOf(record.usage) ?? estimateTokens({ ...record, durationMs: record.totalMs, upstreamStatus }));
     this.#onEnd(record);
-    return record;
   }
 
   /** An answer mostly begins when all of the body is up. One that begins sooner leaves unknown what the request says. */

@@ -1,5 +1,6 @@
 import { closeSync, constants, createReadStream, fstatSync, openSync, readSync } from 'node:fs';
 import { pipeline } from 'node:stream';
+import { setTimeout } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
 import { Failure, reason } from '../../run/failure.ts';
 import { maxLineBytes } from './audit-chain.ts';
@@ -12,6 +13,9 @@ const blockBytes = 1024 * 1024;
 
 /** The first block from a file's end, where often a few lines are all that is wanted; the next ones are larger. */
 const firstBlockBackBytes = 16 * 1024;
+
+/** Longer than any write of a line takes. */
+const writeMs = 50;
 
 const newlineByte = 0x0a;
 const nothing = Buffer.alloc(0);
@@ -79,14 +83,24 @@ export function* linesBack(fd: number): Generator<FileLine, void, undefined> {
  */
 export async function* linesFrom(path: string): AsyncGenerator<FileLine, void, undefined> {
   const isStdin = path === standardInput;
-  const source = createReadStream('', { fd: isStdin ? stdinDescriptor : openToRead(path), autoClose: !isStdin, highWaterMark: blockBytes });
+  const fd = isStdin ? stdinDescriptor : openToRead(path);
   try {
-    yield* split(unzipped(source));
+    yield* split(unzipped(isStdin ? createReadStream('', { fd, autoClose: false }) : blocks(fd)));
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     throw unreadable(isStdin ? 'standard input' : path, code?.startsWith('Z_') === true ? 'it is not a whole gzip file' : reason(error));
   } finally {
-    source.destroy();
+    if (!isStdin) closeSync(fd);
+  }
+}
+
+/** A file from its beginning. Where it does not end with a line, a daemon may be writing that. */
+async function* blocks(fd: number): AsyncGenerator<Buffer, void, undefined> {
+  let at = 0;
+  for (let block = readAt(fd, at, blockBytes); block.length > 0; block = readAt(fd, at, blockBytes)) {
+    at += block.length;
+    yield block;
+    if (block.length < blockBytes && block.at(-1) !== newlineByte) await setTimeout(writeMs);
   }
 }
 

@@ -1,7 +1,8 @@
 import { closeSync } from 'node:fs';
 import { Failure } from '../../run/failure.ts';
+import { lineOf } from './audit-chain.ts';
 import { isGzip, linesBack, openToRead, readAt } from './audit-lines.ts';
-import { type ReadRecord, complaint, read, text, tokensOf } from './audit-reading.ts';
+import { type ReadRecord, read, text, tokensOf } from './audit-reading.ts';
 
 const columns: ReadonlyArray<readonly [title: string, width: number, align: 'left' | 'right']> = [
   ['TIME', 24, 'left'],
@@ -15,8 +16,10 @@ const columns: ReadonlyArray<readonly [title: string, width: number, align: 'lef
   ['SECONDS', 8, 'right'],
 ];
 
+const noteOnKind = new Map<unknown, string>([['admitted', 'has not ended'], ['begin', 'the log begins'], ['start', 'the daemon starts'], ['stop', 'the daemon stops']]);
+
 /**
- * The records of a file, newest first.
+ * The records of a file, newest first. That a request was admitted is left out where its end is there.
  *
  * @param limit how many at most
  * @param since none before this time, in the form that records have; undefined for all
@@ -26,15 +29,19 @@ const columns: ReadonlyArray<readonly [title: string, width: number, align: 'lef
 export function* newestFirst(path: string, { limit, since }: { readonly limit: number; readonly since: string | undefined }, notes: string[] = []): Generator<ReadRecord, void, undefined> {
   const fd = openToRead(path);
   let [count, unreadable] = [0, 0];
+  const ended = new Set<unknown>();
   try {
     if (isGzip(readAt(fd, 0, 2))) throw new Failure(`cannot list ${path}: it is compressed`, { hint: 'gunzip it first; audit summary and audit verify read it as it is' });
     for (const line of linesBack(fd)) {
       if (count === limit) return;
       const record = read(line);
       if (record === undefined) {
-        unreadable += Number(line.isEnded);
+        unreadable += Number(line.isEnded && lineOf(line.bytes).kind !== 'torn');
         continue;
       }
+      const { kind, id, charged } = record;
+      if (kind === 'request' && charged !== undefined) ended.add(id);
+      if (kind === 'admitted' && ended.delete(id)) continue;
       // In the order of time, as they were written when they ended. A clock that was set back can hide some.
       if (since !== undefined && record.time < since) return;
       count++;
@@ -42,7 +49,7 @@ export function* newestFirst(path: string, { limit, since }: { readonly limit: n
     }
   } finally {
     closeSync(fd);
-    notes.push(...complaint(unreadable, path));
+    if (unreadable > 0) notes.push(`${unreadable} ${unreadable === 1 ? 'line is' : 'lines are'} no record; responses-api-proxy audit verify ${path} tells which`);
   }
 }
 
@@ -65,14 +72,12 @@ function noteOn(record: ReadRecord): string {
     case 'request':
       if (record['decision'] === 'allowed') return '';
       return `${text(record['decision'])} (${text(record['rule'])}): ${text(record['method'])} ${text(record['target'])}`;
-    case 'begin':
-      return 'the log begins';
     case 'recovered':
       return `a write of ${text(record['torn_bytes'])} bytes had not finished`;
     case 'gap':
       return `${text(record['lost'])} requests are missing`;
     default:
-      return text(record['kind']);
+      return noteOnKind.get(record['kind']) ?? text(record['kind']);
   }
 }
 

@@ -5,8 +5,8 @@ import { Failure, reason } from '../../run/failure.ts';
 import { create, openExisting } from '../../run/written-file.ts';
 import { isTornEnd, lineOf, maxLineBytes, noHash, seal, tornMark } from './audit-chain.ts';
 import { linesBack, readAt } from './audit-lines.ts';
-import { tokensIn } from './audit-past.ts';
-import { type AuditRecord, recordText } from './audit-record.ts';
+import { type Admission, type Ledger, ledgerOf, notBegun } from './audit-ledger.ts';
+import { type AuditRecord, admittedText, recordText, unknownEndText } from './audit-record.ts';
 
 /** Most records of refused requests that wait for a log that cannot be written, which every process can cause. */
 const maxWaitingRefused = 256;
@@ -27,8 +27,6 @@ export interface AuditLogOptions {
   readonly owner: Account | undefined;
   /** Locks an open file for this process alone, for as long as it is open; false if another has it. */
   readonly lock: (descriptor: number) => boolean;
-  /** What all exchanges so far were charged, in tokens, which a new file carries on; undefined where nothing counts them. */
-  readonly tokensCharged?: () => number;
   /** Tells the daemon's user: once when records cannot be written any more, once when they can again. */
   readonly report: (message: string) => void;
 }
@@ -41,45 +39,63 @@ interface End {
   hash: string;
   /** What writes that did not finish have left behind that record. */
   torn: Buffer;
+  /** It has its first lines: what the chain and the ledger go on from. */
+  isBegun: boolean;
 }
 
 /**
- * The file of `--audit-log`: a line a request, in the order that they end, chained (see `audit-chain.ts`). A record is
- * in the file when `append` returns, for every reader and even if this process is killed; not for a machine that
- * loses its power. What cannot be written waits, and is written as soon as that is possible again.
+ * The file of `--audit-log`: a line when a request may use the key, and one when it ends, chained (see `audit-chain.ts`). A
+ * line is in the file when `admit` or `append` returns, for every reader and even if this process is killed; not for a
+ * machine that loses its power. An end that cannot be written waits, and is written as soon as that is possible again.
  *
  * It is never rotated by itself. To do so, rename it and call `reopen` (SIGUSR2): the new file goes on with the chain.
  * Until then the renamed file is the log.
  */
 export class AuditLog {
+  /** What the lines in the file add up to, with those of the files before it. */
+  readonly ledger: Ledger;
   readonly #options: AuditLogOptions;
   #fd = -1;
   #end: End;
   /** Why records cannot be written: the file is not what it was, which only `reopen` mends; or a write failed, which passes. */
   #trouble: 'lost' | 'full' | undefined;
   /** Records that are not in the file, oldest first. */
-  readonly #waiting: string[] = [];
+  readonly #waiting: AuditRecord[] = [];
+  /** Lines that a new file begins with and does not have yet, without their hashes. */
+  readonly #first: string[] = [];
   /** Records for which there was no room among them. */
   #lost = 0;
 
   /**
-   * Opens the file, or makes it, 0600 and empty; and finds where its last record ends. Nothing is written yet.
+   * Opens the file, or makes it, 0600 and empty; finds where its last record ends, and what it adds up to. Nothing is
+   * written yet.
    *
    * @throws {Failure} when that is impossible: not a regular file, another user's, or not an audit log
    */
   constructor(options: AuditLogOptions) {
     this.#options = options;
     ({ fd: this.#fd, end: this.#end } = this.#open());
+    try {
+      this.ledger = ledgerOf(this.#fd);
+    } catch (error) {
+      throw this.#failure(reason(error), writeHint(error));
+    }
   }
 
   /**
-   * Goes on with the chain where it ends.
+   * Goes on with the chain where it ends, and closes what an earlier run left open.
    *
-   * @throws {Failure} when the first line cannot be written
+   * @throws {Failure} when that cannot be written
    */
-  begin(): void {
+  start(): void {
     try {
       this.#begin();
+      const time = Date.now();
+      for (const admission of this.ledger.open.values()) {
+        this.#write([unknownEndText(admission, time)]);
+        this.ledger.end({ id: admission.id, time, charged: admission.estimate });
+      }
+      this.#write([noteText('start', this.ledger.sums())]);
     } catch (error) {
       throw this.#failure(reason(error), writeHint(error));
     }
@@ -90,19 +106,19 @@ export class AuditLog {
     return this.#waiting.length + this.#lost;
   }
 
-  /**
-   * Whether the next record can be written, as far as can be told beforehand. Where writing had failed, it is tried again.
-   * To be called before each use of the key: without a record there is none.
-   */
-  ready(): boolean {
-    return this.#flush();
+  /** Writes that a request may use the key, and says whether that is in the file. Never throws, as `append`. */
+  admit(admission: Admission): boolean {
+    return this.ready() && this.#attempt(() => {
+      this.#write([admittedText(admission, false)]);
+      this.ledger.admit(admission);
+    });
   }
 
   /** Writes a record. Never throws: what goes wrong is reported. */
   append(record: AuditRecord): void {
     if (record.decision === 'refused' && this.#waiting.length >= maxWaitingRefused) this.#lost++;
-    else this.#waiting.push(recordText(record, this.#options.endpoint));
-    this.#flush();
+    else this.#waiting.push(record);
+    this.ready();
   }
 
   /** Opens the file anew, after it was renamed. Where that fails, it is reported, and the one that is open stays the log. */
@@ -112,7 +128,7 @@ export class AuditLog {
       const isSame = fd === this.#fd;
       if (isSame && this.#trouble !== 'lost') return;
       // The chain goes on from where we were: in an empty file, and in one that was cut, so that it shows that something is missing.
-      if (end.size === 0 || (isSame && end.size < this.#end.size)) end.hash = this.#end.hash;
+      if (end.size < this.#end.size || !isSame) Object.assign(end, { hash: this.#end.hash, isBegun: false });
       if (!isSame) closeSync(this.#fd);
       this.#fd = fd;
       this.#end = end;
@@ -121,13 +137,13 @@ export class AuditLog {
       return;
     }
     if (this.#trouble === 'lost') this.#trouble = 'full';
-    this.#flush();
+    this.ready();
   }
 
   /** To be called last: makes the file survive a loss of power, and reports what is not in it. */
   close(): void {
     if (this.#fd === -1) return;
-    this.#flush();
+    if (this.ready()) this.#attempt(() => this.#write([noteText('stop', {})]));
     if (this.missing > 0) this.#options.report(`--audit-log ${this.#options.file}: ${this.missing} requests are not recorded`);
     try {
       fsyncSync(this.#fd);
@@ -139,27 +155,35 @@ export class AuditLog {
     this.#fd = -1;
   }
 
-  /** Writes what waits. Returns whether all of it is in the file, and that is as we left it. */
-  #flush(): boolean {
+  /** Writes what waits. Returns whether all of it is in the file, and that is as we left it: without a record there is no use of the key. */
+  ready(): boolean {
     if (this.#trouble === 'lost') return false;
     const change = this.#change();
     if (change !== undefined) return this.#fail('lost', change);
-    try {
+    const isWritten = this.#attempt(() => {
       this.#begin();
-      for (let text = this.#waiting[0]; text !== undefined; text = this.#waiting[0]) {
-        this.#write(text);
+      for (let record = this.#waiting[0]; record !== undefined; record = this.#waiting[0]) {
+        this.#write([recordText(record, this.#options.endpoint)]);
         this.#waiting.shift();
+        this.ledger.end(record);
       }
-      if (this.#lost > 0) this.#note('gap', { lost: this.#lost });
-    } catch (error) {
-      return this.#fail('full', reason(error));
-    }
-    if (this.#trouble === undefined) return true;
+      if (this.#lost > 0) this.#write([noteText('gap', { lost: this.#lost })]);
+    });
+    if (!isWritten || this.#trouble === undefined) return isWritten;
     const lost = this.#lost === 0 ? 'nothing is missing' : `${this.#lost} requests are missing`;
     this.#options.report(`--audit-log ${this.#options.file} is written again; ${lost}`);
     this.#lost = 0;
     this.#trouble = undefined;
     return true;
+  }
+
+  #attempt(write: () => void): boolean {
+    try {
+      write();
+      return true;
+    } catch (error) {
+      return this.#fail('full', reason(error));
+    }
   }
 
   #fail(trouble: 'lost' | 'full', why: string): false {
@@ -181,45 +205,52 @@ export class AuditLog {
     }
   }
 
-  /** What has to be written before anything else: a new file's first line, or what is to be said about a torn end. */
+  /** What has to be written before anything else: what is to be said about a torn end, and a new file's first lines. */
   #begin(): void {
     if (this.#end.torn.length > 0) this.#recover();
-    if (this.#end.size === 0) this.#note('begin', { tokens: this.#tokensBefore() });
+    if (!this.#end.isBegun) {
+      const carried = [...this.ledger.open.values()].map((admission) => admittedText(admission, true));
+      this.#first.splice(0, Infinity, noteText('begin', { ...this.ledger.sums(), open: carried.length }), ...carried);
+      this.#end.isBegun = true;
+    }
+    // In one write, so that a kill leaves none of them or all.
+    if (this.#first.length > 0) this.#write(this.#first);
   }
 
   #recover(): void {
-    const { torn, size } = this.#end;
+    const { torn } = this.#end;
     const mark = `${tornMark}\n`;
     const tornHash = digest('sha256', Buffer.concat([torn, Buffer.from(mark)]));
-    const isFirst = torn.length === size;
-    this.#note('recovered', { torn_bytes: torn.length + mark.length, torn_sha256: tornHash, tokens: isFirst ? this.#tokensBefore() : undefined }, mark);
+    this.#write([noteText('recovered', { torn_bytes: torn.length + mark.length, torn_sha256: tornHash })], mark);
     this.#end.torn = Buffer.alloc(0);
   }
 
-  /** Writes what happened to the log itself. */
-  #note(kind: 'begin' | 'recovered' | 'gap', facts: Readonly<Record<string, string | number | undefined>>, before = ''): void {
-    this.#write(JSON.stringify({ kind, time: new Date().toISOString(), ...facts }), before);
-  }
-
-  /** @throws when not all of it could be written; what could be is then in `#end.torn` */
-  #write(text: string, before = ''): void {
-    const { line, hash } = seal(text, this.#end.hash);
-    const bytes = Buffer.from(before + line, 'latin1');
-    let written = 0;
+  /**
+   * Writes lines, and takes those out that are in the file.
+   *
+   * @throws when not all of it could be written; what could be of a line is then in `#end.torn`
+   */
+  #write(texts: string[], before = ''): void {
+    let { hash } = this.#end;
+    const lines = texts.map((text, index) => {
+      const sealed = seal(text, hash);
+      ({ hash } = sealed);
+      return { hash, bytes: Buffer.from(index === 0 ? before + sealed.line : sealed.line, 'latin1') };
+    });
+    const bytes = Buffer.concat(lines.map((line) => line.bytes));
+    let [written, whole] = [0, 0];
     try {
       while (written < bytes.length) written += writeSync(this.#fd, bytes, written);
     } finally {
       this.#end.size += written;
-      if (written < bytes.length && written > 0) this.#end.torn = Buffer.concat([this.#end.torn, bytes.subarray(0, written)]);
+      for (const line of lines) {
+        if (whole + line.bytes.length > written) break;
+        whole += line.bytes.length;
+        this.#end.hash = line.hash;
+        texts.shift();
+      }
+      if (written > whole) this.#end.torn = Buffer.concat([this.#end.torn, bytes.subarray(whole, written)]);
     }
-    this.#end.hash = hash;
-  }
-
-  /** What the records before this file's first were charged: the waiting ones come behind it, and count there. */
-  #tokensBefore(): number | undefined {
-    const charged = this.#options.tokensCharged?.();
-    if (charged === undefined) return undefined;
-    return Math.max(0, this.#waiting.reduce((tokens, text) => tokens - tokensIn(text, this.#options.endpoint), charged));
   }
 
   #failure(why: string, hint: string): Failure {
@@ -237,12 +268,14 @@ export class AuditLog {
     try {
       const flags = constants.O_RDWR | constants.O_APPEND;
       fd = openExisting(path, flags, owner) ?? create(path, flags, 0o600, owner);
-      const { uid, mode } = fstatSync(fd);
+      const { uid, mode, size } = fstatSync(fd);
       if (uid !== owner?.uid && uid !== process.geteuid?.()) throw new Error('it belongs to another user');
       if ((mode & 0o022) !== 0) throw new Error('others may write to it');
       if (this.#fd !== -1 && isSameFile(fd, this.#fd)) {
         closeSync(fd);
         fd = this.#fd;
+      } else if (this.#fd !== -1 && size > 0) {
+        throw new Error('it is not empty: move it away, or start the daemon anew, which goes on with it');
       } else if (!locked(fd, lock)) {
         throw new Error('another process has it open as its audit log');
       }
@@ -252,6 +285,11 @@ export class AuditLog {
       throw this.#failure(reason(error), writeHint(error));
     }
   }
+}
+
+/** What happened to the log itself. */
+function noteText(kind: 'begin' | 'start' | 'stop' | 'recovered' | 'gap', facts: Readonly<Record<string, unknown>>): string {
+  return JSON.stringify({ kind, time: new Date().toISOString(), ...facts });
 }
 
 function isSameFile(one: number, other: number): boolean {
@@ -274,15 +312,14 @@ function endOf(fd: number): End {
   for (const { bytes, isTooLong, isEnded } of linesBack(fd)) {
     if (!isEnded && (isTooLong || !isTornEnd(bytes))) throw new Error('its end is not that of an audit log');
     const line = isEnded ? lineOf(bytes) : undefined;
-    if (line?.kind === 'record' && line.isWhole) return { size, hash: line.hash, torn: readAt(fd, size - tornBytes, tornBytes) };
+    if (line?.kind === 'record' && line.isWhole) return { size, hash: line.hash, torn: readAt(fd, size - tornBytes, tornBytes), isBegun: true };
     if (isEnded && line?.kind !== 'torn') throw new Error('its last line is no record, or was changed; `responses-api-proxy audit verify` tells more');
     tornBytes += bytes.length + Number(isEnded);
     if (tornBytes > maxTornBytes + maxLineBytes) break;
   }
-  // Not a single record: it is empty, or its very first line was torn.
-  const torn = readAt(fd, 0, Math.min(size, tornBytes));
-  if (torn.length < size || !beginning.startsWith(torn.toString('latin1', 0, beginning.length))) throw new Error('it is not an audit log');
-  return { size, hash: noHash, torn };
+  if (size === 0) return { size, hash: noHash, torn: Buffer.alloc(0), isBegun: false };
+  const isTorn = tornBytes === size && beginning.startsWith(readAt(fd, 0, beginning.length).toString('latin1'));
+  throw new Error(isTorn ? notBegun : 'it is not an audit log');
 }
 
 /** What to do about a log that cannot be opened. */

@@ -4,8 +4,9 @@ import { quote } from '../../run/log.ts';
 /** A line of an audit log as read. A line may hold anything: other programs may have written to the file. */
 export type ReadRecord = Readonly<Record<string, unknown>> & { readonly time: string };
 
-/** The record in a line; undefined where there is none. */
-export function read({ bytes }: FileLine): ReadRecord | undefined {
+/** The record in a line; undefined where there is none. One that lacks but its newline is torn, however whole it looks. */
+export function read({ bytes, isEnded }: FileLine): ReadRecord | undefined {
+  if (!isEnded) return undefined;
   try {
     const record = JSON.parse(bytes.toString('latin1')) as Partial<ReadRecord> | null;
     return typeof record?.time === 'string' ? (record as ReadRecord) : undefined;
@@ -28,10 +29,4 @@ export function amount(value: unknown): number {
 /** A record's tokens by kind; undefined where it has none. */
 export function tokensOf({ usage }: ReadRecord): Readonly<Record<string, unknown>> | undefined {
   return typeof usage === 'object' && usage !== null ? (usage as Readonly<Record<string, unknown>>) : undefined;
-}
-
-/** What is to be said about so many lines that are no records, beside a torn last one. */
-export function complaint(lines: number, path: string): string[] {
-  if (lines === 0) return [];
-  return [`${lines} ${lines === 1 ? 'line is' : 'lines are'} no record: torn, or changed; responses-api-proxy audit verify ${path} tells which`];
 }

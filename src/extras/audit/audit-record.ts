@@ -1,10 +1,13 @@
 import type { Usage } from '../usage/usage.ts';
+import type { Admission } from './audit-ledger.ts';
 
 /** Longest model name, upstream request id and rule in a record, in characters. */
 const maxTextLength = 128;
 
 /** Most rules in a record. There are fewer; a line must not outgrow `maxLineBytes`, even by a mistake of a caller. */
 const maxRules = 16;
+
+const idPattern = /^[0-9a-f-]{1,36}$/;
 
 const rulePattern = /^[a-z][a-z0-9_.]*$/;
 
@@ -54,6 +57,8 @@ export interface AuditRecord {
   readonly upstreamRequestId?: string | undefined;
   readonly traceparent?: string | undefined;
   readonly usage?: Usage | undefined;
+  /** In tokens: what a budget counts. Undefined where it was not admitted. */
+  readonly charged?: number | undefined;
   /** The content coding that kept an answer from being read, so that there is no usage. */
   readonly unreadEncoding?: string | undefined;
 }
@@ -68,7 +73,7 @@ export function recordText(record: AuditRecord, endpoint: string): string {
   return JSON.stringify({
     kind: 'request',
     time: new Date(record.time).toISOString(),
-    id: matching(record.id, /^[0-9a-f-]{1,36}$/),
+    id: matching(record.id, idPattern),
     uid: count(record.uid),
     method: matching(record.method, /^[A-Z-]{1,20}$/),
     target: record.target === undefined ? undefined : targetOf(record.target, endpoint),
@@ -88,8 +93,24 @@ export function recordText(record: AuditRecord, endpoint: string): string {
     upstream_request_id: matching(record.upstreamRequestId, /^[A-Za-z0-9][A-Za-z0-9_.:-]*$/),
     traceparent: record.traceparent === undefined ? undefined : traceparentOf(record.traceparent),
     usage: record.usage === undefined ? undefined : usageText(record.usage),
+    charged: count(record.charged),
     unread_encoding: matching(record.unreadEncoding, /^[a-z0-9_.+-]+(, ?[a-z0-9_.+-]+)*$/),
   });
+}
+
+/** What stands in the log before a byte of a request goes up. @param isCarried it stands in an earlier file, too */
+export function admittedText(admission: Admission, isCarried: boolean): string {
+  const time = new Date(admission.time).toISOString();
+  return JSON.stringify({ kind: 'admitted', time, ...whose(admission), estimate: count(admission.estimate), carried: isCarried || undefined });
+}
+
+/** The record of a request whose daemon was killed. */
+export function unknownEndText(admission: Admission, time: number): string {
+  return JSON.stringify({ kind: 'request', time: new Date(time).toISOString(), ...whose(admission), decision: 'allowed', ended: 'unknown', charged: count(admission.estimate) });
+}
+
+function whose({ id, uid, model, serviceTier, reasoningMode }: Admission): Readonly<Record<string, string | number | undefined>> {
+  return { id: matching(id, idPattern), uid: count(uid), model: matching(model, /^[\x20-\x7e]+$/), service_tier: matching(serviceTier, namePattern), reasoning_mode: matching(reasoningMode, namePattern) };
 }
 
 /**
@@ -113,7 +134,7 @@ export function traceparentOf(value: string): string | undefined {
 }
 
 /** Text that a client or an upstream chose: cut, and everything but printable ASCII escaped, so that it is harmless wherever it is shown. */
-function printable(text: string): string {
+export function printable(text: string): string {
   const escaped = text.slice(0, maxTextLength + 1).replace(/[^\x20-\x7e]|\\/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
   return cut(escaped, maxTextLength);
 }
