@@ -98,8 +98,9 @@ export class Connection {
     const bytesOfHead = this.#request?.closed === false ? 0 : this.socket.bytesRead - this.#headBegin;
     this.#request = req;
     this.#response = res;
-    req.once('close', () => (this.#headBegin = this.socket.bytesRead));
-    res.once('close', () => {
+    // They come once anyway; `once` would add a wrapper to make and remove.
+    req.on('close', () => (this.#headBegin = this.socket.bytesRead));
+    res.on('close', () => {
       this.#exchange?.closed();
       this.#response = this.#exchange = undefined;
       if (this.#isEnding) return this.end();

@@ -20,11 +20,14 @@ export class ClientUpload implements Upload {
     this.#req = req;
   }
 
-  whenReadable(callback: () => void): void {
+  whenReadable(callback: () => void, isLate = false): void {
     const req = this.#req;
     if (req.destroyed) return;
     if (req.readableLength > 0 || req.complete) return callback();
-    req.once('readable', () => this.whenReadable(callback));
+    const lookAgain = (): void => this.whenReadable(callback, true);
+    // What came with the head is parsed by the next tick. To listen for 'readable' costs more than all else here.
+    if (isLate) req.once('readable', lookAgain);
+    else process.nextTick(lookAgain);
   }
 
   /** A body that is here already goes out in one write with the head. A chunked one stays chunked. */
