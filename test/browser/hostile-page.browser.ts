@@ -88,7 +88,7 @@ async function attack(name: string, port: number, tagged: boolean): Promise<Done
 // 127.0.0.1 is another port of the daemon's own host: the same site, as browsers see it. The others are cross-site.
 const names = ['127.0.0.1', 'localhost', hostile, rebound];
 
-test.for(names)('a page of %s in a real browser spends nothing and stops nothing', { timeout: 45_000 }, async (name, context) => {
+test.for(names)('a page of %s in a real browser spends nothing and stops nothing', async (name, context) => {
   needs(context, 'command chromium');
   const upstream = await startUpstream({ tls: false, answer: answer(200, '{}') });
   const daemon = await startDaemon({ args: [...upstream.args, '--http-shutdown'] });
@@ -110,7 +110,7 @@ const arriving = [
   'form-multipart', 'form-plain', 'meta-refresh', 'sandboxed-fetch', 'sandboxed-form', 'sandboxed-img', 'event-source', 'websocket', 'worker', 'ping',
 ];
 
-test('control: at a server that refuses nothing all of it arrives', { timeout: 45_000 }, async (context) => {
+test('control: at a server that refuses nothing all of it arrives', async (context) => {
   needs(context, 'command chromium');
   const arrived = new Map<string, Set<string>>();
   const port = await serve((req, res) => {

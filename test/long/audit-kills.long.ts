@@ -37,7 +37,7 @@ function fillDisk(folder: string): () => void {
   return () => rmSync(ballast);
 }
 
-test(`killed ${kills} times under load: every use is in the log, and none is charged less than before, seed ${seed}`, { timeout: 1_200_000 }, async (context) => {
+test(`killed ${kills} times under load: every use is in the log, and none is charged less than before, seed ${seed}`, async (context) => {
   needs(context, 'root', 'command mount', 'command prlimit');
   const random = new Random(seed);
   const folder = scratchFolder();

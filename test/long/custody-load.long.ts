@@ -56,7 +56,7 @@ describe.for(nodes)('on Node %i', (major) => {
   }, 150_000);
 
   describe('root finds no copy of the key, nor of any 16 bytes of it, during and after load', () => {
-    test.for(Object.entries(sieges))('%s', { timeout: 300_000 }, async ([, siege], context) => {
+    test.for(Object.entries(sieges))('%s', async ([, siege], context) => {
       needs(context, 'root', 'command cc');
       skipUnless(context, 'path' in node, 'missing' in node ? node.missing : '');
       const { scans: seen } = await besiege({ ...siege, daemon: { ...siege.daemon, ...('path' in node ? { node: node.path } : {}) } });

@@ -6,7 +6,7 @@ const runs = 1;
 
 const seeds = Array.from({ length: runs }, (_, run) => (seed + run) >>> 0);
 
-test.for(seeds)('mutants of good requests for 20 seconds (seed %i): nothing goes upstream but what is admitted', { timeout: 90_000 }, async (runSeed) => {
+test.for(seeds)('mutants of good requests for 20 seconds (seed %i): nothing goes upstream but what is admitted', async (runSeed) => {
   const fuzzed = await fuzz(new Random(runSeed), 1_000_000, 20_000);
   console.log(`seed ${runSeed}: ${fuzzed.sent} mutants of ${fuzzed.bytes} bytes, ${fuzzed.forwarded} requests went upstream`);
   expect(fuzzed.forwarded).toBeGreaterThan(fuzzed.sent / 50);

@@ -8,7 +8,7 @@ import { answer } from '../support/upstream.ts';
 
 const bodyBytes = 16 * mebibyte;
 
-test('bodies that the policy reads take 64 MiB together; what is beyond is told to wait, and there is room again when they are gone', { timeout: 60_000 }, async () => {
+test('bodies that the policy reads take 64 MiB together; what is beyond is told to wait, and there is room again when they are gone', async () => {
   const both = await startBoth({ upstream: { keepBytes: 0 }, args: policyArgs({ models: ['gpt-*'] }) });
   both.upstream.answerWith(answer(200, '{}'));
   const head = uploadHead(both.daemon.port, `Content-Type: application/json\r\nContent-Length: ${bodyBytes}`);

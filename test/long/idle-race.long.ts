@@ -18,7 +18,7 @@ const stepMs = 1;
 const graceMs = 1;
 
 describe.for(['nginx', 'haproxy'] as const)('an idle connection that %s closes', (command) => {
-  test(`requests at about that moment: each goes out once, and none is lost ${graceMs} ms after the FIN (seed ${seed})`, { timeout: 180_000 }, async (context) => {
+  test(`requests at about that moment: each goes out once, and none is lost ${graceMs} ms after the FIN (seed ${seed})`, async (context) => {
     needs(context, `command ${command}`);
     const random = new Random(seed);
     const backend = await startBackend((res) => void res.end('{"ok":true}'));

@@ -19,7 +19,7 @@ const kernels: Record<string, readonly string[]> = { 'with memfd_secret': [], 'w
 describe.for(Object.entries(kernels))('%s', ([, rules]) => {
   const inner = async (): Promise<readonly string[]> => (rules.length === 0 ? [] : denying(...rules));
 
-  test('an RLIMIT_MEMLOCK of 64 KiB is enough for 256 connections, heads of 60 KiB and a key of 8 KiB', { timeout: 60_000 }, async (context) => {
+  test('an RLIMIT_MEMLOCK of 64 KiB is enough for 256 connections, heads of 60 KiB and a key of 8 KiB', async (context) => {
     needs(context, 'root and a build that other users can run', 'command prlimit', 'command cc');
     const upstream = await startLoadUpstream();
     const daemon = await startDaemon({ args: upstream.args, key: longestKey(), ...limitedTo(oldLimitBytes, await inner()) });

@@ -11,7 +11,7 @@ const load: Siege['load'] = { requests: 600 };
 const lockedKiB = 64;
 
 describe('on a kernel without memfd_secret', () => {
-  test('the key is in the locked area and nowhere else, during and after load', { timeout: 60_000 }, async (context) => {
+  test('the key is in the locked area and nowhere else, during and after load', async (context) => {
     needs(context, 'root', 'command cc');
     const { daemon, scans } = await besiege({ load, upstream: { freshShare: 0.3 }, daemon: { prefix: await denying(noMemfdSecret) } });
     for (const { found } of scans) {
@@ -62,7 +62,7 @@ describe('with --unsafe-unlocked-memory', () => {
 
   test.for<[string, () => Promise<Siege['daemon']>]>([
     ['where nothing can be locked', async () => ({ prefix: await denying(...noLocking) })],
-  ])('%s: the key is in one place, during and after load', { timeout: 60_000 }, async ([, options], context) => {
+  ])('%s: the key is in one place, during and after load', async ([, options], context) => {
     needs(context, 'root', 'command cc');
     const { scans } = await besiege({ load, upstream: { freshShare: 0.3 }, daemon: { args: ['--unsafe-unlocked-memory'], ...(await options()) } });
     for (const { found } of scans) {

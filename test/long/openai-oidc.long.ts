@@ -14,7 +14,7 @@ describe('the daemon behind it serves without one failed request', () => {
     ['as the contract says', [], false],
     ['with errors, slow answers and broken connections', [{ afterMs: 1_000 }, { status: 503, body: 'oops' }, 'hang up', 'issue', { status: 429, body: '{"error":{"code":"rate_limit_exceeded"}}' }, { status: 400, body: '{"error":"invalid_grant"}' }, { afterMs: 1_000 }, { status: 200, body: '{"access_token":"x"}' }], false],
     ['through a proxy', ['issue', { status: 500, body: '' }], true],
-  ] as const)('%s', { timeout: 120_000 }, async ([, plan, isProxied]) => {
+  ] as const)('%s', async ([, plan, isProxied]) => {
     const endpoint = await startTokenEndpoint(24);
     endpoint.plan(...plan);
     const tunnel = isProxied ? await startRecordingTunnel() : undefined;
@@ -29,7 +29,7 @@ describe('the daemon behind it serves without one failed request', () => {
   });
 });
 
-test('it ends with the daemon, so that a pipeline does too', { timeout: 40_000 }, async () => {
+test('it ends with the daemon, so that a pipeline does too', async () => {
   const endpoint = await startTokenEndpoint(3_600);
   const { running, port } = await pipeline(endpoint, github);
   const found = listeningOn(running, port);

@@ -19,7 +19,7 @@ describe.for(nodes)('on Node %i', (major) => {
     node = await nodeOfVersion(major);
   }, 150_000);
 
-  test.for(Object.entries(sieges))('50 renewals under load: no request fails, each carries one whole key, root finds none of them: %s', { timeout: 300_000 }, async ([, upstream], context) => {
+  test.for(Object.entries(sieges))('50 renewals under load: no request fails, each carries one whole key, root finds none of them: %s', async ([, upstream], context) => {
     needs(context, 'root', 'command cc');
     skipUnless(context, 'path' in node, 'missing' in node ? node.missing : '');
     await renewUnderLoad({ upstream, renewals: 50, scans: 5, daemon: 'path' in node ? { node: node.path } : {} });

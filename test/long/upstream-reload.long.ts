@@ -18,7 +18,7 @@ const significance = 0.001;
 
 // A request that is written while the nginx at the other end has decided to close, and has not yet, is lost by any proxy
 // that sends none twice. One reload can lose as many as are under way, so reloads are compared and not requests.
-test('an nginx that is reloaded under load: the daemon loses no more requests than nginx as a proxy does', { timeout: 300_000 }, async (context) => {
+test('an nginx that is reloaded under load: the daemon loses no more requests than nginx as a proxy does', async (context) => {
   needs(context, 'command nginx');
   const backend = await startBackend((res) => void res.end('{"ok":true}'));
   const upstream = await realPeers.nginx(backend.port);

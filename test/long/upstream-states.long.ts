@@ -49,7 +49,7 @@ async function runMode(name: string, mode: Mode): Promise<string[]> {
   return findings;
 }
 
-test(`each client gets its own answer, whatever upstream and clients do (seed ${seed})`, { timeout: 1_200_000 }, async () => {
+test(`each client gets its own answer, whatever upstream and clients do (seed ${seed})`, async () => {
   const chosen = Object.entries(modes).filter(([name]) => only === null || name === only[1]);
   const findings = await Promise.all(chosen.map(([name, mode]) => runMode(name, mode)));
   expect(findings.flat()).toEqual([]);

@@ -17,8 +17,9 @@ export default defineConfig({
     setupFiles: ['test/support/cleanup-hooks.ts'],
     globalSetup: ['test/support/global-setup.ts'],
     pool: 'forks',
-    testTimeout: 180_000,
-    hookTimeout: 90_000,
+    // Generous, and no test has one of its own: they only end what hangs.
+    testTimeout: 1_200_000,
+    hookTimeout: 1_200_000,
     expect: { poll: { timeout: defaultWaitMs } },
   },
 });
